@@ -1,0 +1,137 @@
+"""Runs many (row, chain) requests at once: shared prefixes once, rows that need the same layer together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cola_learn.backbone.replay import Backbone, Batch, Recording
+from cola_learn.backbone.rows import Row
+from cola_learn.backbone.trie import ActivationTrie
+from cola_learn.chains import Chain
+
+GIB = 2**30
+
+
+@dataclass
+class Counters:
+    """What the executor did, in layers of one row each.
+
+    Attributes:
+        requests: (row, chain) pairs asked for.
+        layers_asked: layers that running every chain from its beginning would have taken.
+        layers_run: layers really run.
+        tokens: tokens of those layers, padding included.
+        padding: padding among them.
+    """
+
+    requests: int = 0
+    layers_asked: int = 0
+    layers_run: int = 0
+    tokens: int = 0
+    padding: int = 0
+
+
+@dataclass(eq=False)
+class _Walk:
+    """A request under way: ``hidden`` ``[T, H]`` is the state after ``done`` layers of the chain."""
+
+    row: int
+    layers: tuple[int, ...]
+    hidden: Tensor
+    done: int
+
+    @property
+    def remaining(self) -> int:
+        return len(self.layers) - self.done
+
+
+class Executor:
+    """Executes chains on rows of one backbone.
+
+    Args:
+        backbone: whose layers run.
+        cache_bytes: budget of the activation trie; 0 keeps nothing.
+        tokens_per_call: most tokens in one layer call. On CPUs a call is best kept within the caches, on a
+            GPU it should fill the chip; ``None`` chooses by device.
+    """
+
+    def __init__(
+        self, backbone: Backbone, cache_bytes: int = GIB, tokens_per_call: int | None = None
+    ) -> None:
+        self.backbone = backbone
+        self.counters = Counters()
+        self._trie = ActivationTrie(cache_bytes)
+        self._rows: dict[int, tuple[Row, Recording]] = {}
+        self._batches: dict[tuple[int, ...], Batch] = {}
+        self._next_handle = 0
+        self._tokens_per_call = tokens_per_call or (512 if backbone.device.type == "cpu" else 32768)
+
+    def open(self, row: Row) -> int:
+        """Record a row; returns the handle that requests name it by."""
+        handle = self._next_handle
+        self._next_handle += 1
+        self._rows[handle] = (row, self.backbone.record(row))
+        return handle
+
+    def close(self, handle: int) -> None:
+        """Drop a row and all that is kept for it."""
+        del self._rows[handle]
+        self._trie.forget(handle)
+        self._batches = {rows: batch for rows, batch in self._batches.items() if handle not in rows}
+
+    @torch.inference_mode()
+    def run(self, requests: Sequence[tuple[int, Chain]]) -> list[Tensor]:
+        """Final hidden states ``[len(row.wanted), H]`` of each ``(handle, chain)``, in request order."""
+        asked: dict[tuple[int, tuple[int, ...]], Tensor | None] = {}
+        for handle, chain in requests:
+            asked[handle, chain.layers] = None
+            self.counters.requests += 1
+            self.counters.layers_asked += chain.depth
+        walks = [self._start(handle, layers) for handle, layers in asked]
+        while walks:
+            for walk in self._advance(walks):
+                asked[walk.row, walk.layers] = walk.hidden[list(self._rows[walk.row][0].wanted)]
+            walks = [walk for walk in walks if walk.remaining]
+        results = [asked[handle, chain.layers] for handle, chain in requests]
+        return [result for result in results if result is not None]
+
+    def _start(self, handle: int, layers: tuple[int, ...]) -> _Walk:
+        hidden, done = self._trie.deepest(handle, layers[:-1])
+        return _Walk(handle, layers, self._rows[handle][1].hidden[0] if hidden is None else hidden, done)
+
+    def _advance(self, walks: Sequence[_Walk]) -> list[_Walk]:
+        """Run one layer for every walk that needs it next; returns those that arrived at their chain's end.
+
+        The walk with most layers left chooses: looped walks catch up first, and all meet again at the shared
+        end of their chains. Walks of one row with one prefix are run once.
+        """
+        leader = max(walks, key=lambda walk: walk.remaining)
+        layer, size = leader.layers[leader.done], leader.hidden.shape[0]
+        groups: dict[tuple[int, tuple[int, ...]], list[_Walk]] = {}
+        limit = max(1, self._tokens_per_call // size)
+        for walk in sorted(walks, key=lambda walk: -walk.remaining):
+            if walk.hidden.shape[0] == size and walk.layers[walk.done] == layer:
+                key = (walk.row, walk.layers[: walk.done + 1])
+                if key in groups or len(groups) < limit:
+                    groups.setdefault(key, []).append(walk)
+        hidden = torch.stack([members[0].hidden for members in groups.values()])
+        output = self.backbone.run_layer(layer, hidden, self._batch(tuple(row for row, _ in groups)))
+        for state, ((row, prefix), members) in zip(output, groups.items(), strict=True):
+            if any(walk.remaining > 1 for walk in members):
+                self._trie.put(row, prefix, state)
+            for walk in members:
+                walk.hidden = state
+                walk.done += 1
+            self.counters.padding += size - self._rows[row][0].length
+        self.counters.layers_run += len(groups)
+        self.counters.tokens += size * len(groups)
+        return [walk for members in groups.values() for walk in members if not walk.remaining]
+
+    def _batch(self, handles: tuple[int, ...]) -> Batch:
+        if handles not in self._batches:
+            if len(self._batches) >= 64:
+                self._batches.pop(next(iter(self._batches)))
+            self._batches[handles] = Batch([self._rows[handle][1] for handle in handles])
+        return self._batches[handles]

@@ -1,0 +1,277 @@
+"""A frozen causal LM as a list of layer functions: record once, replay any chain, finish.
+
+No architecture is patched. The model's own forward runs with every decoder layer replaced by a stub, first to
+*record* the arguments each layer is given, then, with the replayed hidden state put in, to *finish* with the
+model's own norm, head, scaling and soft-capping.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cola_learn.backbone.rows import Row
+from cola_learn.cli import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What the model gives its layers for one row.
+
+    Attributes:
+        hidden: the embedded input, ``[1, T, H]``.
+        calls: for each layer its positional arguments after the hidden state and its keyword arguments, with
+            every tensor replaced by a :class:`_Leaf` into ``leaves``.
+        leaves: the distinct tensors among those arguments; most architectures give all layers the same few.
+    """
+
+    hidden: Tensor
+    calls: tuple[tuple[Any, dict[str, Any]], ...]
+    leaves: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    index: int
+
+
+class _AllSeen(Exception):
+    """Ends a recording forward once the last layer has been called."""
+
+
+class Batch:
+    """Recordings of rows of one length, run together. Arguments are joined once per row set and kept."""
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        self._recordings = recordings
+        self._joined: dict[int, Tensor] = {}
+
+    def arguments(self, layer: int) -> tuple[Any, dict[str, Any]]:
+        args, kwargs = self._recordings[0].calls[layer]
+        return _map_tree(args, _Leaf, self._join), _map_tree(kwargs, _Leaf, self._join)
+
+    def _join(self, leaf: _Leaf) -> Tensor:
+        if leaf.index not in self._joined:
+            first = self._recordings[0].leaves[leaf.index]
+            # Recorded one row at a time, so a leading dimension of 1 is the row; anything else is shared.
+            if first.dim() and first.shape[0] == 1 and len(self._recordings) > 1:
+                first = torch.cat([recording.leaves[leaf.index] for recording in self._recordings])
+            self._joined[leaf.index] = first
+        return self._joined[leaf.index]
+
+
+def _map_tree(tree: Any, kind: type, function: Callable[[Any], Any]) -> Any:
+    if isinstance(tree, kind):
+        return function(tree)
+    if isinstance(tree, tuple | list) and type(tree) in (tuple, list):
+        return type(tree)(_map_tree(item, kind, function) for item in tree)
+    if type(tree) is dict:
+        return {key: _map_tree(item, kind, function) for key, item in tree.items()}
+    return tree
+
+
+class Backbone:
+    """A frozen Hugging Face causal LM whose layers can be run in any order.
+
+    Args:
+        model: any decoder-only model in eval mode, on its device.
+        tokenizer: its tokenizer.
+        name: how the user named it, kept in every output.
+
+    Attributes:
+        num_layers: N.
+        hidden_size: H.
+        packable: whether the options of a question may share one sequence (plain masked attention with
+            positions given per token); found out at construction by comparing the two ways.
+
+    Raises:
+        UserError: if the decoder layers cannot be found or do not replay to the model's own logits.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.layers = _find_layers(model, name)
+        self.num_layers = len(self.layers)
+        self.hidden_size: int = model.config.get_text_config().hidden_size
+        self._extra_outputs = [0] * self.num_layers  # values a layer returns beside the hidden state, -1: bare tensor
+        self._check_replay()
+        self.packable = self._options_can_share_a_sequence()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that tell two backbones apart, the same in float32 and bfloat16."""
+        digest = hashlib.sha256()
+        for name, weight in self.model.named_parameters():
+            sample = weight.detach().flatten()[:64].to("cpu", torch.bfloat16).view(torch.int16)
+            digest.update(f"{name}{tuple(weight.shape)}".encode() + sample.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @torch.inference_mode()
+    def record(self, row: Row) -> Recording:
+        """Run the model's own forward on one row with stubs for layers, keeping what each layer is given."""
+        inputs = row.model_inputs(self.device, self.dtype, packed=row.packed)
+        return self.record_inputs(**inputs)
+
+    def record_inputs(self, **inputs: Any) -> Recording:
+        """:meth:`record` for any inputs of the model's forward with batch size 1."""
+        seen: list[tuple[Any, dict[str, Any]]] = []
+        hidden: list[Tensor] = []
+        leaves: list[Tensor] = []
+        index: dict[int, _Leaf] = {}
+
+        def leaf(tensor: Tensor) -> _Leaf:
+            if id(tensor) not in index:
+                index[id(tensor)] = _Leaf(len(leaves))
+                leaves.append(tensor)
+            return index[id(tensor)]
+
+        def stub(layer: int, state: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+            hidden.append(state)
+            seen.append((_map_tree(args, Tensor, leaf), _map_tree(kwargs, Tensor, leaf)))
+            if layer == self.num_layers - 1:
+                raise _AllSeen  # norm and head are of no use here
+            return state
+
+        with self._stubbed(stub), contextlib.suppress(_AllSeen):
+            self.model(**{"use_cache": False, **inputs})
+        return Recording(hidden[0], tuple(seen), tuple(leaves))
+
+    @torch.inference_mode()
+    def run_layer(self, layer: int, hidden: Tensor, batch: Batch) -> Tensor:
+        """Run one decoder layer: ``[B, T, H]`` to ``[B, T, H]``."""
+        args, kwargs = batch.arguments(layer)
+        output = self.layers[layer](hidden, *args, **kwargs)
+        return output[0] if isinstance(output, tuple) else output
+
+    @torch.inference_mode()
+    def finish(self, hidden: Tensor) -> Tensor:
+        """Logits of final hidden states: ``[P, H]`` to ``[P, V]``, through the model's own norm and head."""
+
+        def stub(layer: int, state: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+            return hidden.unsqueeze(0) if layer == 0 else state
+
+        tokens = torch.zeros(1, hidden.shape[0], dtype=torch.long, device=self.device)
+        with self._stubbed(stub):
+            logits: Tensor = self.model(input_ids=tokens, use_cache=False).logits
+        return logits[0]
+
+    @contextlib.contextmanager
+    def _stubbed(self, stub: Callable[[int, Tensor, tuple[Any, ...], dict[str, Any]], Tensor]) -> Iterator[None]:
+        """Replace every layer's forward by ``stub(layer, hidden, args, kwargs)`` for the time of the block."""
+
+        def bind(index: int) -> Callable[..., Any]:
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                if args:
+                    state, args = args[0], args[1:]
+                else:
+                    state = kwargs.pop("hidden_states")
+                output = stub(index, state, args, kwargs)
+                extra = self._extra_outputs[index]
+                return output if extra < 0 else (output, *[None] * extra)
+
+            return forward
+
+        own = [layer.__dict__.get("forward") for layer in self.layers]  # accelerate's hooks live there
+        try:
+            for index, layer in enumerate(self.layers):
+                layer.forward = bind(index)
+            yield
+        finally:
+            for layer, forward in zip(self.layers, own, strict=True):
+                if forward is None:
+                    layer.__dict__.pop("forward", None)
+                else:
+                    layer.forward = forward
+
+    @torch.inference_mode()
+    def _check_replay(self) -> None:
+        """Learn what each layer returns from one real forward, then hold the replay against its logits."""
+
+        def watch(index: int) -> Callable[..., None]:
+            def hook(module: nn.Module, args: Any, output: Any) -> None:
+                self._extra_outputs[index] = len(output) - 1 if isinstance(output, tuple) else -1
+
+            return hook
+
+        hooks = [layer.register_forward_hook(watch(index)) for index, layer in enumerate(self.layers)]
+        tokens = self._probe_tokens(1, 8)
+        try:
+            expected = self.model(input_ids=tokens, use_cache=False).logits[0]
+        finally:
+            for hook in hooks:
+                hook.remove()
+        try:
+            recording = self.record_inputs(input_ids=tokens)
+            batch, hidden = Batch([recording]), recording.hidden
+            for layer in range(self.num_layers):
+                hidden = self.run_layer(layer, hidden, batch)
+            logits = self.finish(hidden[0])
+        except Exception as error:
+            raise UserError(
+                f"--backbone {self.name}: {type(self.model).__name__} layers cannot be replayed: {error}"
+            ) from error
+        scale = expected.float().abs().max()
+        if not torch.allclose(logits.float(), expected.float(), rtol=0, atol=0.02 * float(scale)):
+            raise UserError(
+                f"--backbone {self.name}: {type(self.model).__name__} does more between its layers than pass on "
+                "the hidden state, so chains of layers would not be the model; choose another architecture"
+            )
+
+    @torch.inference_mode()
+    def _options_can_share_a_sequence(self) -> bool:
+        """Compare packed options with options in rows of their own, on random tokens."""
+        prompt, *options = self._probe_tokens(3, 6).tolist()
+        packed = Row.pack(prompt, options)
+        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
+        if window is not None and window < 4096:
+            return False  # a packed mask would widen the window
+        try:
+            logits = self._plain_logits(packed.model_inputs(self.device, self.dtype, packed=True))
+        except Exception:
+            return False  # the architecture takes no 4-D mask or no positions
+        start = len(prompt)
+        for option in options:
+            alone = Row.pack(prompt, [option])
+            expected = self._plain_logits(alone.model_inputs(self.device, self.dtype, packed=False))
+            got = torch.cat([logits[: len(prompt)], logits[start : start + len(option)]])
+            error = (got - expected[: len(got)]).abs().max() / expected.abs().max()
+            if error > (0.05 if self.dtype != torch.float32 else 1e-3):
+                return False
+            start += len(option)
+        return True
+
+    def _plain_logits(self, inputs: dict[str, Any]) -> Tensor:
+        logits: Tensor = self.model(**inputs, use_cache=False).logits
+        return logits[0].float()
+
+    def _probe_tokens(self, *shape: int) -> Tensor:
+        vocabulary = self.model.config.get_text_config().vocab_size
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(3, vocabulary, shape, generator=generator).to(self.device)
+
+
+def _find_layers(model: nn.Module, name: str) -> nn.ModuleList:
+    """The one ModuleList as long as the configuration says the decoder is deep."""
+    depth = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr,operator]
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == depth]
+    if len(lists) != 1:
+        raise UserError(
+            f"--backbone {name}: found {len(lists)} lists of {depth} layers in {type(model).__name__}, "
+            "need exactly one; only plain decoder-only models can be used"
+        )
+    return lists[0]

@@ -1,0 +1,78 @@
+"""One sequence as the executor runs it: tokens, what each may attend to, and which positions are wanted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+BUCKET = 8  # rows are padded to a multiple of this, so that rows of about one length run together
+
+
+@dataclass(frozen=True)
+class Row:
+    """A token sequence, padded at the end to a multiple of ``BUCKET``.
+
+    Attributes:
+        tokens: token ids, ``[T]``, padding included.
+        length: number of real tokens.
+        prompt_length: tokens that all options share.
+        option_lengths: tokens of each option behind the prompt; options see the prompt and themselves only.
+        wanted: positions whose final hidden states are needed, ascending.
+        packed: whether the row needs its own mask and positions (several options side by side).
+    """
+
+    tokens: tuple[int, ...]
+    length: int
+    prompt_length: int
+    option_lengths: tuple[int, ...]
+    wanted: tuple[int, ...]
+    packed: bool
+
+    @classmethod
+    def pack(
+        cls,
+        prompt: Sequence[int],
+        options: Sequence[Sequence[int]] = (),
+        wanted: Sequence[int] | None = None,
+        packed: bool = True,
+    ) -> "Row":
+        """Prompt and options side by side; ``wanted`` defaults to every real position."""
+        tokens = [*prompt, *(token for option in options for token in option)]
+        length = len(tokens)
+        padded = tokens + [tokens[-1]] * (-length % BUCKET)
+        return cls(
+            tuple(padded),
+            length,
+            len(prompt),
+            tuple(len(option) for option in options),
+            tuple(range(length)) if wanted is None else tuple(wanted),
+            packed,
+        )
+
+    def model_inputs(self, device: torch.device, dtype: torch.dtype, packed: bool) -> dict[str, Any]:
+        """Keyword arguments for the model's forward, batch size 1.
+
+        A packed row brings an additive 4-D mask ``[1, 1, T, T]`` and positions ``[1, T]`` that restart after
+        the prompt for every option. Otherwise the model's own causal mask serves: padding comes last, so no
+        real token sees it.
+        """
+        tokens = torch.tensor([self.tokens], device=device)
+        if not packed:
+            return {"input_ids": tokens}
+        size = len(self.tokens)
+        segment = [0] * self.prompt_length
+        position = list(range(self.prompt_length))
+        tail = size - self.prompt_length - sum(self.option_lengths)
+        for index, count in enumerate((*self.option_lengths, tail), start=1):
+            segment += [index] * count
+            position += range(self.prompt_length, self.prompt_length + count)
+        segments = torch.tensor(segment)
+        visible = torch.ones(size, size, dtype=torch.bool).tril()
+        visible &= (segments[:, None] == segments[None, :]) | (segments[None, :] == 0)
+        mask = torch.zeros(size, size, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+        return {
+            "input_ids": tokens,
+            "attention_mask": mask[None, None].to(device),
+            "position_ids": torch.tensor([position], device=device),
+        }

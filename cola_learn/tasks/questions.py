@@ -1,0 +1,81 @@
+"""A benchmark as data: questions with choices, written as prompts and continuations to score."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Template = Literal["cloze", "letter"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A multiple-choice question.
+
+    Attributes:
+        task, split, id: where it comes from; together they are its name in every stored output.
+        text: the question; with ``blank`` a sentence in which ``_`` stands for the choice.
+        choices: at least two answers.
+        gold: index of the right one.
+        prefix, suffix: what the prompt puts before and after the text.
+        blank: whether the choices fill ``_`` in the text, so that the rest of the sentence is scored.
+    """
+
+    task: str
+    split: str
+    id: str
+    text: str
+    choices: tuple[str, ...]
+    gold: int
+    prefix: str = "Question: "
+    suffix: str = "\nAnswer:"
+    blank: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.task}/{self.split}/{self.id}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A question as the backbone sees it; it does not hold the gold answer.
+
+    Attributes:
+        key: ``task/split/id``.
+        prompt: what a policy may read.
+        contexts: for each option the text before the scored part (the prompt, unless a blank is filled).
+        continuations: for each option the text whose log-probability is its score.
+        lengths: for each option the characters that ``acc_norm`` divides by.
+    """
+
+    key: str
+    prompt: str
+    contexts: tuple[str, ...]
+    continuations: tuple[str, ...]
+    lengths: tuple[int, ...]
+
+
+def as_sample(question: Question, template: Template = "cloze") -> Sample:
+    """Write a question as a prompt and continuations.
+
+    ``cloze`` scores the text of every option; ``letter`` lists the options in the prompt and scores their
+    letters.
+    """
+    options = tuple(str(choice) for choice in question.choices)
+    if template == "letter":
+        letters = [chr(ord("A") + index) for index in range(len(options))]
+        listed = "".join(f"\n {letter}. {option}" for letter, option in zip(letters, options, strict=True))
+        prompt = question.prefix + question.text + listed + (question.suffix or "\nAnswer:")
+        continuations = tuple(f" {letter}" for letter in letters)
+    elif question.blank:
+        before, after = question.text.split("_", 1)
+        return Sample(
+            question.key,
+            question.text,
+            tuple(before + option for option in options),
+            tuple(after for _ in options),
+            tuple(len(after.strip()) for _ in options),
+        )
+    else:
+        prompt = question.prefix + question.text + question.suffix
+        continuations = tuple(f" {option}" for option in options)
+    contexts = tuple(prompt for _ in options)
+    return Sample(question.key, prompt, contexts, continuations, tuple(len(text) - 1 for text in continuations))
