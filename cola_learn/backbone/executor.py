@@ -46,6 +46,10 @@ class _Walk:
     def remaining(self) -> int:
         return len(self.layers) - self.done
 
+    @property
+    def next_layer(self) -> int:
+        return self.layers[self.done]
+
 
 class Executor:
     """Executes chains on rows of one backbone.
@@ -81,6 +85,11 @@ class Executor:
         self._trie.forget(handle)
         self._batches = {rows: batch for rows, batch in self._batches.items() if handle not in rows}
 
+    def embedded(self, handle: int) -> Tensor:
+        """The embedded input at the row's wanted positions, ``[len(row.wanted), H]``."""
+        row, recording = self._rows[handle]
+        return recording.hidden[0, list(row.wanted)]
+
     @torch.inference_mode()
     def run(self, requests: Sequence[tuple[int, Chain]]) -> list[Tensor]:
         """Final hidden states ``[len(row.wanted), H]`` of each ``(handle, chain)``, in request order."""
@@ -104,15 +113,14 @@ class Executor:
     def _advance(self, walks: Sequence[_Walk]) -> list[_Walk]:
         """Run one layer for every walk that needs it next; returns those that arrived at their chain's end.
 
-        The walk with most layers left chooses: looped walks catch up first, and all meet again at the shared
-        end of their chains. Walks of one row with one prefix are run once.
+        The lowest layer goes first: walks that looped back or began early catch up, and all that share the
+        rest of their chains run it together. Walks of one row with one prefix are run once.
         """
-        leader = max(walks, key=lambda walk: walk.remaining)
-        layer, size = leader.layers[leader.done], leader.hidden.shape[0]
+        layer, size = min((walk.next_layer, walk.hidden.shape[0]) for walk in walks)
         groups: dict[tuple[int, tuple[int, ...]], list[_Walk]] = {}
         limit = max(1, self._tokens_per_call // size)
-        for walk in sorted(walks, key=lambda walk: -walk.remaining):
-            if walk.hidden.shape[0] == size and walk.layers[walk.done] == layer:
+        for walk in walks:
+            if walk.next_layer == layer and walk.hidden.shape[0] == size:
                 key = (walk.row, walk.layers[: walk.done + 1])
                 if key in groups or len(groups) < limit:
                     groups.setdefault(key, []).append(walk)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from cola_learn.chains import Chain, Edit, SearchSpace, Skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SearchSettings:
     """How a tree is searched; the defaults follow CoLa.
 

@@ -1,5 +1,6 @@
 """Scoring a chain on a multiple-choice question: log-probability of every option's text."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from cola_learn.tasks.questions import Sample
 
 Metric = Literal["acc", "acc_norm"]
 _POSITIONS_PER_HEAD_CALL = 256
+_ROWS_PER_NORMALIZER = 16
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class OptionScores:
     def reward(self, gold: int) -> float:
         """1.0 if the answer is ``gold``, else 0.0."""
         return float(self.choice == gold)
+
+    def probability(self, gold: int) -> float:
+        """Softmax of the scores at ``gold``: a reward far less noisy than right or wrong."""
+        best = max(self.values)
+        return math.exp(self.values[gold] - best) / sum(math.exp(value - best) for value in self.values)
 
     def margin(self, gold: int) -> float:
         """Score of ``gold`` minus the best other score."""
@@ -123,12 +130,15 @@ class Scorer:
         handles = tuple(self.executor.open(row) for row in encoded.rows)
         self._open[sample.key] = (sample, encoded, handles)
 
-    def close(self, sample: Sample) -> None:
-        for handle in self._open.pop(sample.key)[2]:
+    def close(self, key: str) -> None:
+        """Drop an open sample and all that is kept for it."""
+        for handle in self._open.pop(key)[2]:
             self.executor.close(handle)
 
     def score(self, requests: Sequence[tuple[str, Chain]]) -> list[OptionScores]:
         """Option scores of each (key of an open sample, chain), in request order."""
+        if not requests:
+            return []
         asked = [(handle, chain) for key, chain in requests for handle in self._open[key][2]]
         hidden = iter(self.executor.run(asked))
         states: list[Tensor] = []
@@ -169,9 +179,11 @@ class Scorer:
         result = torch.empty(len(tokens), dtype=torch.float64)
         for start in range(0, hidden.shape[0], _POSITIONS_PER_HEAD_CALL):
             stop = start + _POSITIONS_PER_HEAD_CALL
-            logits = self.backbone.finish(hidden[start:stop]).float()
+            logits = self.backbone.finish(hidden[start:stop])
+            # Small slices: whole float32 logits would not fit the caches of a CPU.
+            normalizer = torch.cat([part.float().logsumexp(-1) for part in logits.split(_ROWS_PER_NORMALIZER)])
             chosen = (positions >= start) & (positions < stop)
             rows = (positions[chosen] - start).to(logits.device)
-            picked = logits[rows, tokens[chosen].to(logits.device)] - torch.logsumexp(logits, dim=-1)[rows]
+            picked = logits[rows, tokens[chosen].to(logits.device)].float() - normalizer[rows]
             result[chosen] = picked.double().cpu()
         return result

@@ -1,0 +1,88 @@
+"""Plots, all in one theme, as SVG text."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from cola_learn.chains import Chain
+from cola_learn.evaluate.statistics import PolicySummary
+
+INK, GRID, SKIP, REPEAT = "#1f2933", "#d9dee3", "#2563eb", "#d97706"
+ORACLE = "#94a3b8"
+_THEME = {
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.hashsalt": "cola-learn",
+}
+
+
+@contextmanager
+def themed(width: float, height: float) -> Iterator[Figure]:
+    """A figure of that many inches in the project's theme."""
+    with matplotlib.rc_context(_THEME):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def accuracy_against_depth(policies: Mapping[str, PolicySummary], num_layers: int) -> str:
+    """One point a policy, with the 95% interval of its difference to base."""
+    with themed(7.2, 4.4) as figure:
+        axes = figure.add_subplot()
+        base = policies["base"].accuracy
+        axes.axhline(100 * base, color=GRID, linewidth=1.5)
+        axes.axvline(num_layers, color=GRID, linewidth=1.5)
+        for name, row in policies.items():
+            oracle = "oracle" in name or name == "luck_control"
+            color = ORACLE if oracle else (REPEAT if name == "controller" else SKIP)
+            low, high = row.difference.mean - row.difference.low, row.difference.high - row.difference.mean
+            axes.errorbar(
+                row.depth, 100 * row.accuracy, yerr=[[100 * low], [100 * high]], fmt="o", color=color, capsize=3
+            )
+            axes.annotate(
+                name.replace("_", " "), (row.depth, 100 * row.accuracy), (7, 4), textcoords="offset points", fontsize=9
+            )
+        axes.set_xlabel("mean depth (layers executed)")
+        axes.set_ylabel("accuracy, %")
+        axes.margins(x=0.18, y=0.12)
+        return as_svg(figure)
+
+
+def layer_use(policies: Mapping[str, Sequence[Chain]], num_layers: int) -> str:
+    """How often each layer is skipped and repeated, one panel a policy."""
+    with themed(7.2, 1.0 + 1.9 * len(policies)) as figure:
+        panels = figure.subplots(len(policies), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        for axes, (name, chains) in zip(panels, policies.items(), strict=True):
+            counts = [[chain.layers.count(layer) for chain in chains] for layer in range(num_layers)]
+            skipped = [100 * sum(count == 0 for count in layer) / len(chains) for layer in counts]
+            repeated = [100 * sum(count > 1 for count in layer) / len(chains) for layer in counts]
+            places = range(num_layers)
+            axes.bar(places, skipped, color=SKIP, width=0.8, label="skipped")
+            axes.bar(places, [-share for share in repeated], color=REPEAT, width=0.8, label="repeated")
+            axes.axhline(0, color=INK, linewidth=0.8)
+            axes.set_title(name.replace("_", " "), loc="left", fontsize=10)
+            axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}%")
+        panels[0].legend(loc="upper right", frameon=False, ncols=2, fontsize=9, bbox_to_anchor=(1, 1.3))
+        panels[-1].set_xlabel("layer")
+        figure.supylabel("share of questions", fontsize=10.5)
+        return as_svg(figure)

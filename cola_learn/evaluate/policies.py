@@ -1,0 +1,72 @@
+"""Policies: what maps a prompt to the chain it runs through.
+
+A policy sees prompts only. The two that see the gold answer, the top-5 oracle and the search, are built in
+:mod:`cola_learn.evaluate.run` from their trials and are always called oracles.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from cola_learn.chains import Chain
+from cola_learn.label import Label
+from cola_learn.tasks import Question, Sample, Scorer, Template, as_sample
+from cola_learn.train import Controller
+
+
+def controller_beams(controller: Controller, features: Sequence[Tensor], beams: int = 5) -> list[list[Chain]]:
+    """For each prompt's features ``[T, F, H]`` the controller's chains; the greedy one comes first."""
+    chosen = []
+    for prompt in features:
+        greedy = controller.choose(prompt)
+        others = [chain for chain, _ in controller.write(prompt, beams) if chain != greedy]
+        chosen.append([greedy, *others][:beams])
+    return chosen
+
+
+def shuffled(chains: Sequence[Chain], seed: int) -> list[Chain]:
+    """Every question gets the chain chosen for another one: a random cyclic shift of a random order."""
+    order = list(range(len(chains)))
+    random.Random(seed).shuffle(order)
+    giver = dict(zip(order, order[1:] + order[:1], strict=True))
+    return [chains[giver[index]] for index in range(len(chains))]
+
+
+def static_candidates(labels: Sequence[Label], max_depth: float, count: int) -> list[Chain]:
+    """Chains of at most ``max_depth`` layers that did best in the labels, by mean reward shrunk to the
+    overall mean (each was tried on a few samples only). The base chain is among them if it is short enough.
+    """
+    rewards: dict[Chain, list[float]] = defaultdict(list)
+    for label in labels:
+        for trial in label.trials:
+            rewards[trial.chain].append(trial.reward)
+    overall = sum(map(sum, rewards.values())) / sum(map(len, rewards.values()))
+    base = labels[0].base.chain
+
+    def shrunk(chain: Chain) -> float:
+        return (sum(rewards[chain]) + 4 * overall) / (len(rewards[chain]) + 4)
+
+    short = [chain for chain in rewards if chain.depth <= max_depth and chain != base]
+    best = sorted(short, key=lambda chain: (-shrunk(chain), chain.depth, chain.layers))[:count]
+    return [*best, base] if base.depth <= max_depth else best
+
+
+def choose_static(
+    scorer: Scorer, questions: Sequence[Question], candidates: Sequence[Chain], template: Template
+) -> Chain:
+    """The candidate with the highest mean probability of the gold option on labelled training questions."""
+    totals = dict.fromkeys(candidates, 0.0)
+    for question in questions:
+        sample = as_sample(question, template)
+        scorer.open(sample)
+        scores = scorer.score([(sample.key, chain) for chain in candidates])
+        for chain, score in zip(candidates, scores, strict=True):
+            totals[chain] += score.probability(question.gold)
+        scorer.close(sample.key)
+    return max(candidates, key=totals.__getitem__)
+
+
+def samples_of(questions: Sequence[Question], template: Template) -> list[Sample]:
+    return [as_sample(question, template) for question in questions]

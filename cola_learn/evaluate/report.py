@@ -1,0 +1,142 @@
+"""The report: a table in the terminal, JSON for machines, and one self-contained HTML page."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from rich.console import Console
+from rich.table import Table
+
+from cola_learn.evaluate import figures
+from cola_learn.evaluate.statistics import Outcome, PolicySummary
+from cola_learn.tasks import Question
+
+EXPLAINED = {
+    "base": "the plain model",
+    "static": "one chain for all questions, chosen on the labelled training questions, no deeper than the controller",
+    "shuffled_prompt": "the controller fed another question's prompt",
+    "controller": "the chain that the controller writes (top-1)",
+    "controller_top5_oracle": "the best of the controller's five chains, chosen with the gold answer",
+    "search_oracle": "the shallowest right chain that a full search finds with the gold answer",
+    "luck_control": "the same search with a wrong option in the place of the gold answer: what luck finds",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Results of one evaluation.
+
+    Attributes:
+        n: number of questions.
+        policies: a summary a policy, in display order.
+        setting: what was evaluated on what, for people.
+    """
+
+    n: int
+    policies: Mapping[str, PolicySummary]
+    setting: Mapping[str, str]
+
+    @property
+    def headline(self) -> str:
+        """The result in one sentence; says first when the controller is no better than a static chain."""
+        base, static, controller = (self.policies[name] for name in ("base", "static", "controller"))
+        gap = 100 * (controller.accuracy - static.accuracy)
+        if gap < 0:
+            verdict = f"The controller loses to the best static chain by {-gap:.1f} points"
+        elif gap == 0:
+            verdict = "The controller is no better than the best static chain"
+        else:
+            verdict = f"The controller is {gap:.1f} points above the best static chain"
+        change = controller.difference
+        return (
+            f"{verdict} of no more depth ({controller.accuracy:.1%} at depth {controller.depth:.1f} against "
+            f"{static.accuracy:.1%} at {static.depth:.1f}); against the plain model it changes accuracy by "
+            f"{100 * change.mean:+.1f} points (95% interval {100 * change.low:+.1f} to {100 * change.high:+.1f}) "
+            f"with {1 - controller.depth / base.depth:.0%} fewer layers, on {self.n} held-out questions."
+        )
+
+    def rows(self) -> dict[str, dict[str, float]]:
+        """Flat numbers of every policy."""
+        return {
+            name: {
+                "accuracy": row.accuracy,
+                "depth": row.depth,
+                "unique_depth": row.unique_depth,
+                "difference": row.difference.mean,
+                "difference_low": row.difference.low,
+                "difference_high": row.difference.high,
+                "p_value": row.p_value,
+                "corrected": row.corrected,
+            }
+            for name, row in self.policies.items()
+        }
+
+    def table(self) -> list[list[Any]]:
+        return [[name, *row.values()] for name, row in self.rows().items()]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "headline": self.headline,
+            "n": self.n,
+            "setting": dict(self.setting),
+            "policies": {name: asdict(row) for name, row in self.policies.items()},
+        }
+
+
+def print_report(report: Report) -> None:
+    """Print the headline and the table to standard output."""
+    console = Console(highlight=False)
+    console.print(f"\n[bold]{report.headline}[/bold]\n")
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for heading in ("policy", "accuracy", "depth", "unique", "difference to base, 95%", "p"):
+        table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
+    for heading in ("r>r", "w>r", "r>w", "w>w"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in report.policies.items():
+        change, moves = row.difference, row.transitions
+        table.add_row(
+            name,
+            f"{row.accuracy:.1%}",
+            f"{row.depth:.1f}",
+            f"{row.unique_depth:.1f}",
+            f"{100 * change.mean:+.1f} ({100 * change.low:+.1f}, {100 * change.high:+.1f})",
+            f"{row.p_value:.2g}",
+            *(str(moves[key]) for key in ("right_to_right", "wrong_to_right", "right_to_wrong", "wrong_to_wrong")),
+            style="bold" if name == "controller" else ("dim" if _sees_gold(name) else None),
+        )
+    console.print(table)
+    console.print(
+        f"\n[dim]{report.n} questions, {report.setting['task']} {report.setting['split']}; trained on "
+        f"{report.setting['trained on']}. Oracles see the gold answer. luck_control is right when it reaches a "
+        "wrong option drawn as gold; compare its w>r share with search_oracle's.[/dim]\n"
+    )
+
+
+def write_html(
+    path: Path, report: Report, outcomes: Mapping[str, Sequence[Outcome]], questions: Mapping[str, Question]
+) -> None:
+    """Write the page: one file, no script, nothing loaded from elsewhere, all dataset text escaped."""
+    num_layers = outcomes["base"][0].chain.num_layers
+    shown = {
+        name: [outcome.chain for outcome in outcomes[name]] for name in ("controller", "static", "search_oracle")
+    }
+    environment = Environment(loader=PackageLoader("cola_learn.evaluate", "."), autoescape=True)
+    page = environment.get_template("report.html").render(
+        report=report,
+        explained=EXPLAINED,
+        sees_gold=_sees_gold,
+        depth_plot=Markup(figures.accuracy_against_depth(report.policies, num_layers)),
+        layer_plot=Markup(figures.layer_use(shown, num_layers)),
+        examples=[(questions[outcome.key], outcome) for outcome in outcomes["controller"][:20]],
+    )
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(page, encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def _sees_gold(name: str) -> bool:
+    return name.endswith("_oracle") or name == "luck_control"

@@ -1,0 +1,303 @@
+"""The evaluate stage: held-out questions through every policy, and what came of it."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cola_learn.backbone import Backbone, load_backbone
+from cola_learn.backbone.load import Dtype
+from cola_learn.chains import Chain
+from cola_learn.cli import UserError, console, next_command, progress_bar, writable_folder
+from cola_learn.evaluate.policies import choose_static, controller_beams, shuffled, static_candidates
+from cola_learn.evaluate.report import Report, print_report, write_html
+from cola_learn.evaluate.statistics import Outcome, summarize_policy
+from cola_learn.label import Label, LabelStore, SearchSettings
+from cola_learn.label.driver import Job
+from cola_learn.label.run import LabelOptions, fill_store, make_manifest, make_scorer
+from cola_learn.tasks import OptionScores, Question, Scorer, as_sample, load_task
+from cola_learn.tracking import Mode, Tracker
+from cola_learn.train import Controller
+from cola_learn.train.features import prompt_features
+
+BEAMS = 5
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of ``python -m cola_learn.evaluate``.
+
+    Attributes:
+        controller: folder of an exported controller.
+        labels: label store that it was trained on; the static chain is chosen on its questions.
+        task: task of the held-out questions; default that of the labels.
+        split: split of the held-out questions; none of them may be among the labels.
+        limit: evaluate at most this many questions, drawn with the seed; default all.
+        output: folder for report.html, report.json, questions.parquet and the searches; these are resumed.
+        backbone: default the one that the controller was trained for.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        dtype: default that of the labels.
+        search: budget and selection rule of the full search and of its luck control.
+        static_candidates: how many chains that did well in the labels are tried as static chain.
+        static_questions: on how many labelled questions each of them is tried.
+        trees: samples searched at the same time.
+        cache_gib: memory for hidden states that chains share, in GiB.
+        seed: of every draw.
+        tracking: W&B ``offline``, ``online`` or ``disabled``; ``auto`` is online with an API key, else offline.
+    """
+
+    controller: Path
+    labels: Path
+    task: str | None = None
+    split: str = "validation"
+    limit: int | None = None
+    output: Path = Path("runs/evaluate")
+    backbone: str | None = None
+    device: str = "auto"
+    dtype: Dtype | None = None
+    search: SearchSettings = field(default_factory=SearchSettings)
+    static_candidates: int = 16
+    static_questions: int = 100
+    trees: int = 32
+    cache_gib: float = 1.0
+    seed: int = 0
+    tracking: Mode = "auto"
+
+
+def run_evaluate(options: EvaluateOptions) -> Report:
+    """Evaluate a controller as the options say, print the table and write the report.
+
+    Raises:
+        UserError: for options that cannot be met.
+    """
+    controller = Controller.from_pretrained(options.controller)
+    store = LabelStore.open(options.labels)
+    questions = _held_out_questions(options, store)
+    writable_folder(options.output)
+    backbone = load_backbone(
+        options.backbone or controller.config.backbone, options.device, options.dtype or store.manifest.dtype
+    )
+    controller.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
+    _check_labels(store, backbone, controller)
+    with Tracker("evaluate", options.tracking, options.output, asdict(options)) as tracker:
+        outcomes = evaluate_policies(controller, store, backbone, questions, options)
+        report = _make_report(outcomes, store, backbone, options)
+        _write_json(options.output / "report.json", report)
+        _write_questions(options.output / "questions.parquet", outcomes)
+        write_html(options.output / "report.html", report, outcomes, {q.key: q for q in questions})
+        tracker.summary({f"{name}/{key}": value for name, row in report.rows().items() for key, value in row.items()})
+        tracker.table("policies", ("policy", *next(iter(report.rows().values()))), report.table())
+        tracker.table("examples", ("question", "chain", "reward", "base reward"), _examples(outcomes["controller"]))
+        paths = [options.output / name for name in ("report.json", "report.html", "questions.parquet")]
+        tracker.artifact("report", "report", paths)
+    print_report(report)
+    console.print(f"report      {options.output / 'report.html'}", soft_wrap=True)
+    next_command(f'python -m cola_learn.infer --controller {options.controller} "What do plants need to grow?"')
+    return report
+
+
+def evaluate_policies(
+    controller: Controller,
+    store: LabelStore,
+    backbone: Backbone,
+    questions: Sequence[Question],
+    options: EvaluateOptions,
+) -> dict[str, list[Outcome]]:
+    """The outcome of every policy on every question, in the order in which the report lists them."""
+    manifest = store.manifest
+    label_options = LabelOptions(
+        task=options.task or manifest.task,
+        split=options.split,
+        backbone=backbone.name,
+        template=manifest.template,  # type: ignore[arg-type]
+        metric=manifest.metric,  # type: ignore[arg-type]
+        search=options.search,
+        space=manifest.search_space,
+        trees=options.trees,
+        cache_gib=options.cache_gib,
+        seed=options.seed,
+    )
+    scorer = make_scorer(backbone, label_options)
+    prompts = [as_sample(question, label_options.template).prompt for question in questions]
+    features = prompt_features(backbone, prompts, controller.config.feature_layers)
+    beams = controller_beams(controller, features, BEAMS)
+    top1 = [chains[0] for chains in beams]
+    mean_depth = sum(chain.depth for chain in top1) / len(top1)
+    static = _static_chain(scorer, store, mean_depth, options)
+    base = Chain.base(backbone.num_layers)
+    policies = {
+        "base": [base] * len(questions),
+        "static": [static] * len(questions),
+        "shuffled_prompt": shuffled(top1, options.seed),
+        "controller": top1,
+    }
+    wanted = [
+        {*own, *(chains[index] for chains in policies.values())} for index, own in enumerate(beams)
+    ]
+    scores = _score_all(scorer, questions, wanted, label_options)
+    outcomes = {
+        name: [
+            _outcome(question, chain, scores[index], base)
+            for index, (question, chain) in enumerate(zip(questions, chains, strict=True))
+        ]
+        for name, chains in policies.items()
+    }
+    outcomes["controller_top5_oracle"] = [
+        max((_outcome(question, chain, scores[index], base) for chain in chains), key=lambda found: found.reward)
+        for index, (question, chains) in enumerate(zip(questions, beams, strict=True))
+    ]
+    for name, target in (("search_oracle", "gold"), ("luck_control", "luck")):
+        outcomes[name] = _searched(scorer, backbone, questions, label_options, options, name, target)
+    return outcomes
+
+
+def _held_out_questions(options: EvaluateOptions, store: LabelStore) -> list[Question]:
+    questions = load_task(options.task or store.manifest.task, options.split, options.limit, options.seed)
+    seen = store.keys() & {question.key for question in questions}
+    if seen:
+        raise UserError(
+            f"--split {options.split}: {len(seen)} of the questions, such as {min(seen)}, are among the labels; "
+            "evaluate on a split that was not labelled"
+        )
+    if len(questions) < 2:
+        raise UserError(f"--limit {options.limit} leaves one question; comparing policies needs at least 2")
+    return questions
+
+
+def _check_labels(store: LabelStore, backbone: Backbone, controller: Controller) -> None:
+    manifest = store.manifest
+    if manifest.fingerprint != backbone.fingerprint:
+        raise UserError(
+            f"--labels {store.folder} were made with backbone {manifest.backbone} ({manifest.fingerprint}), "
+            f"not {backbone.name} ({backbone.fingerprint})"
+        )
+    if manifest.search_space != controller.config.space:
+        raise UserError(
+            f"--labels {store.folder} were made in {manifest.search_space}; "
+            f"the controller writes chains of {controller.config.space}"
+        )
+
+
+def _static_chain(scorer: Scorer, store: LabelStore, mean_depth: float, options: EvaluateOptions) -> Chain:
+    labels = store.read()
+    manifest = store.manifest
+    candidates = static_candidates(labels, mean_depth, options.static_candidates)
+    if not candidates:
+        return min((trial.chain for label in labels for trial in label.trials), key=lambda chain: chain.depth)
+    known = {label.key for label in labels}
+    pool = [question for question in load_task(manifest.task, manifest.split) if question.key in known]
+    return choose_static(scorer, pool[: options.static_questions], candidates, manifest.template)  # type: ignore[arg-type]
+
+
+def _score_all(
+    scorer: Scorer, questions: Sequence[Question], wanted: Sequence[set[Chain]], options: LabelOptions
+) -> list[dict[Chain, OptionScores]]:
+    scores: list[dict[Chain, OptionScores]] = [{} for _ in questions]
+    order = sorted(range(len(questions)), key=lambda index: len(questions[index].text))
+    with progress_bar() as bar:
+        task = bar.add_task("policies", total=sum(map(len, wanted)), unit="chains", note="")
+        for start in range(0, len(order), options.trees):
+            group = order[start : start + options.trees]
+            for index in group:
+                scorer.open(as_sample(questions[index], options.template))
+            # sets have no order of their own; a fixed one keeps runs alike
+            pairs = [(index, chain) for index in group for chain in sorted(wanted[index], key=lambda c: c.layers)]
+            found = scorer.score([(questions[index].key, chain) for index, chain in pairs])
+            for (index, chain), score in zip(pairs, found, strict=True):
+                scores[index][chain] = score
+            for index in group:
+                scorer.close(questions[index].key)
+            bar.advance(task, len(pairs))
+    return scores
+
+
+def _outcome(question: Question, chain: Chain, scores: Mapping[Chain, OptionScores], base: Chain) -> Outcome:
+    gold = question.gold
+    score = scores[chain]
+    return Outcome(question.key, chain, score.reward(gold), scores[base].reward(gold), score.choice, gold)
+
+
+def _searched(
+    scorer: Scorer,
+    backbone: Backbone,
+    questions: Sequence[Question],
+    label_options: LabelOptions,
+    options: EvaluateOptions,
+    name: str,
+    target: str,
+) -> list[Outcome]:
+    """Search every held-out question for its gold option, or for a wrong one in its place."""
+    manifest = make_manifest(backbone, label_options, questions[0], target)
+    store = LabelStore.create(options.output / name, manifest)
+    jobs = [
+        Job.for_gold(question) if target == "gold" else Job.for_luck(question, options.seed)
+        for question in questions
+    ]
+    title = "full search" if target == "gold" else "luck control"
+    labels = fill_store(store, scorer, jobs, label_options, title)
+    return [_search_outcome(job, label) for job, label in zip(jobs, labels, strict=True)]
+
+
+def _search_outcome(job: Job, label: Label) -> Outcome:
+    best = label.good[0] if label.good else label.base
+    choice = job.target if best.reward >= 1 else -1
+    return Outcome(label.key, best.chain, best.reward, label.base.reward, choice, job.target)
+
+
+def _make_report(
+    outcomes: Mapping[str, Sequence[Outcome]], store: LabelStore, backbone: Backbone, options: EvaluateOptions
+) -> Report:
+    manifest = store.manifest
+    task = options.task or manifest.task
+    return Report(
+        n=len(outcomes["base"]),
+        policies={name: summarize_policy(rows, options.seed) for name, rows in outcomes.items()},
+        setting={
+            "task": task,
+            "split": options.split,
+            "trained on": f"{manifest.task} {manifest.split}, {len(store.keys())} labelled questions",
+            "backbone": f"{backbone.name} ({backbone.num_layers} layers, {manifest.dtype})",
+            "metric": f"{manifest.metric}, {manifest.template} scoring",
+            "static chain": str(outcomes["static"][0].chain),
+            "search budget": f"{options.search.simulations} simulations a question",
+            "seed": str(options.seed),
+            "command": f"python -m cola_learn.evaluate --controller {options.controller} --labels {options.labels} "
+            f"--task {task} --split {options.split} --limit {options.limit} --seed {options.seed} "
+            f"--search.simulations {options.search.simulations}",
+        },
+    )
+
+
+def _examples(outcomes: Sequence[Outcome]) -> list[tuple[str, str, float, float]]:
+    return [(row.key, str(row.chain), row.reward, row.base_reward) for row in outcomes[:50]]
+
+
+def _write_json(path: Path, report: Report) -> None:
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(json.dumps(report.as_json(), indent=2) + "\n")
+    os.replace(scratch, path)
+
+
+def _write_questions(path: Path, outcomes: Mapping[str, Sequence[Outcome]]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [
+        {
+            "policy": name,
+            "question": outcome.key,
+            "chain": str(outcome.chain),
+            "depth": outcome.chain.depth,
+            "unique_depth": outcome.chain.unique_depth,
+            "reward": outcome.reward,
+            "base_reward": outcome.base_reward,
+            "choice": outcome.choice,
+            "target": outcome.target,
+        }
+        for name, found in outcomes.items()
+        for outcome in found
+    ]
+    scratch = path.with_name(f".{path.name}.tmp")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), scratch)
+    os.replace(scratch, path)

@@ -1,0 +1,105 @@
+"""What a policy did on held-out questions, against the base chain on the same questions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+from scipy import stats
+
+from cola_learn.chains import Chain
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One question under one policy.
+
+    Attributes:
+        key: ``task/split/id``.
+        chain: the chain that counted.
+        reward, base_reward: of that chain and of the base chain, for the same target.
+        choice: option answered with, or -1 where the chain's scores were not kept.
+        target: option that counts as right.
+    """
+
+    key: str
+    chain: Chain
+    reward: float
+    base_reward: float
+    choice: int
+    target: int
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with a bootstrap 95% confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PolicySummary:
+    """A policy's row in the report; rates are shares of the questions, depths are means over them.
+
+    Attributes:
+        transitions: counts of right_to_right, wrong_to_right, right_to_wrong, wrong_to_wrong (base to policy).
+        difference: accuracy minus base accuracy, paired by question.
+        p_value: two-sided exact McNemar test of that difference.
+        corrected: of the answers wrong under base, the share right under the policy.
+    """
+
+    accuracy: float
+    depth: float
+    unique_depth: float
+    transitions: dict[str, int]
+    difference: Interval
+    p_value: float
+    corrected: float
+
+
+def summarize_policy(outcomes: Sequence[Outcome], seed: int = 0) -> PolicySummary:
+    """Summarise one policy's outcomes, at least one."""
+    names = {(1, 1): "right_to_right", (0, 1): "wrong_to_right", (1, 0): "right_to_wrong", (0, 0): "wrong_to_wrong"}
+    transitions = dict.fromkeys(names.values(), 0)
+    for outcome in outcomes:
+        transitions[names[int(outcome.base_reward), int(outcome.reward)]] += 1
+    wrong = transitions["wrong_to_right"] + transitions["wrong_to_wrong"]
+    return PolicySummary(
+        accuracy=float(numpy.mean([outcome.reward for outcome in outcomes])),
+        depth=float(numpy.mean([outcome.chain.depth for outcome in outcomes])),
+        unique_depth=float(numpy.mean([outcome.chain.unique_depth for outcome in outcomes])),
+        transitions=transitions,
+        difference=paired_difference(
+            [outcome.reward for outcome in outcomes], [outcome.base_reward for outcome in outcomes], seed
+        ),
+        p_value=mcnemar(transitions["wrong_to_right"], transitions["right_to_wrong"]),
+        corrected=transitions["wrong_to_right"] / wrong if wrong else 0.0,
+    )
+
+
+def paired_difference(values: Sequence[float], others: Sequence[float], seed: int = 0) -> Interval:
+    """Mean of ``values - others`` with a percentile bootstrap interval over the pairs."""
+    difference = numpy.asarray(values, dtype=float) - numpy.asarray(others, dtype=float)
+    mean = float(difference.mean())
+    if numpy.ptp(difference) == 0:
+        return Interval(mean, mean, mean)
+    result = stats.bootstrap(
+        (difference,),
+        numpy.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=numpy.random.default_rng(seed),
+    )
+    return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Exact two-sided McNemar p-value from the numbers of questions gained and lost."""
+    if gained + lost == 0:
+        return 1.0
+    return float(stats.binomtest(gained, gained + lost).pvalue)

@@ -1,0 +1,93 @@
+"""Exporting a trained controller: a folder with its configuration, its weights and a model card."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cola_learn.cli import UserError, console, next_command
+from cola_learn.train import Controller
+
+_CARD = """---
+library_name: cola-learn
+tags: [chain-of-layers, dynamic-depth]
+base_model: {backbone}
+---
+# Chain-of-layers controller for {backbone}
+
+A small network ({parameters:.2f} M parameters) that reads a prompt's hidden states in the first layers of the
+frozen model `{backbone}` ({num_layers} layers, fingerprint `{fingerprint}`) and writes the chain of layers to
+run for it: which layers to skip and which to repeat. No weight of the model changes.
+
+| | |
+|---|---|
+| reads | hidden states after {layers} layers (0 is the embedding layer) |
+| writes | up to {max_block} layers an edit, at most {max_extra} extra runs of a block, operations: {operations} |
+| training | weighted imitation of the chains that tree search found good; best validation loss {loss} |
+
+```python
+from cola_learn import ColaForCausalLM
+
+model = ColaForCausalLM.from_pretrained("{folder}")
+print(model.generate("Question: What do plants need to grow?\\nAnswer:"))
+```
+
+What it gains or loses on held-out questions is measured with `python -m cola_learn.evaluate --controller
+{folder}`; a controller without such a report should not be trusted to help. Files: `config.json`,
+`model.safetensors`; nothing in them is executed.
+"""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of ``python -m cola_learn.export``.
+
+    Attributes:
+        checkpoint: a checkpoint that python -m cola_learn.train wrote, for example runs/demo/train/best.ckpt.
+        output: folder to write, for example checkpoints/arc-easy.
+    """
+
+    checkpoint: Path
+    output: Path
+
+
+def run_export(options: ExportOptions) -> None:
+    """Write the controller of a training checkpoint to a folder that ``Controller.from_pretrained`` loads.
+
+    Raises:
+        UserError: if the checkpoint cannot be read or the folder not written.
+    """
+    from cola_learn.train.module import ControllerModule
+
+    try:
+        module = ControllerModule.load_from_checkpoint(options.checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"--checkpoint {options.checkpoint} cannot be read ({reason}); "
+            "give one that python -m cola_learn.train wrote"
+        ) from None
+    assert module.controller is not None
+    write_controller(module.controller, options.output)
+    console.print(f"controller  {options.output}", soft_wrap=True)
+    next_command(
+        f"python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --controller {options.output}",
+        f'python -m cola_learn.infer --controller {options.output} "What do plants need to grow?"',
+    )
+
+
+def write_controller(controller: Controller, folder: Path, loss: str = "in the training log") -> None:
+    """Write configuration, weights and model card."""
+    config = controller.config
+    controller.save_pretrained(folder)
+    card = _CARD.format(
+        backbone=config.backbone,
+        parameters=sum(weight.numel() for weight in controller.parameters()) / 1e6,
+        num_layers=config.num_layers,
+        fingerprint=config.fingerprint,
+        layers=", ".join(map(str, config.feature_layers)),
+        max_block=config.space.max_block,
+        max_extra=config.space.max_extra,
+        operations=config.space.operations,
+        loss=loss,
+        folder=folder,
+    )
+    (folder / "README.md").write_text(card)

@@ -1,0 +1,113 @@
+"""``python -m cola_learn.train``: train a controller on labels, through Lightning's own command line."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError
+from lightning import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from cola_learn.cli import UserError, console, next_command, user_errors, writable_folder
+from cola_learn.tracking import Mode, Tracker
+from cola_learn.train.data import LabelDataModule
+from cola_learn.train.module import ControllerModule
+
+DESCRIPTION = (
+    "Train a controller that reads a prompt and writes a chain, on a label store. Everything Lightning's Trainer "
+    "takes can be set under trainer. Example: python -m cola_learn.train --config configs/train/demo.yaml "
+    "--labels runs/demo/labels --trainer.max_epochs 20"
+)
+
+
+class TrainCLI(LightningCLI):
+    """Lightning's command line with the option names that all stages share."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--labels", type=Path, default=Path("runs/demo/labels"), help="folder of a label store")
+        parser.add_argument("--output", type=Path, default=Path("runs/train"), help="folder for checkpoints and logs")
+        parser.add_argument("--seed", type=int, default=0, help="of initialisation, batches and the split")
+        parser.add_argument(
+            "--tracking",
+            type=Mode,
+            default="auto",
+            help="W&B: offline, online or disabled; auto is online with an API key, else offline",
+        )
+        parser.add_argument("--resume", type=bool, default=True, help="go on from OUTPUT/last.ckpt if it is there")
+        parser.add_argument("--patience", type=int, default=8, help="epochs without a better val/loss before stopping")
+        parser.link_arguments("labels", "data.labels")
+        parser.link_arguments("seed", "data.seed")
+        parser.link_arguments("seed", "seed_everything")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        output = writable_folder(self.config.output)
+        self.tracker = Tracker("train", self.config.tracking, output, self.config.as_dict())
+        best = ModelCheckpoint(output, "best", monitor="val/loss", save_last=True, enable_version_counter=False)
+        stop = EarlyStopping("val/loss", patience=self.config.patience)
+        own = self.config_init.trainer.callbacks or []
+        return super().instantiate_trainer(
+            default_root_dir=str(output),
+            logger=self.tracker.lightning_logger() or False,
+            callbacks=[*own, best, stop, RichProgressBar()],
+            **kwargs,
+        )
+
+
+def run_train(cli: TrainCLI) -> None:
+    output: Path = cli.config.output
+    last = output / "last.ckpt"
+    resume = str(last) if cli.config.resume and last.exists() else None
+    if resume:
+        console.print(f"going on from {last}", soft_wrap=True)
+    with cli.tracker as tracker:
+        try:
+            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
+        except RuntimeError as error:
+            if resume is None or "state_dict" not in str(error):
+                raise
+            raise UserError(
+                f"--output {output} holds a checkpoint of another model; name another folder or use --resume false"
+            ) from None
+        best = cli.trainer.checkpoint_callback.best_model_path
+        score = float(cli.trainer.checkpoint_callback.best_model_score)
+        tracker.summary({"best/val_loss": score})
+        tracker.table("examples", ("labelled chains", "best chain", "written chain"), cli.model.examples())
+        tracker.artifact("controller-checkpoint", "model", [Path(best)])
+    assert cli.model.controller is not None
+    count = sum(weight.numel() for weight in cli.model.controller.parameters())
+    console.print(
+        f"controller  {best} ({count / 1e6:.1f} M parameters, best val/loss {score:.3f} nats a prompt, "
+        f"{len(cli.datamodule.training)} prompts to train on, {len(cli.datamodule.validation)} to validate on)",
+        soft_wrap=True,
+    )
+    folder = output / "controller"
+    next_command(
+        f"python -m cola_learn.export --checkpoint {best} --output {folder}",
+        f"python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --controller {folder} "
+        f"--labels {cli.config.labels}",
+    )
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    with user_errors():
+        try:
+            cli = TrainCLI(
+                ControllerModule,
+                LabelDataModule,
+                run=False,
+                save_config_kwargs={"overwrite": True},
+                trainer_defaults={"max_epochs": 30, "enable_model_summary": False},
+                parser_kwargs={"prog": "python -m cola_learn.train", "description": DESCRIPTION, "exit_on_error": False},
+            )
+        except ArgumentError as error:
+            raise UserError(f"{error.message} (see python -m cola_learn.train --help)") from None
+        run_train(cli)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What the controller reads: hidden states of the prompt from the first layers of the frozen backbone."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cola_learn.backbone import Backbone, Executor, Row
+from cola_learn.chains import Chain
+from cola_learn.cli import progress_bar
+
+MAX_TOKENS = 256  # of a longer prompt the last ones are read
+
+
+def prompt_features(backbone: Backbone, prompts: Sequence[str], layers: Sequence[int]) -> list[Tensor]:
+    """Hidden states of each prompt after the first ``layers`` layers (0 is the embedding layer).
+
+    Returns:
+        For each prompt a bfloat16 tensor ``[T, F, H]`` on the CPU: tokens, entries of ``layers``, hidden size.
+    """
+    executor = Executor(backbone)
+    depths = sorted(set(layers) - {0})
+    features = []
+    with progress_bar() as bar:
+        task = bar.add_task("features", total=len(prompts), unit="prompts", note="", visible=len(prompts) > 8)
+        for prompt in prompts:
+            tokens = backbone.tokenizer.encode(prompt, add_special_tokens=False)[-MAX_TOKENS:]
+            handle = executor.open(Row.pack(tokens, packed=False))
+            chains = [Chain(tuple(range(depth)), backbone.num_layers) for depth in depths]
+            states = dict(zip(depths, executor.run([(handle, chain) for chain in chains]), strict=True))
+            states[0] = executor.embedded(handle)
+            executor.close(handle)
+            features.append(torch.stack([states[depth] for depth in layers], dim=1).to("cpu", torch.bfloat16))
+            bar.advance(task)
+    return features
+
+
+def feature_file(folder: Path, fingerprint: str, prompts: Sequence[str], layers: Sequence[int]) -> Path:
+    """The file under ``folder`` that holds, or will hold, the features of exactly these prompts."""
+    identity = json.dumps([fingerprint, list(layers), list(prompts), MAX_TOKENS])
+    return folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+
+
+def write_features(file: Path, features: Sequence[Tensor]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_suffix(".tmp")
+    lengths = torch.tensor([len(tensor) for tensor in features])
+    save_file({"values": torch.cat(list(features)), "lengths": lengths}, scratch)
+    os.replace(scratch, file)
+
+
+def read_features(file: Path) -> list[Tensor] | None:
+    """The features of a file, or None if it is missing or damaged."""
+    try:
+        stored = load_file(file)
+        return list(stored["values"].split(stored["lengths"].tolist()))
+    except (OSError, SafetensorError, KeyError, RuntimeError):
+        return None
