@@ -1,0 +1,56 @@
+"""cola-learn: find, learn and measure a better chain of layers for every input of a pretrained LLM.
+
+The public names below are loaded when first used, so that ``import cola_learn`` and ``--help`` stay quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cola_learn.backbone import Backbone, Executor, Row, load_backbone
+    from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
+    from cola_learn.infer import ColaForCausalLM
+    from cola_learn.label import ChainSearch, Label, LabelStore, SearchSettings, Trial
+    from cola_learn.tasks import OptionScores, Question, Sample, Scorer, as_sample, load_task
+    from cola_learn.train import Controller, ControllerConfig
+
+_HOMES = {
+    "backbone": ("Backbone", "Executor", "Row", "load_backbone"),
+    "chains": ("Chain", "Repeat", "SearchSpace", "Skip"),
+    "infer": ("ColaForCausalLM",),
+    "label": ("ChainSearch", "Label", "LabelStore", "SearchSettings", "Trial"),
+    "tasks": ("OptionScores", "Question", "Sample", "Scorer", "as_sample", "load_task"),
+    "train": ("Controller", "ControllerConfig"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Backbone",
+    "Chain",
+    "ChainSearch",
+    "ColaForCausalLM",
+    "Controller",
+    "ControllerConfig",
+    "Executor",
+    "Label",
+    "LabelStore",
+    "OptionScores",
+    "Question",
+    "Repeat",
+    "Row",
+    "Sample",
+    "Scorer",
+    "SearchSettings",
+    "SearchSpace",
+    "Skip",
+    "Trial",
+    "as_sample",
+    "load_backbone",
+    "load_task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'cola_learn' has no attribute {name!r}")
+    return getattr(import_module(f"cola_learn.{_HOME_OF[name]}"), name)

@@ -60,9 +60,7 @@ class Chain:
         low, high = min(self.layers), max(self.layers)
         if low < 0 or high >= self.num_layers:
             wrong = low if low < 0 else high
-            raise ValueError(
-                f"layer {wrong} is not in the backbone: its layers are 0 to {self.num_layers - 1}"
-            )
+            raise ValueError(f"layer {wrong} is not in the backbone: its layers are 0 to {self.num_layers - 1}")
 
     @classmethod
     def base(cls, num_layers: int) -> "Chain":

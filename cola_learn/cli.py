@@ -16,12 +16,12 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
 Options = TypeVar("Options")
 
 
@@ -33,12 +33,21 @@ class UserError(Exception):
 
 
 def run_command(
-    options_class: type[Options], run: Callable[[Options], object], name: str, description: str
+    options_class: type[Options],
+    run: Callable[[Options], object],
+    name: str,
+    description: str,
+    positional: tuple[str, ...] = (),
 ) -> None:
-    """Parse ``--config FILE`` and options into ``options_class`` and run the stage ``name`` with them."""
+    """Parse ``--config FILE`` and options into ``options_class`` and run the stage ``name`` with them.
+
+    Fields named in ``positional`` are given without ``--name``.
+    """
     parser = ArgumentParser(prog=f"python -m {name}", description=description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file that sets any of the options below")
-    parser.add_class_arguments(options_class, as_group=False)
+    parser.add_class_arguments(options_class, as_group=False, skip=set(positional))
+    for field in positional:
+        parser.add_argument(field, type=str, help=f"the {field}")
     with user_errors():
         try:
             arguments = parser.instantiate(parser.parse_args())
@@ -88,27 +97,31 @@ def writable_folder(folder: Path) -> Path:
 class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        unit = task.fields.get("unit", "")
-        return Text(f"{speed:.1f} {unit}/s" if speed else f"- {unit}/s", style="cyan")
+        return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="cyan")
 
 
 def progress_bar() -> Progress:
-    """A bar with count, rate (pass ``unit=``) and time left. Off a terminal it prints its last state only."""
-    columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        _RateColumn(),
-        TimeElapsedColumn(),
+    """A bar with count, rate and time left; tasks pass ``unit=`` and ``note=``."""
+
+    def column(kind: Callable[..., ProgressColumn], *args: Any, **kwargs: Any) -> ProgressColumn:
+        return kind(*args, table_column=Column(no_wrap=True, **kwargs))
+
+    return Progress(
+        column(TextColumn, "{task.description}"),
+        BarColumn(bar_width=16),
+        column(MofNCompleteColumn),
+        column(_RateColumn),
+        column(TimeRemainingColumn),
         TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        column(TextColumn, "[dim]{task.fields[note]}", overflow="ellipsis"),
+        console=console,
+        refresh_per_second=4,
+        speed_estimate_period=60,
     )
-    return Progress(*columns, console=console, refresh_per_second=4, speed_estimate_period=60)
 
 
 def next_command(*commands: str) -> None:
-    """Print what to run next, alone on its line so that it can be copied."""
+    """Print what to run next, each command alone on its line so that it can be copied."""
     console.print("\n[bold]next[/bold]")
     for command in commands:
-        console.print(f"  {command}", soft_wrap=True)
+        console.print(f"  {command}", soft_wrap=True, markup=False)

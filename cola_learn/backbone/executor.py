@@ -61,9 +61,7 @@ class Executor:
             GPU it should fill the chip; ``None`` chooses by device.
     """
 
-    def __init__(
-        self, backbone: Backbone, cache_bytes: int = GIB, tokens_per_call: int | None = None
-    ) -> None:
+    def __init__(self, backbone: Backbone, cache_bytes: int = GIB, tokens_per_call: int | None = None) -> None:
         self.backbone = backbone
         self.counters = Counters()
         self._trie = ActivationTrie(cache_bytes)

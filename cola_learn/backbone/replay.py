@@ -112,6 +112,11 @@ class Backbone:
     def dtype(self) -> torch.dtype:
         return next(self.model.parameters()).dtype
 
+    @property
+    def dtype_name(self) -> Any:
+        """``float32``, ``bfloat16`` or ``float16``."""
+        return str(self.dtype).removeprefix("torch.")
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that tell two backbones apart, the same in float32 and bfloat16."""

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from cola_learn.evaluate.statistics import PolicySummary
 
 INK, GRID, SKIP, REPEAT = "#1f2933", "#d9dee3", "#2563eb", "#d97706"
 ORACLE = "#94a3b8"
-_THEME = {
+_THEME: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10.5,
     "axes.edgecolor": INK,
@@ -57,10 +58,19 @@ def accuracy_against_depth(policies: Mapping[str, PolicySummary], num_layers: in
             color = ORACLE if oracle else (REPEAT if name == "controller" else SKIP)
             low, high = row.difference.mean - row.difference.low, row.difference.high - row.difference.mean
             axes.errorbar(
-                row.depth, 100 * row.accuracy, yerr=[[100 * low], [100 * high]], fmt="o", color=color, capsize=3
+                row.depth,
+                100 * row.accuracy,
+                yerr=[[100 * low], [100 * high]],
+                fmt="o",
+                color=color,
+                capsize=3,
             )
             axes.annotate(
-                name.replace("_", " "), (row.depth, 100 * row.accuracy), (7, 4), textcoords="offset points", fontsize=9
+                name.replace("_", " "),
+                (row.depth, 100 * row.accuracy),
+                (7, 4),
+                textcoords="offset points",
+                fontsize=9,
             )
         axes.set_xlabel("mean depth (layers executed)")
         axes.set_ylabel("accuracy, %")

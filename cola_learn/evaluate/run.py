@@ -110,8 +110,8 @@ def evaluate_policies(
         task=options.task or manifest.task,
         split=options.split,
         backbone=backbone.name,
-        template=manifest.template,  # type: ignore[arg-type]
-        metric=manifest.metric,  # type: ignore[arg-type]
+        template=manifest.template,
+        metric=manifest.metric,
         search=options.search,
         space=manifest.search_space,
         trees=options.trees,
@@ -132,9 +132,7 @@ def evaluate_policies(
         "shuffled_prompt": shuffled(top1, options.seed),
         "controller": top1,
     }
-    wanted = [
-        {*own, *(chains[index] for chains in policies.values())} for index, own in enumerate(beams)
-    ]
+    wanted = [{*own, *(chains[index] for chains in policies.values())} for index, own in enumerate(beams)]
     scores = _score_all(scorer, questions, wanted, label_options)
     outcomes = {
         name: [
@@ -144,7 +142,10 @@ def evaluate_policies(
         for name, chains in policies.items()
     }
     outcomes["controller_top5_oracle"] = [
-        max((_outcome(question, chain, scores[index], base) for chain in chains), key=lambda found: found.reward)
+        max(
+            (_outcome(question, chain, scores[index], base) for chain in chains),
+            key=lambda found: found.reward,
+        )
         for index, (question, chains) in enumerate(zip(questions, beams, strict=True))
     ]
     for name, target in (("search_oracle", "gold"), ("luck_control", "luck")):
@@ -187,7 +188,7 @@ def _static_chain(scorer: Scorer, store: LabelStore, mean_depth: float, options:
         return min((trial.chain for label in labels for trial in label.trials), key=lambda chain: chain.depth)
     known = {label.key for label in labels}
     pool = [question for question in load_task(manifest.task, manifest.split) if question.key in known]
-    return choose_static(scorer, pool[: options.static_questions], candidates, manifest.template)  # type: ignore[arg-type]
+    return choose_static(scorer, pool[: options.static_questions], candidates, manifest.template)
 
 
 def _score_all(
@@ -231,8 +232,7 @@ def _searched(
     manifest = make_manifest(backbone, label_options, questions[0], target)
     store = LabelStore.create(options.output / name, manifest)
     jobs = [
-        Job.for_gold(question) if target == "gold" else Job.for_luck(question, options.seed)
-        for question in questions
+        Job.for_gold(question) if target == "gold" else Job.for_luck(question, options.seed) for question in questions
     ]
     title = "full search" if target == "gold" else "luck control"
     labels = fill_store(store, scorer, jobs, label_options, title)

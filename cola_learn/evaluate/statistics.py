@@ -63,7 +63,12 @@ class PolicySummary:
 
 def summarize_policy(outcomes: Sequence[Outcome], seed: int = 0) -> PolicySummary:
     """Summarise one policy's outcomes, at least one."""
-    names = {(1, 1): "right_to_right", (0, 1): "wrong_to_right", (1, 0): "right_to_wrong", (0, 0): "wrong_to_wrong"}
+    names = {
+        (1, 1): "right_to_right",
+        (0, 1): "wrong_to_right",
+        (1, 0): "right_to_wrong",
+        (0, 0): "wrong_to_wrong",
+    }
     transitions = dict.fromkeys(names.values(), 0)
     for outcome in outcomes:
         transitions[names[int(outcome.base_reward), int(outcome.reward)]] += 1

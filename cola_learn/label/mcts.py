@@ -116,8 +116,8 @@ class ChainSearch:
         if node.untried is None:
             edits = self.space.legal_edits(node.chain)
             self._random.shuffle(edits)
-            skips = [edit for edit in edits if isinstance(edit, Skip)]
-            node.untried = (skips, [edit for edit in edits if not isinstance(edit, Skip)])
+            skipping: list[Edit] = [edit for edit in edits if isinstance(edit, Skip)]
+            node.untried = (skipping, [edit for edit in edits if not isinstance(edit, Skip)])
         skips, repeats = node.untried
         while skips or repeats:
             # A fair coin between the operations: there are several times as many repeats as skips.

@@ -85,15 +85,13 @@ def run_label(options: LabelOptions) -> LabelStore:
     return store
 
 
-def make_manifest(
-    backbone: Backbone, options: LabelOptions, question: Question, target: str = "gold"
-) -> Manifest:
+def make_manifest(backbone: Backbone, options: LabelOptions, question: Question, target: str = "gold") -> Manifest:
     """The manifest of a store that these options would make."""
     return Manifest(
         backbone=options.backbone,
         fingerprint=backbone.fingerprint,
         num_layers=backbone.num_layers,
-        dtype=str(backbone.dtype).removeprefix("torch."),
+        dtype=backbone.dtype_name,
         task=options.task,
         split=question.split,
         template=options.template,

@@ -12,9 +12,11 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import UserError, writable_folder
 from cola_learn.label.records import Label, Trial
+from cola_learn.tasks import Metric, Template
 
 FORMAT = 1
 _SCHEMA = pyarrow.schema(
@@ -58,11 +60,11 @@ class Manifest:
     backbone: str
     fingerprint: str
     num_layers: int
-    dtype: str
+    dtype: Dtype
     task: str
     split: str
-    template: str
-    metric: str
+    template: Template
+    metric: Metric
     space: Mapping[str, Any]
     search: Mapping[str, Any]
     seed: int
@@ -136,7 +138,9 @@ class LabelStore:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise UserError(f"--output {self.folder} is being written by another run; wait or name another") from None
+                raise UserError(
+                    f"--output {self.folder} is being written by another run; wait or name another"
+                ) from None
             yield
 
     def append(self, labels: Sequence[Label]) -> None:
@@ -169,7 +173,9 @@ class LabelStore:
                 rows = pyarrow.parquet.read_table(path, schema=_SCHEMA).to_pylist()
             except (OSError, pyarrow.ArrowException) as error:
                 reason = str(error).splitlines()[0]
-                raise UserError(f"label file {path} cannot be read ({reason}); delete it to search its samples again") from None
+                raise UserError(
+                    f"label file {path} cannot be read ({reason}); delete it to search its samples again"
+                ) from None
             for row in rows:
                 label = self._label(row)
                 labels.setdefault(label.key, label)
@@ -184,7 +190,10 @@ class LabelStore:
 
     def _label(self, row: Mapping[str, Any]) -> Label:
         trials = tuple(
-            Trial(Chain.parse(trial["chain"], self.manifest.num_layers), *(trial[name] for name in ("reward", "margin", "visits")))
+            Trial(
+                Chain.parse(trial["chain"], self.manifest.num_layers),
+                *(trial[name] for name in ("reward", "margin", "visits")),
+            )
             for trial in row["chains"]
         )
         return Label(row["task"], row["split"], row["id"], trials)

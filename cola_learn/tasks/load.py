@@ -60,9 +60,10 @@ def _read_benchmark(task: str, split: str, source: str) -> list[Question]:
         rows = _embedded_rows(task, benchmark, split)
     else:
         rows = _hub_rows(task, benchmark, split)
-    form = {"prefix": benchmark.prefix, "suffix": benchmark.suffix, "blank": benchmark.blank}
+    prefix, suffix, blank = benchmark.prefix, benchmark.suffix, benchmark.blank
     return [
-        Question(task, split, id_, text, tuple(choices), gold, **form) for id_, (text, choices, gold) in rows
+        Question(task, split, id_, text, tuple(choices), gold, prefix, suffix, blank)
+        for id_, (text, choices, gold) in rows
     ]
 
 
@@ -88,9 +89,7 @@ def _embedded_rows(task: str, benchmark: Benchmark, split: str) -> Iterator[tupl
         ) from None
 
 
-def _numbered(
-    benchmark: Benchmark, rows: Iterator[Mapping[str, Any]], prefix: str = ""
-) -> Iterator[tuple[str, Any]]:
+def _numbered(benchmark: Benchmark, rows: Iterator[Mapping[str, Any]], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for index, row in enumerate(rows):
         own = row[benchmark.id_column] if benchmark.id_column else index
         yield f"{prefix}{own}", benchmark.read(row)

@@ -70,8 +70,8 @@ def run_train(cli: TrainCLI) -> None:
             raise UserError(
                 f"--output {output} holds a checkpoint of another model; name another folder or use --resume false"
             ) from None
-        best = cli.trainer.checkpoint_callback.best_model_path
-        score = float(cli.trainer.checkpoint_callback.best_model_score)
+        checkpoint: Any = cli.trainer.checkpoint_callback
+        best, score = checkpoint.best_model_path, float(checkpoint.best_model_score)
         tracker.summary({"best/val_loss": score})
         tracker.table("examples", ("labelled chains", "best chain", "written chain"), cli.model.examples())
         tracker.artifact("controller-checkpoint", "model", [Path(best)])
@@ -102,7 +102,11 @@ def main() -> None:
                 run=False,
                 save_config_kwargs={"overwrite": True},
                 trainer_defaults={"max_epochs": 30, "enable_model_summary": False},
-                parser_kwargs={"prog": "python -m cola_learn.train", "description": DESCRIPTION, "exit_on_error": False},
+                parser_kwargs={
+                    "prog": "python -m cola_learn.train",
+                    "description": DESCRIPTION,
+                    "exit_on_error": False,
+                },
             )
         except ArgumentError as error:
             raise UserError(f"{error.message} (see python -m cola_learn.train --help)") from None

@@ -7,7 +7,7 @@ and ends with a stop token; a mask admits only sequences that are legal chains o
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class ControllerConfig:
 
     num_layers: int
     hidden_size: int
-    space: SearchSpace = SearchSpace()
+    space: SearchSpace = field(default_factory=SearchSpace)
     feature_layers: tuple[int, ...] = (0, 2, 4)
     width: int = 128
     blocks: int = 2
@@ -134,7 +134,7 @@ class Controller(nn.Module):
             scores = self(stretched, padding, tokens)[:, -1]
             scores = scores + torch.tensor([score for _, score in open_beams], device=device)[:, None]
             best = scores.flatten().topk(min(beams, scores.numel()))
-            grown = []
+            grown: list[tuple[list[int], float]] = []
             for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
                 beam, token = open_beams[place // len(self.vocabulary)][0], place % len(self.vocabulary)
                 if score > float("-inf"):

@@ -173,9 +173,7 @@ class LabelDataModule(lightning.LightningDataModule):
         features = read_features(self._features_at)
         assert features is not None
         self.hidden_size = features[0].shape[-1]
-        self.examples = [
-            self._example(label, tensor) for label, tensor in zip(self._labels, features, strict=True)
-        ]
+        self.examples = [self._example(label, tensor) for label, tensor in zip(self._labels, features, strict=True)]
         order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self._seed)).tolist()
         held_out = max(1, round(self._validation_share * len(order)))
         self.validation = [self.examples[index] for index in order[:held_out]]

@@ -5,7 +5,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cola_learn.chains import Chain, Edit, Repeat, SearchSpace, Skip
+from cola_learn.chains import Chain, Edit, Repeat, SearchSpace
 
 STOP = 0
 

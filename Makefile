@@ -1,0 +1,46 @@
+# Two commands do all the set-up there is, each from a bare clone: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/demo
+
+.PHONY: demo test install assets lint benchmark clean
+
+demo: $(VENV)/.installed assets
+	$(BIN)/python -m cola_learn.label --config configs/label/demo.yaml --output $(RUN)/labels
+	$(BIN)/python -m cola_learn.train --config configs/train/demo.yaml --labels $(RUN)/labels --output $(RUN)/train
+	$(BIN)/python -m cola_learn.export --checkpoint $(RUN)/train/best.ckpt --output $(RUN)/train/controller
+	$(BIN)/python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --labels $(RUN)/labels \
+		--controller $(RUN)/train/controller --output $(RUN)/evaluate
+
+test: $(VENV)/.installed-dev assets lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+assets: $(VENV)/.installed
+	$(BIN)/python -m cola_learn.assets
+
+benchmark: $(VENV)/.installed assets
+	$(BIN)/python benchmarks/score_chains.py
+
+install: $(VENV)/.installed
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and alone, so that nothing else can pull in another build of it.
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache

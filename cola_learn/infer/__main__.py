@@ -1,0 +1,73 @@
+"""``python -m cola_learn.infer``: ask one question and see the chain that was chosen for it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from cola_learn.backbone.load import Dtype
+from cola_learn.chains import Chain
+from cola_learn.cli import UserError, run_command
+from cola_learn.infer.model import ColaForCausalLM, as_prompt
+from cola_learn.tasks import Question
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """Options of ``python -m cola_learn.infer``.
+
+    Attributes:
+        question: what to ask.
+        controller: folder of an exported controller.
+        choices: answer by scoring these options, for example '["rust", "gold"]', instead of writing freely.
+        backbone: default the one that the controller was trained for.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        dtype: ``auto`` is bfloat16 where the hardware computes in it, else float32.
+        max_new_tokens: limit of a freely written answer.
+    """
+
+    question: str
+    controller: Path
+    choices: list[str] | None = None
+    backbone: str | None = None
+    device: str = "auto"
+    dtype: Dtype = "auto"
+    max_new_tokens: int = 48
+
+
+def run_infer(options: InferOptions) -> None:
+    """Print the chosen chain and the backbone's answer through it, beside the plain model's.
+
+    Raises:
+        UserError: if the question is empty, there are too few choices or the controller does not fit.
+    """
+    if not options.question.strip():
+        raise UserError('the question is empty; give a text, for example "What do plants need to grow?"')
+    if options.choices is not None and len(options.choices) < 2:
+        raise UserError(f"--choices {options.choices} leaves nothing to choose; give at least two")
+    model = ColaForCausalLM.from_pretrained(options.controller, options.backbone, options.device, options.dtype)
+    chosen = model.choose(as_prompt(options.question))
+    console = Console(highlight=False)
+    for name, chain in (("chosen", chosen), ("plain", Chain.base(model.backbone.num_layers))):
+        console.print(f"[bold]{name:7}[/bold] {chain}  [dim]({chain.depth} layers)[/dim]", soft_wrap=True)
+        console.print(f"        {escape(_answer(model, options, chain))}", soft_wrap=True)
+
+
+def _answer(model: ColaForCausalLM, options: InferOptions, chain: Chain) -> str:
+    if options.choices is None:
+        return model.generate(model.chat(options.question), chain, options.max_new_tokens)
+    question = Question("", "", "", options.question, tuple(options.choices), 0)
+    scores = model.score(question, chain)
+    return f"{options.choices[scores.choice]} ({scores.probability(scores.choice):.0%})"
+
+
+if __name__ == "__main__":
+    run_command(
+        InferOptions,
+        run_infer,
+        "cola_learn.infer",
+        "Ask a question: prints the chain that the controller chooses and the answer through it. Example: "
+        'python -m cola_learn.infer --controller runs/demo/train/controller "What do plants need to grow?"',
+        positional=("question",),
+    )

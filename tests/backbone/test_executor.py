@@ -1,0 +1,106 @@
+"""The executor gives the same hidden states however the work is shared, cached and batched."""
+
+import itertools
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cola_learn.backbone import ActivationTrie, Backbone, Executor, Row
+from cola_learn.chains import Chain, SearchSpace
+from tests.conftest import wild_chains
+
+
+def alone(backbone: Backbone, row: Row, chain: Chain) -> torch.Tensor:
+    executor = Executor(backbone, cache_bytes=0)
+    return executor.run([(executor.open(row), chain)])[0]
+
+
+def some_requests(num_layers: int, rows: int, count: int) -> list[tuple[int, Chain]]:
+    """Chains as a search asks for them: edits of edits, many with a shared beginning."""
+    draw = random.Random(0)
+    space, requests = SearchSpace(2, 2), []
+    for _ in range(count):
+        chain = Chain.base(num_layers)
+        for _ in range(draw.randint(0, 3)):
+            if legal := space.legal_edits(chain):
+                chain = space.apply(chain, draw.choice(legal))
+        requests.append((draw.randrange(rows), chain))
+    return requests
+
+
+@pytest.mark.parametrize("budget", [0, 3_000, 20_000, 2**30])
+@pytest.mark.parametrize("tokens_per_call", [1, 64, 4096])
+def test_results_do_not_depend_on_budget_or_batching(tiny: Backbone, budget: int, tokens_per_call: int) -> None:
+    rows = [Row.pack(list(range(3, 3 + length)), packed=False) for length in (5, 8, 11, 16, 23)]
+    executor = Executor(tiny, budget, tokens_per_call)
+    handles = [executor.open(row) for row in rows]
+    requests = some_requests(tiny.num_layers, len(rows), 60)
+    found = []
+    for start in range(0, len(requests), 20):
+        found += executor.run([(handles[row], chain) for row, chain in requests[start : start + 20]])
+    for (row, chain), hidden in zip(requests, found, strict=True):
+        assert torch.allclose(hidden, alone(tiny, rows[row], chain), atol=1e-5), str(chain)
+    assert executor._trie.used_bytes <= budget
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_company_does_not_change_a_bit(dtype: str, request: pytest.FixtureRequest) -> None:
+    """Invariant 5 rests on this: a chain's result is the same alone and in a crowd, to the last bit."""
+    backbone: Backbone = request.getfixturevalue("smollm32" if dtype == "float32" else "smollm16")
+    draw = random.Random(1)
+    rows = [Row.pack([draw.randrange(5, 40_000) for _ in range(length)], packed=False) for length in (20, 21, 24, 30)]
+    executor = Executor(backbone)
+    handles = [executor.open(row) for row in rows]
+    requests = some_requests(30, len(rows), 24)
+    found = executor.run([(handles[row], chain) for row, chain in requests])
+    for (row, chain), hidden in zip(requests, found, strict=True):
+        assert torch.equal(hidden, alone(backbone, rows[row], chain)), str(chain)
+
+
+def test_shared_prefixes_run_once(tiny: Backbone) -> None:
+    executor = Executor(tiny)
+    handle = executor.open(Row.pack([5, 6, 7], packed=False))
+    executor.run([(handle, Chain.parse("0-5", 6)), (handle, Chain.parse("0-3 5", 6)), (handle, Chain.parse("0-5", 6))])
+    assert executor.counters.layers_run == 6 + 1
+    executor.run([(handle, Chain.parse("0-4 (5)x2", 6))])
+    assert executor.counters.layers_run == 7 + 2
+    assert executor.counters.layers_asked == 6 + 5 + 6 + 7
+
+
+def test_closing_a_row_frees_its_memory(tiny: Backbone) -> None:
+    executor = Executor(tiny)
+    handle = executor.open(Row.pack([5, 6, 7], packed=False))
+    executor.run([(handle, chain) for chain in wild_chains(6)])
+    assert executor._trie.used_bytes > 0
+    executor.close(handle)
+    assert executor._trie.used_bytes == 0
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_trie_never_lies_and_keeps_its_budget(data: st.DataObject) -> None:
+    """Against a plain dictionary: whatever is returned is what was put, for the longest prefix still kept."""
+    budget = data.draw(st.integers(0, 12)) * 16
+    trie = ActivationTrie(budget)
+    reference: dict[tuple[int, tuple[int, ...]], float] = {}
+    paths = [path for length in (1, 2, 3) for path in itertools.product(range(2), repeat=length)]
+    for step in range(data.draw(st.integers(1, 30))):
+        row, path = data.draw(st.integers(0, 1)), data.draw(st.sampled_from(paths))
+        action = data.draw(st.sampled_from(["put", "get", "forget"]))
+        if action == "put" and (row, path) not in reference:
+            reference[row, path] = float(step)
+            trie.put(row, path, torch.full((1, 4), float(step)))
+        elif action == "forget":
+            trie.forget(row)
+            reference = {key: value for key, value in reference.items() if key[0] != row}
+        else:
+            hidden, length = trie.deepest(row, path)
+            assert (hidden is None) == (length == 0)
+            if hidden is not None:
+                assert hidden[0, 0] == reference[row, path[:length]]
+        assert trie.used_bytes <= budget
+        if budget >= 30 * 16:
+            assert trie.used_bytes == 16 * len(reference)

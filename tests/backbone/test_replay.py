@@ -1,0 +1,136 @@
+"""Invariants 1 and 2: replay is the model, for any order of its layers."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+from cola_learn.backbone import Backbone, Executor, Row
+from cola_learn.chains import Chain
+from cola_learn.cli import UserError
+from tests.conftest import WordTokenizer, tiny_llama, wild_chains
+
+SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+WINDOW = {"sliding_window": 8}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "Llama": {},
+    "Qwen2": {},
+    "Qwen3": {},
+    "Qwen2Moe": {**EXPERTS, "shared_expert_intermediate_size": 16},
+    "Qwen3Moe": EXPERTS,
+    "Mistral": WINDOW,
+    "Mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "Gemma2": {**WINDOW, "final_logit_softcapping": 3.0},
+    "Gemma3Text": WINDOW,
+    "Phi": {},
+    "Phi3": {},
+    "Olmo2": {},
+    "Olmo3": WINDOW,
+    "Olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+    "StableLm": {},
+    "Cohere": {},
+    "Granite": {"logits_scaling": 2.0, "residual_multiplier": 0.5},
+    "SmolLM3": {},
+    "Starcoder2": {},
+    "GPT2": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64},
+    "OPT": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "GPTNeoX": {},
+    "Bloom": {"n_layer": 4, "n_head": 4},
+    "Mamba": {"state_size": 8},
+}
+
+
+def build(name: str) -> Any:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**{**SIZES, **ARCHITECTURES[name]})
+    family = "Gemma3" if name == "Gemma3Text" else name
+    model_class = getattr(transformers, f"{family}LMHeadModel", None) or getattr(transformers, f"{family}ForCausalLM")
+    return model_class(config).eval()
+
+
+def rebuilt_logits(model: Any, chain: Chain, tokens: Tensor) -> Tensor:
+    """Independent reference: a copy of the model whose list of layers is the chain, run as it is."""
+    clone = copy.deepcopy(model)
+    config = clone.config
+    for module in clone.modules():
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.ModuleList) and len(child) == chain.num_layers:
+                setattr(module, name, nn.ModuleList([child[layer] for layer in chain.layers]))
+    if vars(config).get("layer_types"):
+        config.layer_types = [config.layer_types[layer] for layer in chain.layers]
+    config.num_hidden_layers = chain.depth
+    with torch.inference_mode():
+        return clone(input_ids=tokens, use_cache=False).logits[0]
+
+
+def replayed_logits(backbone: Backbone, chain: Chain, tokens: Tensor) -> Tensor:
+    executor = Executor(backbone)
+    handle = executor.open(Row.pack(tokens[0].tolist(), packed=False))
+    return backbone.finish(executor.run([(handle, chain)])[0])
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_any_chain_equals_the_rebuilt_model(name: str) -> None:
+    model = build(name)
+    backbone = Backbone(model, WordTokenizer(), name)
+    tokens = torch.randint(3, 97, (1, 19))
+    with torch.inference_mode():
+        plain = model(input_ids=tokens, use_cache=False).logits[0]
+    assert torch.allclose(replayed_logits(backbone, Chain.base(4), tokens), plain, atol=1e-5)
+    for chain in wild_chains(4):
+        expected = rebuilt_logits(model, chain, tokens)
+        assert torch.allclose(replayed_logits(backbone, chain, tokens), expected, atol=1e-4), str(chain)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_embedded_model_replays_exactly(dtype: str, request: pytest.FixtureRequest) -> None:
+    backbone: Backbone = request.getfixturevalue("smollm32" if dtype == "float32" else "smollm16")
+    tokens = torch.tensor([backbone.tokenizer.encode("Question: Which of these is a metal that rusts in the rain?")])
+    tokens = tokens[:, : tokens.shape[1] // 8 * 8]  # whole buckets: then even the padding is the same
+    for text in ("0-29", "0-11 14-19 (20)x2 21-29", "0-8 (9-12)x3 13-25"):
+        chain = Chain.parse(text, 30)
+        expected = rebuilt_logits(backbone.model, chain, tokens)
+        assert torch.equal(replayed_logits(backbone, chain, tokens), expected), text
+
+
+def test_model_is_left_as_it_was(tiny: Backbone) -> None:
+    tokens = torch.randint(3, 97, (1, 8))
+    before = tiny.model(input_ids=tokens).logits
+    with pytest.raises((RuntimeError, TypeError)):
+        tiny.record_inputs(input_ids=tokens, attention_mask=torch.ones(3, 3, 3))
+    assert all("forward" not in vars(layer) for layer in tiny.layers)
+    assert torch.equal(tiny.model(input_ids=tokens).logits, before)
+
+
+def test_sequence_state_and_windows_are_not_packed() -> None:
+    assert Backbone(build("Llama"), WordTokenizer(), "a").packable
+    for name in ("Mamba", "Mistral", "Bloom"):
+        assert not Backbone(build(name), WordTokenizer(), name).packable, name
+
+
+def test_fingerprint_tells_models_apart_but_not_precisions(smollm32: Backbone, smollm16: Backbone) -> None:
+    assert smollm32.fingerprint == smollm16.fingerprint
+    assert Backbone(tiny_llama(4), WordTokenizer(), "a").fingerprint != smollm32.fingerprint
+
+
+def test_unsuitable_models_are_refused_by_name() -> None:
+    model = tiny_llama()
+    model.config.num_hidden_layers = 5
+    with pytest.raises(UserError, match="--backbone odd: found 0 lists of 5 layers"):
+        Backbone(model, WordTokenizer(), "odd")

@@ -1,0 +1,88 @@
+"""Shared fixtures: the embedded model in both precisions, and tiny random models for breadth."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cola_learn.backbone import Backbone, load_backbone
+from cola_learn.chains import Chain
+from cola_learn.tasks import Question, load_task
+
+torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def smollm32() -> Backbone:
+    return load_backbone(dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def smollm16() -> Backbone:
+    return load_backbone(dtype="bfloat16")
+
+
+@pytest.fixture(scope="session")
+def arc() -> list[Question]:
+    """100 ARC-Easy validation questions."""
+    return load_task("arc_easy", "validation", limit=100)
+
+
+class WordTokenizer:
+    """Words to token ids by hashing; enough for models with random weights."""
+
+    bos_token_id, eos_token_id, chat_template = 1, 2, None
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        return [3 + sum(map(ord, word)) % 90 for word in text.split()]
+
+
+def tiny_llama(layers: int = 6) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=97,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.3,
+    )
+    return LlamaForCausalLM(config)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Backbone:
+    return Backbone(tiny_llama(), WordTokenizer(), "tiny")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run ``python -m MODULE ARGS`` in this process; returns the exit code and standard error."""
+    import runpy
+    import sys
+
+    def run(module: str, *arguments: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capsys.readouterr()
+        try:
+            runpy.run_module(module, run_name="__main__")
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def wild_chains(num_layers: int) -> list[Chain]:
+    """Chains that skip, loop single layers and blocks, and end early."""
+    last = num_layers - 1
+    texts = [f"0-{last}", f"0 2-{last}", f"0-1 (2)x3 3-{last}", "0 (1-2)x2", f"(0-{last})x2", "1 0 2 1"]
+    return [Chain.parse(text, num_layers) for text in texts]

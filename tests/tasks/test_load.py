@@ -1,0 +1,160 @@
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from cola_learn.cli import UserError
+from cola_learn.tasks import BENCHMARKS, as_sample, load_task
+
+# Sizes that the benchmarks' own papers and cards give.
+SIZES = {
+    ("arc_easy", "test"): 2376,
+    ("arc_easy", "validation"): 570,
+    ("arc_challenge", "test"): 1172,
+    ("arc_challenge", "validation"): 299,
+    ("commonsense_qa", "validation"): 1221,
+    ("openbookqa", "test"): 500,
+    ("openbookqa", "validation"): 500,
+    ("piqa", "validation"): 1838,
+    ("social_iqa", "validation"): 1954,
+    ("hellaswag", "validation"): 10042,
+    ("winogrande", "validation"): 1267,
+    ("sciq", "validation"): 1000,
+    ("boolq", "validation"): 3270,
+    ("mmlu", "validation"): 1531,
+    ("mmlu", "test"): 14042,
+}
+
+
+@pytest.mark.parametrize(("task", "split"), SIZES)
+def test_embedded_benchmarks_are_whole(task: str, split: str) -> None:
+    questions = load_task(task, split)
+    assert len(questions) == SIZES[task, split]
+    assert len({question.key for question in questions}) == len(questions)
+    for question in questions:
+        assert 0 <= question.gold < len(question.choices)
+        assert question.text.strip()
+
+
+def test_every_registered_task_is_tested() -> None:
+    assert {task for task, _ in SIZES} == set(BENCHMARKS)
+
+
+@pytest.mark.parametrize(
+    ("task", "prompt", "continuation"),
+    [
+        ("arc_easy", "Question: Which technology was developed most recently?\nAnswer:", " cellular telephone"),
+        ("piqa", "Goal: How do I ready a guinea pig cage for it's new occupants?\nAnswer:", None),
+        ("hellaswag", "Roof shingle removal: A man is sitting on a roof. He", " is using wrap to wrap a pair of skis."),
+        ("sciq", "Question: Who proposed the theory of evolution by natural selection?\nAnswer:", " Linnaeus"),
+    ],
+)
+def test_cloze_prompts_read_as_the_field_writes_them(task: str, prompt: str, continuation: str | None) -> None:
+    sample = as_sample(load_task(task, "validation")[0])
+    assert sample.prompt == prompt == sample.contexts[0]
+    assert continuation is None or sample.continuations[0] == continuation
+
+
+def test_winogrande_scores_the_rest_of_the_sentence() -> None:
+    sample = as_sample(load_task("winogrande", "validation")[0])
+    assert sample.contexts[1] == "Sarah was a much better surgeon than Maria so Maria"
+    assert set(sample.continuations) == {" always got the easier cases."}
+
+
+def test_letters_list_the_options() -> None:
+    sample = as_sample(load_task("arc_easy", "validation")[0], "letter")
+    assert sample.prompt.endswith(
+        "recently?\n A. cellular telephone\n B. television\n C. refrigerator\n D. airplane\nAnswer:"
+    )
+    assert sample.continuations == (" A", " B", " C", " D")
+
+
+def test_a_larger_limit_only_adds() -> None:
+    small, large = load_task("arc_easy", "test", 20), load_task("arc_easy", "test", 50)
+    assert large[:20] == small
+    assert load_task("arc_easy", "test", 20, seed=1) != small
+
+
+ROWS = [
+    {"question": "Two and two?", "choices": ["3", "4"], "answer": 1},
+    {"question": "Up?", "choices": ["down", "sky", "x"], "answer": "B", "id": "up"},
+    {"question": "Grass?", "choices": ["green", "red"], "answer": "green"},
+]
+
+
+def write(folder: Path, kind: str, rows: list[dict[str, object]]) -> Path:
+    path = folder / f"mine.{kind}"
+    if kind == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    elif kind == "csv":
+        lines = ["question,choices,answer,id"]
+        for row in rows:
+            choices = json.dumps(row["choices"]).replace('"', '""')
+            lines.append(f'{row["question"]},"{choices}",{row["answer"]},{row.get("id", "")}')
+        path.write_text("\n".join(lines))
+    else:
+        same = [{**row, "answer": str(row["answer"]), "id": row.get("id")} for row in rows]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(same), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_files_are_tasks(tmp_path: Path, kind: str) -> None:
+    questions = load_task(str(write(tmp_path, kind, ROWS)))
+    assert [question.gold for question in questions] == [1, 1, 0]
+    assert [question.id for question in questions] == ["1", "up", "3"]
+    assert questions[1].choices == ("down", "sky", "x")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "q", "choices": ["a", "b"]}, "row 2: has question, choices; needs question, choices and answer"),
+        ({"question": "q", "choices": ["a", "b"], "answer": 2}, "row 2: answer 2 is outside the options"),
+        ({"question": "q", "choices": ["a", "b"], "answer": "C"}, "row 2: answer 'C' is outside the options"),
+        ({"question": "q", "choices": ["a"], "answer": 0}, "row 2: choices is"),
+        ({"question": "q", "choices": "a|b", "answer": 0}, "row 2: choices is 'a|b'; give a JSON list"),
+        ({"question": " ", "choices": ["a", "b"], "answer": 0}, "row 2: question is ' '"),
+        ({"question": "q", "choices": ["a", "b"], "answer": 0, "id": "1"}, "row 2: id '1' is there twice"),
+        (["q"], "row 2: has list"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path: Path, row: object, message: str) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(UserError) as error:
+        load_task(str(path))
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "split", "message"),
+    [
+        ("arc_hard", "test", "--task arc_hard is not known; choose arc_easy"),
+        ("missing.jsonl", "test", "--task missing.jsonl cannot be read"),
+        ("arc_easy", "traim", "--split traim of arc_easy could not be loaded"),
+    ],
+)
+def test_unknown_tasks_are_named(
+    task: str, split: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        load_task(task, split)
+
+
+def test_damaged_and_empty_files_are_named(tmp_path: Path) -> None:
+    for name, content in (
+        ("a.parquet", b"no"),
+        ("b.jsonl", b"{\n"),
+        ("c.jsonl", b"\xff\xfe"),
+        ("d.csv", b""),
+        ("e.txt", b""),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            load_task(str(tmp_path / name))

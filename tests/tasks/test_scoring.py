@@ -1,0 +1,84 @@
+"""Scores against the field's harness, against a plain forward pass, and packed against not packed."""
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from cola_learn.backbone import Backbone, Executor
+from cola_learn.chains import Chain
+from cola_learn.cli import UserError
+from cola_learn.tasks import OptionScores, Question, Sample, Scorer, as_sample, load_task
+
+
+def score(backbone: Backbone, samples: list[Sample], chain: Chain, **options: Any) -> list[OptionScores]:
+    scorer = Scorer(Executor(backbone), **options)
+    for sample in samples:
+        scorer.open(sample)
+    return scorer.score([(sample.key, chain) for sample in samples])
+
+
+def test_base_scores_are_those_of_lm_evaluation_harness(smollm32: Backbone, arc: list[Question]) -> None:
+    """Question by question, on 100 ARC-Easy questions, in float32, both metrics."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    samples = [as_sample(question) for question in arc]
+    requests = [
+        Instance("loglikelihood", {}, (context, continuation), index)
+        for sample in samples
+        for index, (context, continuation) in enumerate(zip(sample.contexts, sample.continuations, strict=True))
+    ]
+    harness = HFLM(pretrained=smollm32.model, tokenizer=smollm32.tokenizer, batch_size=8)
+    theirs = iter([value for value, _ in harness.loglikelihood(requests, disable_tqdm=True)])
+    ours = score(smollm32, samples, Chain.base(30))
+    normalised = score(smollm32, samples, Chain.base(30), metric="acc_norm")
+    for question, sample, plain, per_character in zip(arc, samples, ours, normalised, strict=True):
+        expected = [next(theirs) for _ in question.choices]
+        assert plain.values == pytest.approx(expected, abs=2e-3)
+        assert plain.choice == max(range(len(expected)), key=expected.__getitem__)
+        lengths = [len(choice) for choice in question.choices]
+        shares = [value / length for value, length in zip(expected, lengths, strict=True)]
+        assert per_character.choice == max(range(len(shares)), key=shares.__getitem__), sample.key
+
+
+@pytest.mark.parametrize("task", ["arc_challenge", "winogrande", "hellaswag", "boolq", "commonsense_qa"])
+def test_packed_options_score_as_rows_of_their_own(smollm32: Backbone, task: str) -> None:
+    samples = [as_sample(question) for question in load_task(task, "validation", 6)]
+    for text in ("0-29", "0-11 14-19 (20)x2 21-29"):
+        chain = Chain.parse(text, 30)
+        packed, apart = (score(smollm32, samples, chain, packed=way) for way in (True, False))
+        for one, other in zip(packed, apart, strict=True):
+            assert one.values == pytest.approx(other.values, abs=1e-3)
+
+
+def test_scores_are_sums_of_log_probabilities(tiny: Backbone) -> None:
+    """Against log-softmax of a plain forward of every option, options of very different lengths."""
+    draw = random.Random(0)
+    words = [f"w{number}" for number in range(50)]
+    for _ in range(20):
+        prompt = " ".join(draw.choices(words, k=draw.randint(1, 9)))
+        options = tuple(" " + " ".join(draw.choices(words, k=draw.randint(1, 6))) for _ in range(draw.randint(2, 5)))
+        sample = Sample("t/s/1", prompt, (prompt,) * len(options), options, tuple(map(len, options)))
+        found = score(tiny, [sample], Chain.base(6))[0]
+        for option, value in zip(options, found.values, strict=True):
+            tokens = tiny.tokenizer.encode(prompt + option)
+            start = len(tiny.tokenizer.encode(prompt))
+            logits = tiny.model(input_ids=torch.tensor([tokens])).logits[0].log_softmax(-1)
+            expected = sum(float(logits[place - 1, tokens[place]]) for place in range(start, len(tokens)))
+            assert value == pytest.approx(expected, abs=1e-4)
+
+
+def test_rewards_and_margins() -> None:
+    scores = OptionScores((-3.0, -1.0, -1.5))
+    assert scores.choice == 1
+    assert [scores.reward(gold) for gold in range(3)] == [0.0, 1.0, 0.0]
+    assert [scores.margin(gold) for gold in range(3)] == [-2.0, 0.5, -0.5]
+    assert sum(scores.probability(gold) for gold in range(3)) == pytest.approx(1)
+
+
+def test_an_option_without_tokens_is_refused(tiny: Backbone) -> None:
+    sample = Sample("t/s/7", "one two", ("one two",) * 2, (" three", " "), (5, 1))
+    with pytest.raises(UserError, match="question t/s/7: option ' ' has no tokens"):
+        score(tiny, [sample], Chain.base(6))
