@@ -15,6 +15,7 @@ from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS, Benchmark
 
 FILE_TYPES = (".jsonl", ".csv", ".parquet")
+SPLITS = ("train", "validation", "test", "dev")
 
 
 def load_task(
@@ -56,6 +57,8 @@ def load_task(
 
 def _read_benchmark(task: str, split: str, source: str) -> list[Question]:
     benchmark = BENCHMARKS[task]
+    if split not in SPLITS:
+        raise UserError(f"--split {split} of {task} is not known; choose {', '.join(SPLITS)}")
     if source == "embedded" or (source == "auto" and split in benchmark.embedded):
         rows = _embedded_rows(task, benchmark, split)
     else:

@@ -135,7 +135,7 @@ def test_bad_rows_are_named(tmp_path: Path, row: object, message: str) -> None:
     [
         ("arc_hard", "test", "--task arc_hard is not known; choose arc_easy"),
         ("missing.jsonl", "test", "--task missing.jsonl cannot be read"),
-        ("arc_easy", "traim", "--split traim of arc_easy could not be loaded"),
+        ("arc_easy", "traim", "--split traim of arc_easy is not known; choose train, validation, test, dev"),
     ],
 )
 def test_unknown_tasks_are_named(

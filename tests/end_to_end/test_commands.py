@@ -1,0 +1,183 @@
+"""The stages as a user runs them, on the real model and real questions, and what they say to wrong input."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from cola_learn import Chain, ColaForCausalLM, LabelStore
+from tests.test_tracking import read_back
+
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+def label_arguments(folder: Path) -> list[str | Path]:
+    return ["--limit", "8", "--search.simulations", "8", "--output", folder / "labels", "--tracking", "offline"]
+
+
+def test_1_label(command: Command, folder: Path) -> None:
+    code, said = command("cola_learn.label", "--config", "configs/label/demo.yaml", *label_arguments(folder))
+    assert code == 0, said
+    assert "8 questions" in said
+    assert f"python -m cola_learn.train --config configs/train/demo.yaml --labels {folder / 'labels'}" in said
+    assert len(LabelStore.open(folder / "labels").read()) == 8
+    logged = read_back(folder / "labels")
+    assert {"found/base_accuracy", "chains_per_second"} <= logged["metrics"].keys()
+    assert {"base_accuracy", "corrected", "mean_depth"} <= logged["summary"].keys()
+
+
+def test_2_label_again_does_nothing_again(command: Command, folder: Path) -> None:
+    arguments = [*label_arguments(folder)[:-1], "disabled"]
+    before = (folder / "labels" / "labels-00000.parquet").stat().st_mtime_ns
+    code, said = command("cola_learn.label", "--config", "configs/label/demo.yaml", *arguments)
+    assert code == 0
+    assert "8 of 8 questions are done already" in said
+    assert (folder / "labels" / "labels-00000.parquet").stat().st_mtime_ns == before
+
+
+def test_3_train(command: Command, folder: Path) -> None:
+    code, said = command(
+        "cola_learn.train",
+        *("--config", "configs/train/demo.yaml", "--labels", folder / "labels", "--output", folder / "train"),
+        *("--trainer.max_epochs", "3", "--tracking", "offline"),
+    )
+    assert code == 0, said
+    assert f"python -m cola_learn.export --checkpoint {folder / 'train' / 'best.ckpt'}" in said
+    assert (folder / "train" / "config.yaml").exists()
+    assert {"train/loss", "val/loss", "val/depth"} <= read_back(folder / "train")["metrics"].keys()
+
+
+def test_4_training_goes_on_from_its_last_epoch(command: Command, folder: Path) -> None:
+    code, said = command(
+        "cola_learn.train",
+        *("--config", "configs/train/demo.yaml", "--labels", folder / "labels", "--output", folder / "train"),
+        *("--trainer.max_epochs", "5", "--tracking", "disabled"),
+    )
+    assert code == 0, said
+    assert "going on from" in said
+
+
+def test_5_export(command: Command, folder: Path) -> None:
+    output = folder / "controller"
+    code, said = command("cola_learn.export", "--checkpoint", folder / "train" / "best.ckpt", "--output", output)
+    assert code == 0, said
+    assert {path.name for path in output.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+
+
+def test_6_evaluate(command: Command, folder: Path) -> None:
+    arguments = [
+        *("--controller", folder / "controller", "--labels", folder / "labels", "--output", folder / "evaluate"),
+        *("--limit", "6", "--search.simulations", "6", "--static_candidates", "2", "--static_questions", "4"),
+    ]
+    code, said = command("cola_learn.evaluate", *arguments, "--tracking", "offline")
+    assert code == 0, said
+    report = json.loads((folder / "evaluate" / "report.json").read_text())
+    assert report["n"] == 6
+    policies = report["policies"]
+    assert list(policies) == [
+        *("base", "static", "shuffled_prompt", "controller"),
+        *("controller_top5_oracle", "search_oracle", "luck_control"),
+    ]
+    assert policies["search_oracle"]["accuracy"] >= policies["base"]["accuracy"]
+    assert policies["controller_top5_oracle"]["accuracy"] >= policies["controller"]["accuracy"]
+    assert policies["base"]["depth"] == 30
+    rows = pyarrow.parquet.read_table(folder / "evaluate" / "questions.parquet").to_pylist()
+    for name, summary in policies.items():
+        rewards = [row["reward"] for row in rows if row["policy"] == name]
+        assert sum(rewards) / len(rewards) == summary["accuracy"]
+    assert (folder / "evaluate" / "report.html").read_text().count("<svg") == 2
+    assert "controller/accuracy" in read_back(folder / "evaluate")["summary"]
+    code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled")
+    assert code == 0
+    assert "6 of 6 questions are done already" in said  # the searches are not made again
+
+
+def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ColaForCausalLM.from_pretrained(folder / "controller")
+    chain = model.choose("Question: Which metal rusts?\nAnswer:")
+    assert isinstance(chain, Chain)
+    assert chain in [alternative for alternative, _ in model.alternatives("Question: Which metal rusts?\nAnswer:")]
+    for more in ([], ["--choices", '["iron", "gold"]']):
+        code, said = command(
+            "cola_learn.infer",
+            "--controller",
+            folder / "controller",
+            "Which metal rusts?",
+            "--max_new_tokens",
+            "4",
+            *more,
+        )
+        assert code == 0, said
+
+
+BAD = {
+    "unknown task": (["label", "--task", "arc_hard"], "--task arc_hard is not known"),
+    "unknown split": (["label", "--split", "tset"], "--split tset of arc_easy is not known"),
+    "no such file": (["label", "--task", "{tmp}/no.jsonl"], "--task {tmp}/no.jsonl cannot be read"),
+    "bad row": (["label", "--task", "{tmp}/bad.jsonl"], "bad.jsonl row 2: answer 9 is outside the options"),
+    "empty file": (["label", "--task", "{tmp}/empty.jsonl"], "holds no questions"),
+    "limit": (["label", "--limit", "0"], "--limit 0 leaves no questions"),
+    "not a number": (["label", "--limit", "many"], "limit"),
+    "unknown option": (["label", "--simulations", "4"], "--simulations"),
+    "bad setting": (["label", "--search.simulations", "0"], "search.simulations is 0"),
+    "no config": (["label", "--config", "{tmp}/no.yaml"], "no.yaml"),
+    "backbone": (["label", "--limit", "1", "--backbone", "{tmp}"], "--backbone {tmp} cannot be loaded"),
+    "device": (["label", "--limit", "1", "--device", "cuda:9"], "--device cuda:9 cannot be used"),
+    "output": (["label", "--limit", "1", "--output", "{tmp}/empty.jsonl/x"], "--output {tmp}/empty.jsonl/x cannot be"),
+    "other space": (
+        ["label", "--limit", "8", "--output", "{run}/labels", "--space.max_block", "2", "--search.simulations", "8"],
+        "holds labels made with space",
+    ),
+    "no labels": (["train", "--labels", "{tmp}"], "--labels {tmp} is not a label store"),
+    "train option": (["train", "--labels", "{run}/labels", "--model.size", "4"], "size"),
+    "no checkpoint": (["export", "--checkpoint", "{tmp}/no.ckpt", "--output", "{tmp}/o"], "--checkpoint {tmp}/no.ckpt"),
+    "no controller": (
+        ["evaluate", "--controller", "{tmp}", "--labels", "{run}/labels"],
+        "is not an exported controller",
+    ),
+    "labelled questions": (
+        ["evaluate", "--controller", "{run}/controller", "--labels", "{run}/labels", "--split", "test"],
+        "are among the labels",
+    ),
+    "other depth": (
+        ["infer", "Why?", "--controller", "{tmp}/shallow"],
+        "the controller is for 12 layers; --backbone embedded has 30",
+    ),
+    "no question": (["infer", " ", "--controller", "{run}/controller"], "the question is empty"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_8_wrong_input_is_one_clear_line_and_code_2(case: str, command: Command, folder: Path, tmp_path: Path) -> None:
+    good = json.dumps({"question": "q", "choices": ["a", "b"], "answer": 0})
+    (tmp_path / "bad.jsonl").write_text(good + "\n" + good.replace("0}", "9}"))
+    (tmp_path / "empty.jsonl").write_text("")
+    if case == "other depth":
+        _shallow_controller(tmp_path / "shallow")
+    arguments, message = BAD[case]
+    places = {"tmp": str(tmp_path), "run": str(folder)}
+    stage, *rest = [argument.format(**places) for argument in arguments]
+    if stage == "label" and "--output" not in rest:
+        rest += ["--output", str(tmp_path / "out")]
+    before = sorted(tmp_path.rglob("*"))
+    code, said = command(f"cola_learn.{stage}", *rest)
+    assert code == 2, said
+    assert message.format(**places) in said
+    assert "Traceback" not in said
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert line == said.strip().splitlines()[-1]
+    left = [path for path in sorted(tmp_path.rglob("*")) if path not in before and path != tmp_path / "out"]
+    assert left == []
+
+
+def _shallow_controller(folder: Path) -> None:
+    from cola_learn import Controller, ControllerConfig
+
+    Controller(ControllerConfig(12, 576, width=16, blocks=1, heads=1, backbone="embedded")).save_pretrained(folder)

@@ -1,0 +1,49 @@
+"""Invariant 7: what a deployable policy does cannot depend on the gold answers of the evaluation questions."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from cola_learn.backbone import Backbone
+from cola_learn.chains import SearchSpace
+from cola_learn.evaluate.run import EvaluateOptions, evaluate_policies
+from cola_learn.label import LabelStore, SearchSettings
+from cola_learn.label.driver import Job
+from cola_learn.label.run import LabelOptions, fill_store, make_manifest, make_scorer
+from cola_learn.tasks import Question, load_task
+from cola_learn.train import Controller, ControllerConfig
+
+DEPLOYABLE = ("base", "static", "shuffled_prompt", "controller")
+
+
+def test_other_gold_answers_change_no_deployable_choice(
+    smollm16: Backbone, arc: list[Question], tmp_path: Path
+) -> None:
+    label_options = LabelOptions(limit=6, search=SearchSettings(simulations=6))
+    labelled = load_task("arc_easy", "test", 6)
+    store = LabelStore.create(tmp_path / "labels", make_manifest(smollm16, label_options, labelled[0]))
+    scorer = make_scorer(smollm16, label_options)
+    fill_store(store, scorer, [Job.for_gold(question) for question in labelled], label_options, "label")
+    torch.manual_seed(0)
+    config = ControllerConfig(30, 576, SearchSpace(), (0, 2), 32, 1, 2, 0.0, "embedded", smollm16.fingerprint)
+    controller = Controller(config).eval()
+    torch.nn.init.normal_(controller.bias, std=3.0)  # so that it does not choose one chain for all
+    torch.nn.init.normal_(controller.read.weight, std=1.0)
+
+    def chosen(questions: list[Question], name: str) -> dict[str, list[tuple[str, int]]]:
+        options = EvaluateOptions(
+            controller=tmp_path,
+            labels=store.folder,
+            output=tmp_path / name,
+            search=SearchSettings(simulations=2),
+            static_candidates=3,
+            static_questions=3,
+        )
+        outcomes = evaluate_policies(controller, store, smollm16, questions, options)
+        assert list(outcomes) == [*DEPLOYABLE, "controller_top5_oracle", "search_oracle", "luck_control"]
+        return {policy: [(str(row.chain), row.choice) for row in outcomes[policy]] for policy in DEPLOYABLE}
+
+    questions = arc[:8]
+    moved = [dataclasses.replace(question, gold=(question.gold + 1) % len(question.choices)) for question in questions]
+    assert chosen(questions, "true") == chosen(moved, "moved")

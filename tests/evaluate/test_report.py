@@ -1,0 +1,58 @@
+import dataclasses
+from pathlib import Path
+
+from cola_learn.chains import Chain
+from cola_learn.evaluate.report import EXPLAINED, Report, write_html
+from cola_learn.evaluate.statistics import Outcome, summarize_policy
+from cola_learn.tasks import Question
+
+EVIL = "<script>alert('x')</script> & {{ 7 * 7 }}"
+
+
+def made_up(rewards: dict[str, list[int]]) -> tuple[Report, dict[str, list[Outcome]], dict[str, Question]]:
+    base, short = Chain.base(6), Chain.parse("0-3 5", 6)
+    count = len(rewards["base"])
+    outcomes = {
+        name: [
+            Outcome(f"t/s/{i}", base if name == "base" else short, float(found[i]), float(rewards["base"][i]), 0, 0)
+            for i in range(count)
+        ]
+        for name in EXPLAINED
+        for found in [rewards.get(name, rewards["base"])]
+    }
+    questions = {f"t/s/{i}": Question("t", "s", str(i), EVIL, (EVIL, "b"), 0) for i in range(count)}
+    setting = {"task": EVIL, "split": "s", "trained on": "u", "command": "c"}
+    summaries = {name: summarize_policy(rows) for name, rows in outcomes.items()}
+    return Report(count, summaries, setting), outcomes, questions
+
+
+def test_a_controller_that_loses_says_so_first() -> None:
+    report, _, _ = made_up({"base": [1, 1, 0, 0], "static": [1, 1, 1, 0], "controller": [1, 0, 0, 0]})
+    assert report.headline.startswith("The controller loses to the best static chain by 50.0 points")
+    assert "-25.0 points" in report.headline
+    assert "4 held-out questions" in report.headline
+    report, _, _ = made_up({"base": [1, 1, 0, 0], "static": [1, 0, 0, 0], "controller": [1, 0, 1, 1]})
+    assert report.headline.startswith("The controller is 50.0 points above")
+
+
+def test_page_escapes_dataset_text_and_loads_nothing(tmp_path: Path) -> None:
+    report, outcomes, questions = made_up({"base": [1, 0, 1]})
+    write_html(tmp_path / "report.html", report, outcomes, questions)
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "{{ 7 * 7 }}" in page
+    assert page.count("<svg") == 2
+    for outside in ("<img", "<link", "@import", 'src="http', 'href="http'):
+        assert outside not in page
+
+
+def test_json_has_what_machines_need() -> None:
+    report, _, _ = made_up({"base": [1, 0, 1]})
+    written = report.as_json()
+    assert written["n"] == 3
+    assert list(written["policies"]) == list(EXPLAINED)
+    for row in written["policies"].values():
+        assert {"accuracy", "depth", "unique_depth", "transitions", "difference"} <= row.keys()
+        assert row["difference"].keys() == {"mean", "low", "high"}
+    assert dataclasses.asdict(report.policies["base"].difference) == {"mean": 0.0, "low": 0.0, "high": 0.0}
