@@ -113,7 +113,7 @@ def _reference(
 
 def run_benchmark(options: BenchmarkOptions) -> None:
     table = Table("precision", "search, pairs/s", "reference, pairs/s", "speed-up", "same reward", box=None)
-    found = {}
+    found: dict[str, float] = {}
     for dtype, pairs in (("bfloat16", options.pairs_bf16), ("float32", options.pairs_fp32)):
         ours, theirs, same, count = compare(dtype, pairs, options)  # type: ignore[arg-type]
         table.add_row(dtype, f"{ours:.1f}", f"{theirs:.2f}", f"{ours / theirs:.1f}x", f"{same:.1%} of {count}")
