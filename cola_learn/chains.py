@@ -217,9 +217,9 @@ class SearchSpace:
 
     Attributes:
         max_block: longest block of layers that one edit may skip or repeat (k of CoLa, 1 to 4 there).
-        max_extra: most extra executions of a repeated block (r of CoLa); ``Repeat.times`` is up to this + 1.
+        max_extra: most extra executions of a repeated block (r of CoLa); Repeat.times is up to this + 1.
         operations: which edits are admitted.
-        edits: ``disjoint`` (each layer of the backbone is in at most one edit) or ``nested`` (edits apply to
+        edits: disjoint (each layer of the backbone is in at most one edit) or nested (edits apply to
             positions of the current chain, so that edits may act on edits, as in CoLa).
     """
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -100,13 +102,25 @@ class _RateColumn(ProgressColumn):
         return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="cyan")
 
 
+class _LoggedProgress(Progress):
+    """A progress bar that, where there is no terminal to redraw on, prints a line every half minute."""
+
+    _printed = 0.0
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        if not self.console.is_terminal and time.monotonic() - self._printed > 30:
+            self._printed = time.monotonic()
+            self.console.print(self.get_renderable())
+
+
 def progress_bar() -> Progress:
     """A bar with count, rate and time left; tasks pass ``unit=`` and ``note=``."""
 
     def column(kind: Callable[..., ProgressColumn], *args: Any, **kwargs: Any) -> ProgressColumn:
         return kind(*args, table_column=Column(no_wrap=True, **kwargs))
 
-    return Progress(
+    return _LoggedProgress(
         column(TextColumn, "{task.description}"),
         BarColumn(bar_width=16),
         column(MofNCompleteColumn),

@@ -26,7 +26,7 @@ BEAMS = 5
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Options of ``python -m cola_learn.evaluate``.
+    """Options of python -m cola_learn.evaluate.
 
     Attributes:
         controller: folder of an exported controller.
@@ -36,7 +36,7 @@ class EvaluateOptions:
         limit: evaluate at most this many questions, drawn with the seed; default all.
         output: folder for report.html, report.json, questions.parquet and the searches; these are resumed.
         backbone: default the one that the controller was trained for.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        device: auto, cpu, cuda or cuda:1.
         dtype: default that of the labels.
         search: budget and selection rule of the full search and of its luck control.
         static_candidates: how many chains that did well in the labels are tried as static chain.
@@ -44,7 +44,7 @@ class EvaluateOptions:
         trees: samples searched at the same time.
         cache_gib: memory for hidden states that chains share, in GiB.
         seed: of every draw.
-        tracking: W&B ``offline``, ``online`` or ``disabled``; ``auto`` is online with an API key, else offline.
+        tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
     """
 
     controller: Path

@@ -15,15 +15,15 @@ from cola_learn.tasks import Question
 
 @dataclass(frozen=True)
 class InferOptions:
-    """Options of ``python -m cola_learn.infer``.
+    """Options of python -m cola_learn.infer.
 
     Attributes:
         question: what to ask.
         controller: folder of an exported controller.
         choices: answer by scoring these options, for example '["rust", "gold"]', instead of writing freely.
         backbone: default the one that the controller was trained for.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        dtype: ``auto`` is bfloat16 where the hardware computes in it, else float32.
+        device: auto, cpu, cuda or cuda:1.
+        dtype: auto is bfloat16 where the hardware computes in it, else float32.
         max_new_tokens: limit of a freely written answer.
     """
 

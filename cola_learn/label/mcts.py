@@ -16,12 +16,12 @@ class SearchSettings:
 
     Attributes:
         simulations: selections and back-propagations in all, the base chain's being the first.
-        exploration: c of the UCB rule ``Q/v + c*sqrt(ln V / v) - depth_penalty*depth/N``.
+        exploration: c of the UCB rule Q/v + c*sqrt(ln V / v) - depth_penalty*depth/N.
         depth_penalty: lambda of the UCB rule; higher looks for shorter chains.
         random_child: probability of descending to a random child instead of the best.
-        widening: a node may have ``widening * visits**widening_power`` children, so that the tree grows deep
+        widening: a node may have widening * visits**widening_power children, so that the tree grows deep
             before every single edit has been tried.
-        widening_power: see ``widening``.
+        widening_power: see widening.
     """
 
     simulations: int = 200

@@ -18,24 +18,24 @@ from cola_learn.tracking import Mode, Tracker
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """Options of ``python -m cola_learn.label``.
+    """Options of python -m cola_learn.label.
 
     Attributes:
         task: registry name (arc_easy, commonsense_qa, mmlu, ...) or a JSONL/CSV/Parquet file.
-        split: split of a named task; the embedded benchmarks have no train split, so label ``test``.
+        split: split of a named task; the embedded benchmarks have no train split, so label test.
         limit: label at most this many questions, drawn with the seed; default all.
         output: folder of the label store; an unfinished one there is resumed.
-        backbone: ``embedded``, a Hugging Face id such as ``Qwen/Qwen3-0.6B``, or a folder.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        dtype: ``auto`` is bfloat16 where the hardware computes in it, else float32.
-        template: score the text of every option (``cloze``) or the letters of listed options (``letter``).
-        metric: sum of log-probabilities (``acc``) or that per character (``acc_norm``).
+        backbone: embedded, a Hugging Face id such as Qwen/Qwen3-0.6B, or a folder.
+        device: auto, cpu, cuda or cuda:1.
+        dtype: auto is bfloat16 where the hardware computes in it, else float32.
+        template: score the text of every option (cloze) or the letters of listed options (letter).
+        metric: sum of log-probabilities (acc) or that per character (acc_norm).
         search: budget and selection rule of each tree.
         space: which edits a chain may have.
         trees: samples searched at the same time; more fill a larger chip. The labels do not depend on it.
         cache_gib: memory for hidden states that chains share, in GiB. The labels do not depend on it.
         seed: of the draw of questions and of the trees.
-        tracking: W&B ``offline``, ``online`` or ``disabled``; ``auto`` is online with an API key, else offline.
+        tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
     """
 
     task: str = "arc_easy"

@@ -10,6 +10,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from cola_learn.backbone.load import Dtype
 from cola_learn.cli import UserError, console, next_command, user_errors, writable_folder
 from cola_learn.tracking import Mode, Tracker
 from cola_learn.train.data import LabelDataModule
@@ -37,7 +38,14 @@ class TrainCLI(LightningCLI):
         )
         parser.add_argument("--resume", type=bool, default=True, help="go on from OUTPUT/last.ckpt if it is there")
         parser.add_argument("--patience", type=int, default=8, help="epochs without a better val/loss before stopping")
-        parser.link_arguments("labels", "data.labels")
+        parser.add_argument("--limit", type=int | None, help="train on at most this many labelled questions")
+        parser.add_argument("--backbone", type=str | None, help="default the one that the labels were made with")
+        parser.add_argument("--device", default="auto", help="for computing prompt features: auto, cpu, cuda or cuda:1")
+        parser.add_argument(
+            "--dtype", type=Dtype | None, help="for computing prompt features; default that of the labels"
+        )
+        for shared in ("labels", "limit", "backbone", "device", "dtype"):
+            parser.link_arguments(shared, f"data.{shared}")
         parser.link_arguments("seed", "data.seed")
         parser.link_arguments("seed", "seed_everything")
 
@@ -100,6 +108,7 @@ def main() -> None:
                 ControllerModule,
                 LabelDataModule,
                 run=False,
+                auto_configure_optimizers=False,
                 save_config_kwargs={"overwrite": True},
                 trainer_defaults={"max_epochs": 30, "enable_model_summary": False},
                 parser_kwargs={

@@ -1,6 +1,7 @@
 """Labels as training data: prompt features beside the token sequences of good chains, with weights."""
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +84,13 @@ class LabelDataModule(lightning.LightningDataModule):
 
     Args:
         labels: folder of a label store.
+        limit: train on at most this many labelled questions, drawn with the seed.
         backbone: whose hidden states are the features; default the one that the labels were made with.
         device: for computing features.
         dtype: for computing features; default that of the labels.
         feature_layers: after how many layers of the backbone the prompt is read; 0 is the embedding layer.
         depth_preference: how strongly shorter good chains are preferred: a chain that is shorter by all N
-            layers weighs ``exp(depth_preference)`` times as much.
+            layers weighs exp(depth_preference) times as much.
         validation_share: share of the labelled questions kept for validation.
         batch_size: prompts in a batch.
         seed: of the split.
@@ -97,6 +99,7 @@ class LabelDataModule(lightning.LightningDataModule):
     def __init__(
         self,
         labels: Path = Path("runs/demo/labels"),
+        limit: int | None = None,
         backbone: str | None = None,
         device: str = "auto",
         dtype: Dtype | None = None,
@@ -127,13 +130,16 @@ class LabelDataModule(lightning.LightningDataModule):
             self._vocabulary = EditVocabulary(self.num_layers, self.space)
         except ValueError as error:
             raise UserError(f"--labels {labels}: {error}") from None
-        self._labels = self._usable_labels()
+        self._labels = self._usable_labels(limit)
         self._features_at = self._feature_file()
         self.examples: list[Example] = []
         self.hidden_size = 0
 
-    def _usable_labels(self) -> list[Label]:
+    def _usable_labels(self, limit: int | None) -> list[Label]:
         labels = [label for label in self.store.read() if label.good]
+        if limit is not None:
+            random.Random(self._seed).shuffle(labels)
+            labels = labels[:limit]
         if len(labels) < 2:
             raise UserError(
                 f"--labels {self.store.folder} has {len(labels)} questions with a good chain; "
