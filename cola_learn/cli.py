@@ -1,9 +1,11 @@
 """What every command shares: options from a dataclass, one-line errors, the console and the progress bar."""
 
+import hashlib
+import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,6 +96,21 @@ def writable_folder(folder: Path) -> Path:
     except OSError as error:
         raise UserError(f"--output {folder} cannot be written: {error.strerror}; name another folder") from None
     return folder
+
+
+def digest(settings: Mapping[str, Any], *files: Path) -> str:
+    """A name for finished work: hex digits that change with the settings and with what is in the files."""
+    found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for file in files:
+        found.update(file.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)
 
 
 class _RateColumn(ProgressColumn):

@@ -1,6 +1,5 @@
 """The report: a table in the terminal, JSON for machines, and one self-contained HTML page."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
+from cola_learn.cli import write_text
 from cola_learn.evaluate import figures
-from cola_learn.evaluate.statistics import Outcome, PolicySummary
+from cola_learn.evaluate.statistics import Interval, Outcome, PolicySummary
 from cola_learn.tasks import Question
 
 EXPLAINED = {
@@ -34,11 +34,22 @@ class Report:
         n: number of questions.
         policies: a summary a policy, in display order.
         setting: what was evaluated on what, for people.
+        identity: changes with everything that the numbers depend on.
     """
 
     n: int
     policies: Mapping[str, PolicySummary]
     setting: Mapping[str, str]
+    identity: str = ""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Report":
+        """The inverse of :meth:`as_json`."""
+        policies = {
+            name: PolicySummary(**{**row, "difference": Interval(**row["difference"])})
+            for name, row in values["policies"].items()
+        }
+        return cls(values["n"], policies, values["setting"], values["identity"])
 
     @property
     def headline(self) -> str:
@@ -82,6 +93,7 @@ class Report:
         return {
             "headline": self.headline,
             "n": self.n,
+            "identity": self.identity,
             "setting": dict(self.setting),
             "policies": {name: asdict(row) for name, row in self.policies.items()},
         }
@@ -128,9 +140,7 @@ def write_html(
         layer_plot=Markup(figures.layer_use(shown, num_layers)),
         examples=[(questions[outcome.key], outcome) for outcome in outcomes["controller"][:20]],
     )
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(page, encoding="utf-8")
-    os.replace(scratch, path)
+    write_text(path, page)
 
 
 def _sees_gold(name: str) -> bool:

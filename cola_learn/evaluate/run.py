@@ -9,7 +9,7 @@ from pathlib import Path
 from cola_learn.backbone import Backbone, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError, console, next_command, progress_bar, writable_folder
+from cola_learn.cli import UserError, console, digest, next_command, progress_bar, writable_folder, write_text
 from cola_learn.evaluate.policies import choose_static, controller_beams, shuffled, static_candidates
 from cola_learn.evaluate.report import Report, print_report, write_html
 from cola_learn.evaluate.statistics import Outcome, summarize_policy
@@ -75,6 +75,20 @@ def run_evaluate(options: EvaluateOptions) -> Report:
     store = LabelStore.open(options.labels)
     questions = _held_out_questions(options, store)
     writable_folder(options.output)
+    report = _finished_report(options, store)
+    if report is None:
+        report = _evaluate(controller, store, questions, options)
+    else:
+        console.print("evaluate: done already with these settings, labels and controller")
+    print_report(report)
+    console.print(f"report      {options.output / 'report.html'}", soft_wrap=True)
+    next_command(f'python -m cola_learn.infer --controller {options.controller} "What do plants need to grow?"')
+    return report
+
+
+def _evaluate(
+    controller: Controller, store: LabelStore, questions: Sequence[Question], options: EvaluateOptions
+) -> Report:
     backbone = load_backbone(
         options.backbone or controller.config.backbone, options.device, options.dtype or store.manifest.dtype
     )
@@ -83,18 +97,30 @@ def run_evaluate(options: EvaluateOptions) -> Report:
     with Tracker("evaluate", options.tracking, options.output, asdict(options)) as tracker:
         outcomes = evaluate_policies(controller, store, backbone, questions, options)
         report = _make_report(outcomes, store, backbone, options)
-        _write_json(options.output / "report.json", report)
         _write_questions(options.output / "questions.parquet", outcomes)
         write_html(options.output / "report.html", report, outcomes, {q.key: q for q in questions})
+        write_text(options.output / "report.json", json.dumps(report.as_json(), indent=2) + "\n")
         tracker.summary({f"{name}/{key}": value for name, row in report.rows().items() for key, value in row.items()})
         tracker.table("policies", ("policy", *next(iter(report.rows().values()))), report.table())
         tracker.table("examples", ("question", "chain", "reward", "base reward"), _examples(outcomes["controller"]))
         paths = [options.output / name for name in ("report.json", "report.html", "questions.parquet")]
         tracker.artifact("report", "report", paths)
-    print_report(report)
-    console.print(f"report      {options.output / 'report.html'}", soft_wrap=True)
-    next_command(f'python -m cola_learn.infer --controller {options.controller} "What do plants need to grow?"')
     return report
+
+
+def _identity(options: EvaluateOptions, store: LabelStore) -> str:
+    settings = {key: value for key, value in asdict(options).items() if key not in ("tracking", "output", "trees")}
+    weights = options.controller / "model.safetensors"
+    return digest(settings, weights, *sorted(store.folder.glob("labels-*.parquet")))
+
+
+def _finished_report(options: EvaluateOptions, store: LabelStore) -> Report | None:
+    """The report in the output folder, if it is of this very evaluation."""
+    try:
+        report = Report.from_json(json.loads((options.output / "report.json").read_text()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return report if report.identity == _identity(options, store) else None
 
 
 def evaluate_policies(
@@ -253,6 +279,7 @@ def _make_report(
     return Report(
         n=len(outcomes["base"]),
         policies={name: summarize_policy(rows, options.seed) for name, rows in outcomes.items()},
+        identity=_identity(options, store),
         setting={
             "task": task,
             "split": options.split,
@@ -271,12 +298,6 @@ def _make_report(
 
 def _examples(outcomes: Sequence[Outcome]) -> list[tuple[str, str, float, float]]:
     return [(row.key, str(row.chain), row.reward, row.base_reward) for row in outcomes[:50]]
-
-
-def _write_json(path: Path, report: Report) -> None:
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    os.replace(scratch, path)
 
 
 def _write_questions(path: Path, outcomes: Mapping[str, Sequence[Outcome]]) -> None:

@@ -66,7 +66,9 @@ def run_label(options: LabelOptions) -> LabelStore:
     backbone = load_backbone(options.backbone, options.device, options.dtype)
     manifest = make_manifest(backbone, options, questions[0])
     store = LabelStore.create(options.output, manifest)
-    with Tracker("label", options.tracking, options.output, asdict(options)) as tracker:
+    finished = store.keys() >= {question.key for question in questions}
+    tracking = "disabled" if finished else options.tracking
+    with Tracker("label", tracking, options.output, asdict(options)) as tracker:
         scorer = make_scorer(backbone, options)
         jobs = [Job.for_gold(question) for question in questions]
         labels = fill_store(store, scorer, jobs, options, "label", tracker)

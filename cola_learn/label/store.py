@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.cli import UserError, writable_folder
+from cola_learn.cli import UserError, writable_folder, write_text
 from cola_learn.label.records import Label, Trial
 from cola_learn.tasks import Metric, Template
 
@@ -124,7 +124,7 @@ class LabelStore:
                     )
             return store
         writable_folder(folder)
-        _write_atomically(folder / "manifest.json", json.dumps(asdict(manifest), indent=2) + "\n")
+        write_text(folder / "manifest.json", json.dumps(asdict(manifest), indent=2) + "\n")
         return cls(folder, manifest)
 
     @contextmanager
@@ -227,9 +227,3 @@ class LabelStore:
         except OSError as error:
             scratch.unlink(missing_ok=True)
             raise UserError(f"label file {path} cannot be written: {error.strerror or error}") from None
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text)
-    os.replace(scratch, path)

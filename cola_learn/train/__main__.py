@@ -1,5 +1,6 @@
 """``python -m cola_learn.train``: train a controller on labels, through Lightning's own command line."""
 
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProg
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from cola_learn.backbone.load import Dtype
-from cola_learn.cli import UserError, console, next_command, user_errors, writable_folder
+from cola_learn.cli import UserError, console, digest, next_command, user_errors, writable_folder, write_text
 from cola_learn.tracking import Mode, Tracker
 from cola_learn.train.data import LabelDataModule
 from cola_learn.train.module import ControllerModule
@@ -64,37 +65,52 @@ class TrainCLI(LightningCLI):
 
 
 def run_train(cli: TrainCLI) -> None:
+    """Fit, or say that these settings and labels are fitted already; print the next commands."""
     output: Path = cli.config.output
-    last = output / "last.ckpt"
+    settings = {key: value for key, value in cli.config.as_dict().items() if key not in ("tracking", "config")}
+    identity = digest(settings, *sorted(cli.datamodule.store.folder.glob("labels-*.parquet")))
+    finished = output / "finished.json"
+    if cli.config.resume and finished.exists() and json.loads(finished.read_text())["identity"] == identity:
+        console.print("train: done already with these settings and labels")
+        cli.tracker.run.finish()
+    else:
+        with cli.tracker as tracker:
+            result = _train(cli, tracker)
+        write_text(finished, json.dumps({"identity": identity, "result": result}, indent=2) + "\n")
+    console.print(json.loads(finished.read_text())["result"], soft_wrap=True)
+    folder = output / "controller"
+    next_command(
+        f"python -m cola_learn.export --checkpoint {output / 'best.ckpt'} --output {folder}",
+        f"python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --controller {folder} "
+        f"--labels {cli.config.labels}",
+    )
+
+
+def _train(cli: TrainCLI, tracker: Tracker) -> str:
+    last = cli.config.output / "last.ckpt"
     resume = str(last) if cli.config.resume and last.exists() else None
     if resume:
         console.print(f"going on from {last}", soft_wrap=True)
-    with cli.tracker as tracker:
-        try:
-            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
-        except RuntimeError as error:
-            if resume is None or "state_dict" not in str(error):
-                raise
-            raise UserError(
-                f"--output {output} holds a checkpoint of another model; name another folder or use --resume false"
-            ) from None
-        checkpoint: Any = cli.trainer.checkpoint_callback
-        best, score = checkpoint.best_model_path, float(checkpoint.best_model_score)
-        tracker.summary({"best/val_loss": score})
-        tracker.table("examples", ("labelled chains", "best chain", "written chain"), cli.model.examples())
-        tracker.artifact("controller-checkpoint", "model", [Path(best)])
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
+    except RuntimeError as error:
+        if resume is None or "state_dict" not in str(error):
+            raise
+        raise UserError(
+            f"--output {cli.config.output} holds a checkpoint of another model; "
+            "name another folder or use --resume false"
+        ) from None
+    checkpoint: Any = cli.trainer.checkpoint_callback
+    score = float(checkpoint.best_model_score)
+    tracker.summary({"best/val_loss": score})
+    tracker.table("examples", ("labelled chains", "best chain", "written chain"), cli.model.examples())
+    tracker.artifact("controller-checkpoint", "model", [Path(checkpoint.best_model_path)])
     assert cli.model.controller is not None
     count = sum(weight.numel() for weight in cli.model.controller.parameters())
-    console.print(
-        f"controller  {best} ({count / 1e6:.1f} M parameters, best val/loss {score:.3f} nats a prompt, "
-        f"{len(cli.datamodule.training)} prompts to train on, {len(cli.datamodule.validation)} to validate on)",
-        soft_wrap=True,
-    )
-    folder = output / "controller"
-    next_command(
-        f"python -m cola_learn.export --checkpoint {best} --output {folder}",
-        f"python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --controller {folder} "
-        f"--labels {cli.config.labels}",
+    return (
+        f"controller  {cli.config.output / 'best.ckpt'} ({count / 1e6:.1f} M parameters, best val/loss {score:.3f} "
+        f"nats a prompt, {len(cli.datamodule.training)} prompts to train on, "
+        f"{len(cli.datamodule.validation)} to validate on)"
     )
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.cli import UserError, writable_folder
+from cola_learn.cli import UserError, writable_folder, write_text
 from cola_learn.train.vocabulary import STOP, EditVocabulary
 
 FORMAT = 1
@@ -159,9 +159,8 @@ class Controller(nn.Module):
         scratch = folder / ".model.safetensors.tmp"
         save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, scratch)
         os.replace(scratch, folder / "model.safetensors")
-        text = json.dumps({"format": FORMAT, "controller": asdict(self.config)}, indent=2)
-        scratch.write_text(text + "\n")
-        os.replace(scratch, folder / "config.json")
+        config = {"format": FORMAT, "controller": asdict(self.config)}
+        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> "Controller":

@@ -64,6 +64,18 @@ def test_4_training_goes_on_from_its_last_epoch(command: Command, folder: Path) 
     assert "going on from" in said
 
 
+def test_4_training_again_does_nothing_again(command: Command, folder: Path) -> None:
+    before = (folder / "train" / "last.ckpt").stat().st_mtime_ns
+    code, said = command(
+        "cola_learn.train",
+        *("--config", "configs/train/demo.yaml", "--labels", folder / "labels", "--output", folder / "train"),
+        *("--trainer.max_epochs", "5", "--tracking", "disabled"),
+    )
+    assert code == 0, said
+    assert "train: done already" in said
+    assert (folder / "train" / "last.ckpt").stat().st_mtime_ns == before
+
+
 def test_5_export(command: Command, folder: Path) -> None:
     output = folder / "controller"
     code, said = command("cola_learn.export", "--checkpoint", folder / "train" / "best.ckpt", "--output", output)
@@ -95,6 +107,9 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     assert (folder / "evaluate" / "report.html").read_text().count("<svg") == 2
     assert "controller/accuracy" in read_back(folder / "evaluate")["summary"]
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled")
+    assert code == 0
+    assert "evaluate: done already" in said
+    code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled", "--static_questions", "3")
     assert code == 0
     assert "6 of 6 questions are done already" in said  # the searches are not made again
 

@@ -50,6 +50,7 @@ def test_page_escapes_dataset_text_and_loads_nothing(tmp_path: Path) -> None:
 def test_json_has_what_machines_need() -> None:
     report, _, _ = made_up({"base": [1, 0, 1]})
     written = report.as_json()
+    assert Report.from_json(written) == report
     assert written["n"] == 3
     assert list(written["policies"]) == list(EXPLAINED)
     for row in written["policies"].values():
