@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from cola_learn.backbone import Backbone, load_backbone
-from cola_learn.chains import Chain
 from cola_learn.tasks import Question, load_task
 
 torch.manual_seed(0)
@@ -79,10 +78,3 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return code, capsys.readouterr().err
 
     return run
-
-
-def wild_chains(num_layers: int) -> list[Chain]:
-    """Chains that skip, loop single layers and blocks, and end early."""
-    last = num_layers - 1
-    texts = [f"0-{last}", f"0 2-{last}", f"0-1 (2)x3 3-{last}", "0 (1-2)x2", f"(0-{last})x2", "1 0 2 1"]
-    return [Chain.parse(text, num_layers) for text in texts]

@@ -2,7 +2,8 @@
 
 from cola_learn.backbone.executor import Counters, Executor
 from cola_learn.backbone.load import load_backbone
-from cola_learn.backbone.replay import Backbone, Batch, Recording
+from cola_learn.backbone.recording import Batch, Recording
+from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.rows import Row
 from cola_learn.backbone.trie import ActivationTrie
 

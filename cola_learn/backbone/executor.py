@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cola_learn.backbone.replay import Backbone, Batch, Recording
+from cola_learn.backbone.recording import Batch, Recording
+from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.rows import Row
 from cola_learn.backbone.trie import ActivationTrie
 from cola_learn.chains import Chain
@@ -22,6 +23,7 @@ class Counters:
         requests: (row, chain) pairs asked for.
         layers_asked: layers that running every chain from its beginning would have taken.
         layers_run: layers really run.
+        calls: of layers, each with one or more rows.
         tokens: tokens of those layers, padding included.
         padding: padding among them.
     """
@@ -29,6 +31,7 @@ class Counters:
     requests: int = 0
     layers_asked: int = 0
     layers_run: int = 0
+    calls: int = 0
     tokens: int = 0
     padding: int = 0
 
@@ -45,6 +48,10 @@ class _Walk:
     @property
     def remaining(self) -> int:
         return len(self.layers) - self.done
+
+    @property
+    def size(self) -> int:
+        return self.hidden.shape[0]
 
     @property
     def next_layer(self) -> int:
@@ -114,30 +121,44 @@ class Executor:
         The lowest layer goes first: walks that looped back or began early catch up, and all that share the
         rest of their chains run it together. Walks of one row with one prefix are run once.
         """
-        layer, size = min((walk.next_layer, walk.hidden.shape[0]) for walk in walks)
+        layer, size = min((walk.next_layer, walk.size) for walk in walks)
+        ready = [walk for walk in walks if walk.next_layer == layer]
+        if self.backbone.joins is None:
+            ready = [walk for walk in ready if walk.size == size]
         groups: dict[tuple[int, tuple[int, ...]], list[_Walk]] = {}
-        limit = max(1, self._tokens_per_call // size)
-        for walk in walks:
-            if walk.next_layer == layer and walk.hidden.shape[0] == size:
-                key = (walk.row, walk.layers[: walk.done + 1])
-                if key in groups or len(groups) < limit:
-                    groups.setdefault(key, []).append(walk)
-        hidden = torch.stack([members[0].hidden for members in groups.values()])
-        output = self.backbone.run_layer(layer, hidden, self._batch(tuple(row for row, _ in groups)))
-        for state, ((row, prefix), members) in zip(output, groups.items(), strict=True):
+        room = self._tokens_per_call
+        for walk in sorted(ready, key=lambda walk: walk.size):  # neighbours of one length attend together
+            key = (walk.row, walk.layers[: walk.done + 1])
+            if key not in groups:
+                if groups and walk.size > room:
+                    break
+                room -= walk.size
+            groups.setdefault(key, []).append(walk)
+        states = self._run_layer(layer, [members[0] for members in groups.values()])
+        for state, ((row, prefix), members) in zip(states, groups.items(), strict=True):
             if any(walk.remaining > 1 for walk in members):
                 self._trie.put(row, prefix, state)
             for walk in members:
                 walk.hidden = state
                 walk.done += 1
-            self.counters.padding += size - self._rows[row][0].length
+            self.counters.tokens += len(state)
+            self.counters.padding += len(state) - len(self._rows[row][0].tokens)
         self.counters.layers_run += len(groups)
-        self.counters.tokens += size * len(groups)
+        self.counters.calls += 1
         return [walk for members in groups.values() for walk in members if not walk.remaining]
+
+    def _run_layer(self, layer: int, walks: Sequence[_Walk]) -> Sequence[Tensor]:
+        """The states ``[T, H]`` of the walks after one more layer."""
+        batch = self._batch(tuple(walk.row for walk in walks))
+        hidden = [walk.hidden for walk in walks]
+        if batch.end_to_end:
+            output = self.backbone.run_layer(layer, torch.cat(hidden)[None], batch)
+            return output[0].split([walk.size for walk in walks])
+        return self.backbone.run_layer(layer, torch.stack(hidden), batch).unbind()
 
     def _batch(self, handles: tuple[int, ...]) -> Batch:
         if handles not in self._batches:
             if len(self._batches) >= 64:
                 self._batches.pop(next(iter(self._batches)))
-            self._batches[handles] = Batch([self._rows[handle][1] for handle in handles])
+            self._batches[handles] = Batch([self._rows[handle][1] for handle in handles], self.backbone.joins)
         return self._batches[handles]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from cola_learn.backbone.replay import Backbone, Batch
+from cola_learn.backbone.recording import Batch
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 
 

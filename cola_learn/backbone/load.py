@@ -36,9 +36,7 @@ def load_backbone(
     with console.status(f"loading {name} ..."):
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=_dtype(dtype, where), attn_implementation="sdpa", **options
-            )
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype, where), **options)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(

@@ -7,72 +7,21 @@ model's own norm, head, scaling and soft-capping.
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cola_learn.backbone.rows import Row
+from cola_learn.backbone import attention
+from cola_learn.backbone.recording import MASK, Batch, Leaf, Recording, map_tree, token_dimensions
+from cola_learn.backbone.rows import BUCKET, SHORTEST, Row
 from cola_learn.cli import UserError
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """What the model gives its layers for one row.
-
-    Attributes:
-        hidden: the embedded input, ``[1, T, H]``.
-        calls: for each layer its positional arguments after the hidden state and its keyword arguments, with
-            every tensor replaced by a :class:`_Leaf` into ``leaves``.
-        leaves: the distinct tensors among those arguments; most architectures give all layers the same few.
-    """
-
-    hidden: Tensor
-    calls: tuple[tuple[Any, dict[str, Any]], ...]
-    leaves: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    index: int
 
 
 class _AllSeen(Exception):
     """Ends a recording forward once the last layer has been called."""
-
-
-class Batch:
-    """Recordings of rows of one length, run together. Arguments are joined once per row set and kept."""
-
-    def __init__(self, recordings: Sequence[Recording]) -> None:
-        self._recordings = recordings
-        self._joined: dict[int, Tensor] = {}
-
-    def arguments(self, layer: int) -> tuple[Any, dict[str, Any]]:
-        args, kwargs = self._recordings[0].calls[layer]
-        return _map_tree(args, _Leaf, self._join), _map_tree(kwargs, _Leaf, self._join)
-
-    def _join(self, leaf: _Leaf) -> Tensor:
-        if leaf.index not in self._joined:
-            first = self._recordings[0].leaves[leaf.index]
-            # Recorded one row at a time, so a leading dimension of 1 is the row; anything else is shared.
-            if first.dim() and first.shape[0] == 1 and len(self._recordings) > 1:
-                first = torch.cat([recording.leaves[leaf.index] for recording in self._recordings])
-            self._joined[leaf.index] = first
-        return self._joined[leaf.index]
-
-
-def _map_tree(tree: Any, kind: type, function: Callable[[Any], Any]) -> Any:
-    if isinstance(tree, kind):
-        return function(tree)
-    if isinstance(tree, tuple | list) and type(tree) in (tuple, list):
-        return type(tree)(_map_tree(item, kind, function) for item in tree)
-    if type(tree) is dict:
-        return {key: _map_tree(item, kind, function) for key, item in tree.items()}
-    return tree
 
 
 class Backbone:
@@ -88,6 +37,8 @@ class Backbone:
         hidden_size: H.
         packable: whether the options of a question may share one sequence (plain masked attention with
             positions given per token); found out at construction by comparing the two ways.
+        joins: for rows laid end to end in one sequence, the token dimension of each argument; None where
+            the architecture cannot run them so, which is found out at construction too.
 
     Raises:
         UserError: if the decoder layers cannot be found or do not replay to the model's own logits.
@@ -103,6 +54,7 @@ class Backbone:
         self._extra_outputs = [0] * self.num_layers  # values a layer returns beside the hidden state, -1: bare tensor
         self._check_replay()
         self.packable = self._options_can_share_a_sequence()
+        self.joins = self._rows_can_lie_end_to_end()
 
     @property
     def device(self) -> torch.device:
@@ -128,44 +80,55 @@ class Backbone:
 
     @torch.inference_mode()
     def record(self, row: Row) -> Recording:
-        """Run the model's own forward on one row with stubs for layers, keeping what each layer is given."""
-        inputs = row.model_inputs(self.device, self.dtype, packed=row.packed)
-        return self.record_inputs(**inputs)
+        """Run the model's own forward on one row with stubs for layers, keeping what each layer is given.
+
+        Rows that cannot lie end to end are padded, so that more of them have one length.
+        """
+        bucket = BUCKET if self.joins is None else 1
+        return self.record_inputs(**row.model_inputs(self.device, self.dtype, bucket))
 
     def record_inputs(self, **inputs: Any) -> Recording:
         """:meth:`record` for any inputs of the model's forward with batch size 1."""
         seen: list[tuple[Any, dict[str, Any]]] = []
         hidden: list[Tensor] = []
+        masks: list[Tensor | None] = []
         leaves: list[Tensor] = []
-        index: dict[int, _Leaf] = {}
+        index: dict[int, Leaf] = {}
 
-        def leaf(tensor: Tensor) -> _Leaf:
+        def leaf(tensor: Tensor) -> Leaf:
             if id(tensor) not in index:
-                index[id(tensor)] = _Leaf(len(leaves))
+                index[id(tensor)] = Leaf(len(leaves))
                 leaves.append(tensor)
             return index[id(tensor)]
 
         def stub(layer: int, state: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
             hidden.append(state)
-            seen.append((_map_tree(args, Tensor, leaf), _map_tree(kwargs, Tensor, leaf)))
+            masks.append(kwargs.get(MASK))
+            others = {name: value if name == MASK else map_tree(value, Tensor, leaf) for name, value in kwargs.items()}
+            seen.append((map_tree(args, Tensor, leaf), others))
             if layer == self.num_layers - 1:
                 raise _AllSeen  # norm and head are of no use here
             return state
 
         with self._stubbed(stub), contextlib.suppress(_AllSeen):
             self.model(**{"use_cache": False, **inputs})
-        return Recording(hidden[0], tuple(seen), tuple(leaves))
+        return Recording(hidden[0], tuple(seen), tuple(masks), tuple(leaves))
 
     @torch.inference_mode()
     def run_layer(self, layer: int, hidden: Tensor, batch: Batch) -> Tensor:
-        """Run one decoder layer: ``[B, T, H]`` to ``[B, T, H]``."""
+        """Run one decoder layer: ``[B, T, H]``, or ``[1, sum of T, H]`` for rows end to end, to the same shape."""
         args, kwargs = batch.arguments(layer)
-        output = self.layers[layer](hidden, *args, **kwargs)
+        together = attention.rows(batch.layout(layer)) if batch.end_to_end else contextlib.nullcontext()
+        with together:
+            output = self.layers[layer](hidden, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
 
     @torch.inference_mode()
     def finish(self, hidden: Tensor) -> Tensor:
         """Logits of final hidden states: ``[P, H]`` to ``[P, V]``, through the model's own norm and head."""
+        count = len(hidden)
+        if count < SHORTEST:
+            hidden = torch.cat([hidden, hidden[-1:].expand(SHORTEST - count, -1)])
 
         def stub(layer: int, state: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
             return hidden.unsqueeze(0) if layer == 0 else state
@@ -173,7 +136,7 @@ class Backbone:
         tokens = torch.zeros(1, hidden.shape[0], dtype=torch.long, device=self.device)
         with self._stubbed(stub):
             logits: Tensor = self.model(input_ids=tokens, use_cache=False).logits
-        return logits[0]
+        return logits[0, :count]
 
     @contextlib.contextmanager
     def _stubbed(self, stub: Callable[[int, Tensor, tuple[Any, ...], dict[str, Any]], Tensor]) -> Iterator[None]:
@@ -230,8 +193,7 @@ class Backbone:
             raise UserError(
                 f"--backbone {self.name}: {type(self.model).__name__} layers cannot be replayed: {error}"
             ) from error
-        scale = expected.float().abs().max()
-        if not torch.allclose(logits.float(), expected.float(), rtol=0, atol=0.02 * float(scale)):
+        if not self._close(logits, expected):
             raise UserError(
                 f"--backbone {self.name}: {type(self.model).__name__} does more between its layers than pass on "
                 "the hidden state, so chains of layers would not be the model; choose another architecture"
@@ -246,23 +208,61 @@ class Backbone:
         if window is not None and window < 4096:
             return False  # a packed mask would widen the window
         try:
-            logits = self._plain_logits(packed.model_inputs(self.device, self.dtype, packed=True))
+            logits = self._plain_logits(packed.model_inputs(self.device, self.dtype))
         except Exception:
             return False  # the architecture takes no 4-D mask or no positions
         start = len(prompt)
         for option in options:
-            alone = Row.pack(prompt, [option])
-            expected = self._plain_logits(alone.model_inputs(self.device, self.dtype, packed=False))
+            alone = Row.pack([*prompt, *option], packed=False)
+            expected = self._plain_logits(alone.model_inputs(self.device, self.dtype))
             got = torch.cat([logits[: len(prompt)], logits[start : start + len(option)]])
-            error = (got - expected[: len(got)]).abs().max() / expected.abs().max()
-            if error > (0.05 if self.dtype != torch.float32 else 1e-3):
+            if not self._close(got, expected):
                 return False
             start += len(option)
         return True
 
+    @torch.inference_mode()
+    def _rows_can_lie_end_to_end(self) -> list[int | None] | None:
+        """Compare rows of different lengths run as one sequence with the same rows run one by one."""
+        tokens = self._probe_tokens(4, 9).tolist()
+        rows = [Row.pack(tokens[0][:6], packed=False), Row.pack(tokens[1], packed=False)]
+        if self.packable:
+            rows.append(Row.pack(tokens[2], [tokens[3][:2], tokens[3][2:]]))
+        before = self.model.config._attn_implementation
+        if before != "sdpa":
+            return None
+        try:
+            self.model.set_attn_implementation(attention.NAME)
+            recordings = [self.record_inputs(**row.model_inputs(self.device, self.dtype)) for row in rows]
+            joins = token_dimensions(*recordings[:2])
+            if joins is not None and self._same_end_to_end(recordings, joins):
+                return joins
+        except Exception:  # whatever an architecture trips over, stacked rows still serve
+            pass
+        self.model.set_attn_implementation(before)
+        return None
+
+    def _same_end_to_end(self, recordings: list[Recording], joins: list[int | None]) -> bool:
+        alone = []
+        for recording in recordings:
+            hidden = recording.hidden
+            for layer in range(self.num_layers):
+                hidden = self.run_layer(layer, hidden, Batch([recording]))
+            alone.append(hidden)
+        hidden = torch.cat([recording.hidden for recording in recordings], 1)
+        batch = Batch(recordings, joins)
+        for layer in range(self.num_layers):
+            hidden = self.run_layer(layer, hidden, batch)
+        return self._close(hidden, torch.cat(alone, 1))
+
+    def _close(self, found: Tensor, expected: Tensor) -> bool:
+        """Equal but for rounding, as far as this precision can tell."""
+        error = (found.float() - expected.float()).abs().max() / expected.float().abs().max()
+        return bool(error <= (1e-3 if self.dtype == torch.float32 else 0.05))
+
     def _plain_logits(self, inputs: dict[str, Any]) -> Tensor:
         logits: Tensor = self.model(**inputs, use_cache=False).logits
-        return logits[0].float()
+        return logits[0]
 
     def _probe_tokens(self, *shape: int) -> Tensor:
         vocabulary = self.model.config.get_text_config().vocab_size

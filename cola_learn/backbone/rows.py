@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-BUCKET = 8  # rows are padded to a multiple of this, so that rows of about one length run together
+BUCKET = 8  # rows that have to be stacked are padded to a multiple of this
+SHORTEST = 16  # matrix products of fewer rows round differently on some CPUs, so no call has fewer
 
 
 @dataclass(frozen=True)
 class Row:
-    """A token sequence, padded at the end to a multiple of ``BUCKET``.
+    """A token sequence.
 
     Attributes:
-        tokens: token ids, ``[T]``, padding included.
-        length: number of real tokens.
+        tokens: token ids, ``[T]``.
         prompt_length: tokens that all options share.
         option_lengths: tokens of each option behind the prompt; options see the prompt and themselves only.
         wanted: positions whose final hidden states are needed, ascending.
@@ -23,7 +23,6 @@ class Row:
     """
 
     tokens: tuple[int, ...]
-    length: int
     prompt_length: int
     option_lengths: tuple[int, ...]
     wanted: tuple[int, ...]
@@ -39,28 +38,27 @@ class Row:
     ) -> "Row":
         """Prompt and options side by side; ``wanted`` defaults to every real position."""
         tokens = [*prompt, *(token for option in options for token in option)]
-        length = len(tokens)
-        padded = tokens + [tokens[-1]] * (-length % BUCKET)
         return cls(
-            tuple(padded),
-            length,
+            tuple(tokens),
             len(prompt),
             tuple(len(option) for option in options),
-            tuple(range(length)) if wanted is None else tuple(wanted),
+            tuple(range(len(tokens))) if wanted is None else tuple(wanted),
             packed,
         )
 
-    def model_inputs(self, device: torch.device, dtype: torch.dtype, packed: bool) -> dict[str, Any]:
+    def model_inputs(self, device: torch.device, dtype: torch.dtype, bucket: int | None = None) -> dict[str, Any]:
         """Keyword arguments for the model's forward, batch size 1.
 
-        A packed row brings an additive 4-D mask ``[1, 1, T, T]`` and positions ``[1, T]`` that restart after
-        the prompt for every option. Otherwise the model's own causal mask serves: padding comes last, so no
-        real token sees it.
+        With ``bucket`` there is padding behind the row, up to a multiple of it and to at least ``SHORTEST`` tokens;
+        no real token sees it. A packed row brings an additive 4-D mask ``[1, 1, T, T]`` and positions ``[1, T]``
+        that restart after the prompt for every option; for others the model's own causal mask serves.
         """
-        tokens = torch.tensor([self.tokens], device=device)
-        if not packed:
-            return {"input_ids": tokens}
         size = len(self.tokens)
+        if bucket is not None:
+            size = max(SHORTEST, -(-size // bucket) * bucket)
+        tokens = torch.tensor([self.tokens + self.tokens[-1:] * (size - len(self.tokens))], device=device)
+        if not self.packed:
+            return {"input_ids": tokens}
         segment = [0] * self.prompt_length
         position = list(range(self.prompt_length))
         tail = size - self.prompt_length - sum(self.option_lengths)

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from cola_learn.chains import Chain
-from cola_learn.evaluate.statistics import PolicySummary
+from cola_learn.evaluate.statistics import PolicySummary, sees_gold
 
 INK, GRID, SKIP, REPEAT = "#1f2933", "#d9dee3", "#2563eb", "#d97706"
 ORACLE = "#94a3b8"
@@ -53,29 +53,27 @@ def accuracy_against_depth(policies: Mapping[str, PolicySummary], num_layers: in
         base = policies["base"].accuracy
         axes.axhline(100 * base, color=GRID, linewidth=1.5)
         axes.axvline(num_layers, color=GRID, linewidth=1.5)
-        for name, row in policies.items():
-            oracle = "oracle" in name or name == "luck_control"
-            color = ORACLE if oracle else (REPEAT if name == "controller" else SKIP)
-            low, high = row.difference.mean - row.difference.low, row.difference.high - row.difference.mean
-            axes.errorbar(
-                row.depth,
-                100 * row.accuracy,
-                yerr=[[100 * low], [100 * high]],
-                fmt="o",
-                color=color,
-                capsize=3,
-            )
-            axes.annotate(
-                name.replace("_", " "),
-                (row.depth, 100 * row.accuracy),
-                (7, 4),
-                textcoords="offset points",
-                fontsize=9,
-            )
+        for place, (point, names) in enumerate(_by_point(policies).items()):
+            row = policies[names[0]]
+            color = REPEAT if "controller" in names else (ORACLE if sees_gold(names[0]) else SKIP)
+            low = min(row.difference.mean - row.difference.low, row.accuracy)
+            high = min(row.difference.high - row.difference.mean, 1 - row.accuracy)
+            axes.errorbar(*point, yerr=[[100 * low], [100 * high]], fmt="o", color=color, capsize=3)
+            label = ", ".join(names).replace("_", " ")
+            up = 5 if place % 2 == 0 else -12  # neighbours in depth are often close
+            axes.annotate(label, point, (7, up), textcoords="offset points", fontsize=9)
         axes.set_xlabel("mean depth (layers executed)")
         axes.set_ylabel("accuracy, %")
-        axes.margins(x=0.18, y=0.12)
+        axes.margins(x=0.2, y=0.1)
         return as_svg(figure)
+
+
+def _by_point(policies: Mapping[str, PolicySummary]) -> dict[tuple[float, float], list[str]]:
+    """Policies at each (depth, accuracy in %), in order of depth, so that equal ones share a label."""
+    points: dict[tuple[float, float], list[str]] = {}
+    for name, row in sorted(policies.items(), key=lambda item: item[1].depth):
+        points.setdefault((round(row.depth, 2), round(100 * row.accuracy, 1)), []).append(name)
+    return points
 
 
 def layer_use(policies: Mapping[str, Sequence[Chain]], num_layers: int) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cola_learn.cli import write_text
 from cola_learn.evaluate import figures
-from cola_learn.evaluate.statistics import Interval, Outcome, PolicySummary
+from cola_learn.evaluate.statistics import Interval, Outcome, PolicySummary, sees_gold
 from cola_learn.tasks import Question
 
 EXPLAINED = {
@@ -114,7 +114,7 @@ def print_report(report: Report) -> None:
             f"{row.depth:.1f}",
             f"{100 * change.mean:+.1f} ({100 * change.low:+.1f}, {100 * change.high:+.1f})",
             *(str(moves[key]) for key in ("right_to_right", "wrong_to_right", "right_to_wrong", "wrong_to_wrong")),
-            style="bold" if name == "controller" else ("dim" if _sees_gold(name) else None),
+            style="bold" if name == "controller" else ("dim" if sees_gold(name) else None),
         )
     console.print(table)
     console.print(
@@ -135,13 +135,9 @@ def write_html(
     page = environment.get_template("report.html").render(
         report=report,
         explained=EXPLAINED,
-        sees_gold=_sees_gold,
+        sees_gold=sees_gold,
         depth_plot=Markup(figures.accuracy_against_depth(report.policies, num_layers)),
         layer_plot=Markup(figures.layer_use(shown, num_layers)),
         examples=[(questions[outcome.key], outcome) for outcome in outcomes["controller"][:20]],
     )
     write_text(path, page)
-
-
-def _sees_gold(name: str) -> bool:
-    return name.endswith("_oracle") or name == "luck_control"

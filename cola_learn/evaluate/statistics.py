@@ -61,6 +61,11 @@ class PolicySummary:
     corrected: float
 
 
+def sees_gold(policy: str) -> bool:
+    """Whether a policy uses the gold answer (or a wrong one in its place) and so cannot be deployed."""
+    return policy.endswith("_oracle") or policy == "luck_control"
+
+
 def summarize_policy(outcomes: Sequence[Outcome], seed: int = 0) -> PolicySummary:
     """Summarise one policy's outcomes, at least one."""
     names = {

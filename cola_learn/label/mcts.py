@@ -101,15 +101,18 @@ class ChainSearch:
         node = self._root
         path = [node]
         while node.visits:
-            child = self._expand(node) or self._descend(node, path)
+            child = self._expand(node, path) or self._descend(node, path)
             if child is None:
                 break
             path.append(child)
             node = child
         return path
 
-    def _expand(self, node: _Node) -> _Node | None:
-        """A child not tried before, if progressive widening admits one more."""
+    def _expand(self, node: _Node, path: list[_Node]) -> _Node | None:
+        """A child not tried before, if progressive widening admits one more.
+
+        Nested edits can lead back to a chain on the path; such a child would only turn in a circle.
+        """
         settings = self.settings
         if len(node.children) >= settings.widening * node.visits**settings.widening_power:
             return None
@@ -123,9 +126,10 @@ class ChainSearch:
             # A fair coin between the operations: there are several times as many repeats as skips.
             pool = skips if skips and (not repeats or self._random.random() < 0.5) else repeats
             chain = self.space.apply(node.chain, pool.pop())
-            if chain not in node.children:
-                node.children[chain] = self._nodes.setdefault(chain, _Node(chain))
-                return node.children[chain]
+            child = self._nodes.setdefault(chain, _Node(chain))
+            if chain not in node.children and child not in path:
+                node.children[chain] = child
+                return child
         return None
 
     def _descend(self, node: _Node, path: list[_Node]) -> _Node | None:

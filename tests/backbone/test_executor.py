@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cola_learn.backbone import ActivationTrie, Backbone, Executor, Row
 from cola_learn.chains import Chain, SearchSpace
-from tests.conftest import wild_chains
+from tests.architectures import wild_chains
 
 
 def alone(backbone: Backbone, row: Row, chain: Chain) -> torch.Tensor:
@@ -42,7 +42,7 @@ def test_results_do_not_depend_on_budget_or_batching(tiny: Backbone, budget: int
     for start in range(0, len(requests), 20):
         found += executor.run([(handles[row], chain) for row, chain in requests[start : start + 20]])
     for (row, chain), hidden in zip(requests, found, strict=True):
-        assert torch.allclose(hidden, alone(tiny, rows[row], chain), atol=1e-5), str(chain)
+        assert torch.allclose(hidden, alone(tiny, rows[row], chain), rtol=1e-4, atol=1e-4), str(chain)
     assert executor._trie.used_bytes <= budget
 
 

@@ -6,8 +6,9 @@ import torch
 from cola_learn.backbone import Backbone
 from cola_learn.backbone.generate import generate
 from cola_learn.chains import Chain
+from tests.architectures import wild_chains
 from tests.backbone.test_replay import build
-from tests.conftest import WordTokenizer, wild_chains
+from tests.conftest import WordTokenizer
 
 
 @pytest.mark.parametrize("name", ["Llama", "Qwen3", "Qwen3Moe", "Olmo2", "Gemma2", "Mistral", "GPTNeoX", "Phi3"])

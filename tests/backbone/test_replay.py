@@ -1,17 +1,16 @@
 """Invariants 1 and 2: replay is the model, for any order of its layers."""
 
-import copy
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from torch import Tensor, nn
 
-from cola_learn.backbone import Backbone, Executor, Row
+from cola_learn.backbone import Backbone
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError
-from tests.conftest import WordTokenizer, tiny_llama, wild_chains
+from tests.architectures import rebuilt_logits, replayed_logits, wild_chains
+from tests.conftest import WordTokenizer, tiny_llama
 
 SIZES = {
     "vocab_size": 97,
@@ -64,27 +63,6 @@ def build(name: str) -> Any:
     return model_class(config).eval()
 
 
-def rebuilt_logits(model: Any, chain: Chain, tokens: Tensor) -> Tensor:
-    """Independent reference: a copy of the model whose list of layers is the chain, run as it is."""
-    clone = copy.deepcopy(model)
-    config = clone.config
-    for module in clone.modules():
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.ModuleList) and len(child) == chain.num_layers:
-                setattr(module, name, nn.ModuleList([child[layer] for layer in chain.layers]))
-    if vars(config).get("layer_types"):
-        config.layer_types = [config.layer_types[layer] for layer in chain.layers]
-    config.num_hidden_layers = chain.depth
-    with torch.inference_mode():
-        return clone(input_ids=tokens, use_cache=False).logits[0]
-
-
-def replayed_logits(backbone: Backbone, chain: Chain, tokens: Tensor) -> Tensor:
-    executor = Executor(backbone)
-    handle = executor.open(Row.pack(tokens[0].tolist(), packed=False))
-    return backbone.finish(executor.run([(handle, chain)])[0])
-
-
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_any_chain_equals_the_rebuilt_model(name: str) -> None:
     model = build(name)
@@ -101,8 +79,8 @@ def test_any_chain_equals_the_rebuilt_model(name: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_embedded_model_replays_exactly(dtype: str, request: pytest.FixtureRequest) -> None:
     backbone: Backbone = request.getfixturevalue("smollm32" if dtype == "float32" else "smollm16")
-    tokens = torch.tensor([backbone.tokenizer.encode("Question: Which of these is a metal that rusts in the rain?")])
-    tokens = tokens[:, : tokens.shape[1] // 8 * 8]  # whole buckets: then even the padding is the same
+    tokens = torch.tensor([backbone.tokenizer.encode("Question: Which of these metals rusts when it is left outside?")])
+    tokens = torch.cat([tokens, tokens], 1)
     for text in ("0-29", "0-11 14-19 (20)x2 21-29", "0-8 (9-12)x3 13-25"):
         chain = Chain.parse(text, 30)
         expected = rebuilt_logits(backbone.model, chain, tokens)
