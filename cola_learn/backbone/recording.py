@@ -52,8 +52,8 @@ class Batch:
         self._recordings = recordings
         self._joins = joins
         self._leaves: dict[int, Tensor] = {}
-        self._masks: dict[int, Tensor | None] = {}
-        self._layouts: dict[int, Sequence[Group]] = {}
+        self._masks: dict[tuple[int, ...], Tensor | None] = {}
+        self._layouts: dict[tuple[int, ...], Sequence[Group]] = {}
 
     @property
     def end_to_end(self) -> bool:
@@ -73,10 +73,10 @@ class Batch:
 
     def layout(self, layer: int) -> Sequence[Group]:
         """How rows laid end to end attend in a layer: neighbours of one length as one group."""
-        key = id(self._recordings[0].masks[layer])  # layers of one kind are given one and the same mask
+        masks = [recording.masks[layer] for recording in self._recordings]
+        key = tuple(map(id, masks))  # layers of one kind are given the same masks
         if key not in self._layouts:
             groups = []
-            masks = [recording.masks[layer] for recording in self._recordings]
             pairs = zip(self.lengths, masks, strict=True)
             for (length, _), same in groupby(pairs, lambda pair: (pair[0], pair[1] is None)):
                 members = [mask for _, mask in same]
@@ -85,9 +85,10 @@ class Batch:
         return self._layouts[key]
 
     def _mask(self, layer: int) -> Tensor | None:
-        key = id(self._recordings[0].masks[layer])
+        masks = [recording.masks[layer] for recording in self._recordings]
+        key = tuple(map(id, masks))
         if key not in self._masks:
-            self._masks[key] = _stack([recording.masks[layer] for recording in self._recordings])
+            self._masks[key] = _stack(masks)
         return self._masks[key]
 
     def _leaf(self, leaf: Leaf) -> Tensor:

@@ -1,5 +1,6 @@
 """The report: a table in the terminal, JSON for machines, and one self-contained HTML page."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,14 +58,14 @@ class Report:
         base, static, controller = (self.policies[name] for name in ("base", "static", "controller"))
         gap = 100 * (controller.accuracy - static.accuracy)
         if gap < 0:
-            verdict = f"The controller loses to the best static chain by {-gap:.1f} points"
+            verdict = f"The controller loses to the best static chain of no more depth by {-gap:.1f} points"
         elif gap == 0:
-            verdict = "The controller is no better than the best static chain"
+            verdict = "The controller is no better than the best static chain of no more depth"
         else:
-            verdict = f"The controller is {gap:.1f} points above the best static chain"
+            verdict = f"The controller is {gap:.1f} points above the best static chain of no more depth"
         change = controller.difference
         return (
-            f"{verdict} of no more depth ({controller.accuracy:.1%} at depth {controller.depth:.1f} against "
+            f"{verdict} ({controller.accuracy:.1%} at depth {controller.depth:.1f} against "
             f"{static.accuracy:.1%} at {static.depth:.1f}); against the plain model it changes accuracy by "
             f"{100 * change.mean:+.1f} points (95% interval {100 * change.low:+.1f} to {100 * change.high:+.1f}) "
             f"with {1 - controller.depth / base.depth:.0%} fewer layers, on {self.n} held-out questions."
@@ -101,7 +102,7 @@ class Report:
 
 def print_report(report: Report) -> None:
     """Print the headline and the table to standard output."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     console.print(f"\n[bold]{report.headline}[/bold]\n")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("policy", "accuracy", "depth", "to base, points (95%)", "r>r", "w>r", "r>w", "w>w"):

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from cola_learn.backbone import ActivationTrie, Backbone, Executor, Row
 from cola_learn.chains import Chain, SearchSpace
 from tests.architectures import wild_chains
+from tests.backbone.test_replay import build
+from tests.conftest import WordTokenizer
 
 
 def alone(backbone: Backbone, row: Row, chain: Chain) -> torch.Tensor:
@@ -44,6 +46,20 @@ def test_results_do_not_depend_on_budget_or_batching(tiny: Backbone, budget: int
     for (row, chain), hidden in zip(requests, found, strict=True):
         assert torch.allclose(hidden, alone(tiny, rows[row], chain), rtol=1e-4, atol=1e-4), str(chain)
     assert executor._trie.used_bytes <= budget
+
+
+@pytest.mark.parametrize("name", ["Gemma3Text", "Mistral", "Qwen2Moe", "GPT2", "Bloom", "Mamba"])
+def test_company_on_other_architectures(name: str) -> None:
+    """Rows shorter and longer than a sliding window together, experts, and rows that have to be stacked."""
+    more = {"sliding_window": 20} if name in ("Gemma3Text", "Mistral") else {}
+    backbone = Backbone(build(name, **more), WordTokenizer(), name)
+    rows = [Row.pack(list(range(3, 3 + length)), packed=False) for length in (5, 17, 18, 24, 40)]
+    executor = Executor(backbone)
+    handles = [executor.open(row) for row in rows]
+    requests = some_requests(4, len(rows), 30)
+    found = executor.run([(handles[row], chain) for row, chain in requests])
+    for (row, chain), hidden in zip(requests, found, strict=True):
+        assert torch.allclose(hidden, alone(backbone, rows[row], chain), rtol=1e-4, atol=1e-4), str(chain)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

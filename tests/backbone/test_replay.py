@@ -55,9 +55,9 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def build(name: str) -> Any:
+def build(name: str, **more: Any) -> Any:
     torch.manual_seed(0)
-    config = getattr(transformers, f"{name}Config")(**{**SIZES, **ARCHITECTURES[name]})
+    config = getattr(transformers, f"{name}Config")(**{**SIZES, **ARCHITECTURES[name], **more})
     family = "Gemma3" if name == "Gemma3Text" else name
     model_class = getattr(transformers, f"{family}LMHeadModel", None) or getattr(transformers, f"{family}ForCausalLM")
     return model_class(config).eval()

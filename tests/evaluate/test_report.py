@@ -28,7 +28,7 @@ def made_up(rewards: dict[str, list[int]]) -> tuple[Report, dict[str, list[Outco
 
 def test_a_controller_that_loses_says_so_first() -> None:
     report, _, _ = made_up({"base": [1, 1, 0, 0], "static": [1, 1, 1, 0], "controller": [1, 0, 0, 0]})
-    assert report.headline.startswith("The controller loses to the best static chain by 50.0 points")
+    assert report.headline.startswith("The controller loses to the best static chain of no more depth by 50.0 points")
     assert "-25.0 points" in report.headline
     assert "4 held-out questions" in report.headline
     report, _, _ = made_up({"base": [1, 1, 0, 0], "static": [1, 0, 0, 0], "controller": [1, 0, 1, 1]})
