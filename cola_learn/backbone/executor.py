@@ -125,6 +125,7 @@ class Executor:
         ready = [walk for walk in walks if walk.next_layer == layer]
         if self.backbone.joins is None:
             ready = [walk for walk in ready if walk.size == size]
+            ready = ready if self.backbone.stackable else ready[:1]
         groups: dict[tuple[int, tuple[int, ...]], list[_Walk]] = {}
         room = self._tokens_per_call
         for walk in sorted(ready, key=lambda walk: walk.size):  # neighbours of one length attend together

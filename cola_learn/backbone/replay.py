@@ -39,6 +39,7 @@ class Backbone:
             positions given per token); found out at construction by comparing the two ways.
         joins: for rows laid end to end in one sequence, the token dimension of each argument; None where
             the architecture cannot run them so, which is found out at construction too.
+        stackable: whether rows of one length may be stacked instead; if not, rows run one by one.
 
     Raises:
         UserError: if the decoder layers cannot be found or do not replay to the model's own logits.
@@ -55,6 +56,7 @@ class Backbone:
         self._check_replay()
         self.packable = self._options_can_share_a_sequence()
         self.joins = self._rows_can_lie_end_to_end()
+        self.stackable = self.joins is not None or self._rows_can_be_stacked()
 
     @property
     def device(self) -> torch.device:
@@ -235,25 +237,34 @@ class Backbone:
             self.model.set_attn_implementation(attention.NAME)
             recordings = [self.record_inputs(**row.model_inputs(self.device, self.dtype)) for row in rows]
             joins = token_dimensions(*recordings[:2])
-            if joins is not None and self._same_end_to_end(recordings, joins):
+            if joins is not None and self._same_together(recordings, Batch(recordings, joins)):
                 return joins
         except Exception:  # whatever an architecture trips over, stacked rows still serve
             pass
         self.model.set_attn_implementation(before)
         return None
 
-    def _same_end_to_end(self, recordings: list[Recording], joins: list[int | None]) -> bool:
+    @torch.inference_mode()
+    def _rows_can_be_stacked(self) -> bool:
+        """Compare stacked rows with the same rows run one by one."""
+        recordings = [self.record_inputs(input_ids=tokens[None]) for tokens in self._probe_tokens(3, 8)]
+        try:
+            return self._same_together(recordings, Batch(recordings))
+        except RuntimeError:
+            return False  # some argument mixes the batch with another dimension
+
+    def _same_together(self, recordings: list[Recording], batch: Batch) -> bool:
+        """Whether rows run as a batch, end to end or stacked, come out as each does alone."""
+        hidden = torch.cat([recording.hidden for recording in recordings], 1 if batch.end_to_end else 0)
         alone = []
         for recording in recordings:
-            hidden = recording.hidden
+            state, own = recording.hidden, Batch([recording])
             for layer in range(self.num_layers):
-                hidden = self.run_layer(layer, hidden, Batch([recording]))
-            alone.append(hidden)
-        hidden = torch.cat([recording.hidden for recording in recordings], 1)
-        batch = Batch(recordings, joins)
+                state = self.run_layer(layer, state, own)
+            alone.append(state)
         for layer in range(self.num_layers):
             hidden = self.run_layer(layer, hidden, batch)
-        return self._close(hidden, torch.cat(alone, 1))
+        return self._close(hidden, torch.cat(alone, 1 if batch.end_to_end else 0))
 
     def _close(self, found: Tensor, expected: Tensor) -> bool:
         """Equal but for rounding, as far as this precision can tell."""
