@@ -53,7 +53,9 @@ def accuracy_against_depth(policies: Mapping[str, PolicySummary], num_layers: in
         base = policies["base"].accuracy
         axes.axhline(100 * base, color=GRID, linewidth=1.5)
         axes.axvline(num_layers, color=GRID, linewidth=1.5)
-        for place, (point, names) in enumerate(_by_point(policies).items()):
+        points = _by_point(policies)
+        span = max(depth for depth, _ in points) - min(depth for depth, _ in points)
+        for place, (point, names) in enumerate(points.items()):
             row = policies[names[0]]
             color = REPEAT if "controller" in names else (ORACLE if sees_gold(names[0]) else SKIP)
             low = min(row.difference.mean - row.difference.low, row.accuracy)
@@ -61,7 +63,9 @@ def accuracy_against_depth(policies: Mapping[str, PolicySummary], num_layers: in
             axes.errorbar(*point, yerr=[[100 * low], [100 * high]], fmt="o", color=color, capsize=3)
             label = ", ".join(names).replace("_", " ")
             up = 5 if place % 2 == 0 else -12  # neighbours in depth are often close
-            axes.annotate(label, point, (7, up), textcoords="offset points", fontsize=9)
+            crowded = any(0 < x - point[0] < span / 3 and abs(y - point[1]) < 8 for x, y in points)
+            aside = {"xytext": (-7, up), "ha": "right"} if crowded else {"xytext": (7, up)}
+            axes.annotate(label, point, textcoords="offset points", fontsize=9, **aside)
         axes.set_xlabel("mean depth (layers executed)")
         axes.set_ylabel("accuracy, %")
         axes.margins(x=0.2, y=0.1)
