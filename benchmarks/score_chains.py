@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ from cola_learn import (
     load_task,
 )
 from cola_learn.backbone.load import Dtype
-from cola_learn.cli import run_command
+from cola_learn.cli import progress_bar, run_command
 from cola_learn.label.driver import Job, search_jobs
 
 Pair = tuple[Question, Chain]
@@ -85,7 +86,11 @@ def compare(dtype: Dtype, pairs: int, options: BenchmarkOptions) -> tuple[float,
     jobs = [Job.for_gold(question) for question in questions]
     scorer = Scorer(Executor(backbone))
     start = time.perf_counter()
-    rounds = list(search_jobs(scorer, jobs, SearchSpace(), settings, seed=options.seed))
+    with progress_bar() as bar:
+        total = len(jobs) * options.simulations
+        task = bar.add_task(f"search, {backbone.dtype_name}", total=total, unit="chains", note="")
+        count = partial(bar.advance, task)
+        rounds = list(search_jobs(scorer, jobs, SearchSpace(), settings, seed=options.seed, on_round=count))
     ours = scorer.executor.counters.requests / (time.perf_counter() - start)
     rewards = {
         (job.question.key, trial.chain): trial.reward
@@ -105,9 +110,12 @@ def _reference(
     samples = {question.key: as_sample(question) for question, _ in pairs}
     same = 0
     start = time.perf_counter()
-    for question, chain in pairs:
-        reward = reference_reward(backbone, samples[question.key], chain, question.gold)
-        same += reward == rewards[question.key, chain]
+    with progress_bar() as bar:
+        task = bar.add_task(f"reference, {backbone.dtype_name}", total=len(pairs), unit="pairs", note="")
+        for question, chain in pairs:
+            reward = reference_reward(backbone, samples[question.key], chain, question.gold)
+            same += reward == rewards[question.key, chain]
+            bar.advance(task)
     return len(pairs) / (time.perf_counter() - start), same / len(pairs)
 
 
