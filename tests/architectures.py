@@ -23,39 +23,23 @@ from cola_learn.cli import UserError, progress_bar, run_command, write_text
 
 LAYERS = 4
 TOLERANCE = 1e-4  # of the largest logit, float32
-_SIZES = {
-    32: ("hidden_size", "n_embd", "d_model", "model_dim", "word_embed_proj_dim", "embedding_size", "lru_width"),
-    48: ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "mlp_hidden_size", "decoder_ffn_dim"),
-    LAYERS: ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"),
-    4: ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "num_experts"),
-    8: (
-        "head_dim",
-        "state_size",
-        "sliding_window",
-        "qk_nope_head_dim",
-        "qk_rope_head_dim",
-        "v_head_dim",
-        "attention_head_size",
-    ),
-    2: ("num_key_value_heads", "num_kv_heads", "num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts"),
-    16: (
-        "moe_intermediate_size",
-        "shared_expert_intermediate_size",
-        "q_lora_rank",
-        "kv_lora_rank",
-        "shared_intermediate_size",
-    ),
-    97: ("vocab_size",),
-    64: ("max_position_embeddings", "n_positions", "max_sequence_length"),
-    1: ("n_group", "topk_group", "first_k_dense_replace", "bos_token_id", "n_shared_experts"),
-    0: ("pad_token_id",),
-}
-_SMALL = {name: size for size, names in _SIZES.items() for name in names} | {
-    "num_local_experts": 4,
-    "n_routed_experts": 4,
-    "moe_num_experts": 4,
-    "eos_token_id": 2,
-}
+_SIZES: tuple[tuple[int, tuple[str, ...]], ...] = (
+    (32, ("hidden_size", "n_embd", "d_model", "model_dim", "word_embed_proj_dim", "embedding_size", "lru_width")),
+    (48, ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "mlp_hidden_size", "decoder_ffn_dim")),
+    (LAYERS, ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")),
+    (4, ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "num_experts")),
+    (4, ("num_local_experts", "n_routed_experts", "moe_num_experts")),
+    (8, ("head_dim", "state_size", "sliding_window", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")),
+    (8, ("rotary_dim",)),
+    (2, ("num_key_value_heads", "num_kv_heads", "num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts")),
+    (16, ("moe_intermediate_size", "shared_expert_intermediate_size", "q_lora_rank", "kv_lora_rank")),
+    (97, ("vocab_size",)),
+    (64, ("max_position_embeddings", "n_positions", "max_sequence_length")),
+    (1, ("n_group", "topk_group", "first_k_dense_replace", "bos_token_id", "n_shared_experts")),
+    (2, ("eos_token_id",)),
+    (0, ("pad_token_id",)),
+)
+_SMALL = {name: size for size, names in _SIZES for name in names}
 # What the rules above cannot know: sizes that must fit each other.
 _SPECIAL: dict[str, dict[str, Any]] = {
     "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},

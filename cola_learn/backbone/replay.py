@@ -281,13 +281,19 @@ class Backbone:
         return torch.randint(3, vocabulary, shape, generator=generator).to(self.device)
 
 
-def _find_layers(model: nn.Module, name: str) -> nn.ModuleList:
-    """The one ModuleList as long as the configuration says the decoder is deep."""
-    depth = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr,operator]
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == depth]
+def _find_layers(model: Any, name: str) -> nn.ModuleList:
+    """The one ModuleList of the text decoder that is as long as its configuration says it is deep."""
+    depth = model.config.get_text_config(decoder=True).num_hidden_layers
+    lists = _lists_of(model, depth)
+    if len(lists) > 1 and (decoder := model.get_decoder()) is not None:  # beside a vision tower of equal depth, say
+        lists = _lists_of(decoder, depth)
     if len(lists) != 1:
         raise UserError(
             f"--backbone {name}: found {len(lists)} lists of {depth} layers in {type(model).__name__}, "
             "need exactly one; only plain decoder-only models can be used"
         )
     return lists[0]
+
+
+def _lists_of(module: nn.Module, length: int) -> list[nn.ModuleList]:
+    return [child for child in module.modules() if isinstance(child, nn.ModuleList) and len(child) == length]

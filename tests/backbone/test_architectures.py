@@ -1,0 +1,41 @@
+"""The table in docs/architectures.md stays true: what it says replays does, what it says is refused is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.architectures import TOLERANCE, examine
+
+ROWS = [
+    [cell.strip() for cell in line.split("|")[1:-1]]
+    for line in Path("docs/architectures.md").read_text().splitlines()
+    if re.match(r"\| [a-z]", line) and not line.startswith("| model type")
+]
+
+
+def within(cell: str) -> bool:
+    return cell in ("", "exact") or float(cell) <= TOLERANCE
+
+
+SOUND = [row[0] for row in ROWS if row[2] and within(row[2]) and within(row[3])]
+REFUSED = [row[0] for row in ROWS if row[6].startswith("refused")]
+
+
+def test_the_table_has_the_breadth_it_claims() -> None:
+    text = Path("docs/architectures.md").read_text()
+    assert f"causal-LM model types {len(SOUND)} replay correctly" in " ".join(text.split())
+    assert len(SOUND) > 100
+
+
+@pytest.mark.parametrize("model_type", SOUND)
+def test_sound_architectures_replay(model_type: str) -> None:
+    finding = examine(model_type)
+    assert finding.base is not None, finding.note
+    assert finding.base <= TOLERANCE
+    assert finding.chains is None or finding.chains <= TOLERANCE
+
+
+@pytest.mark.parametrize("model_type", REFUSED)
+def test_unsuitable_architectures_are_refused(model_type: str) -> None:
+    assert examine(model_type).note.startswith(f"refused: --backbone {model_type}: ")
