@@ -185,7 +185,7 @@ def _held_out_questions(options: EvaluateOptions, store: LabelStore) -> list[Que
     if seen:
         raise UserError(
             f"--split {options.split}: {len(seen)} of the questions, such as {min(seen)}, are among the labels; "
-            "evaluate on a split that was not labelled"
+            "evaluate on a split or file that was not labelled"
         )
     if len(questions) < 2:
         raise UserError(f"--limit {options.limit} leaves one question; comparing policies needs at least 2")
