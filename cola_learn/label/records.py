@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from cola_learn.chains import Chain
 
@@ -16,7 +17,7 @@ class Trial:
     visits: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Label:
     """All that the search found for one sample.
 
@@ -38,7 +39,7 @@ class Label:
     def base(self) -> Trial:
         return self.trials[0]
 
-    @property
+    @cached_property
     def good(self) -> tuple[Trial, ...]:
         """Trials with reward 1, the shallowest first."""
         return tuple(

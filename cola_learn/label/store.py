@@ -168,22 +168,24 @@ class LabelStore:
             UserError: naming a file that cannot be read.
         """
         labels: dict[str, Label] = {}
+        for row in self._rows():
+            label = self._label(row)
+            labels.setdefault(label.key, label)
+        return list(labels.values())
+
+    def keys(self) -> set[str]:
+        """``task/split/id`` of every label, without reading the chains."""
+        return {"/".join(row.values()) for row in self._rows(["task", "split", "id"])}
+
+    def _rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         for path in self._files():
             try:
-                rows = pyarrow.parquet.read_table(path, schema=_SCHEMA).to_pylist()
+                yield from pyarrow.parquet.read_table(path, schema=_SCHEMA, columns=columns).to_pylist()
             except (OSError, pyarrow.ArrowException) as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(
                     f"label file {path} cannot be read ({reason}); delete it to search its samples again"
                 ) from None
-            for row in rows:
-                label = self._label(row)
-                labels.setdefault(label.key, label)
-        return list(labels.values())
-
-    def keys(self) -> set[str]:
-        """``task/split/id`` of every label."""
-        return {label.key for label in self.read()}
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("labels-*.parquet"))

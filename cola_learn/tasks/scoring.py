@@ -69,7 +69,7 @@ def encode(sample: Sample, tokenizer: Any, packed: bool) -> EncodedSample:
     starts: list[int] = []
     for context, continuation in zip(sample.contexts, sample.continuations, strict=True):
         stripped = context.rstrip()
-        tokens = tokenizer.encode(stripped + context[len(stripped) :] + continuation, add_special_tokens=False)
+        tokens = tokenizer.encode(context + continuation, add_special_tokens=False)
         start = len(tokenizer.encode(stripped, add_special_tokens=False)) if stripped else 0
         if start == 0:  # nothing to condition on: the model's own beginning of text
             first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
