@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cola_learn.backbone import Backbone, Executor, Row, load_backbone
+    from cola_learn.backbone import Backbone, Decoding, Executor, Generator, Row, load_backbone
     from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
     from cola_learn.infer import ColaForCausalLM
     from cola_learn.label import ChainSearch, Label, LabelStore, SearchSettings, Trial
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cola_learn.train import Controller, ControllerConfig
 
 _HOMES = {
-    "backbone": ("Backbone", "Executor", "Row", "load_backbone"),
+    "backbone": ("Backbone", "Decoding", "Executor", "Generator", "Row", "load_backbone"),
     "chains": ("Chain", "Repeat", "SearchSpace", "Skip"),
     "infer": ("ColaForCausalLM",),
     "label": ("ChainSearch", "Label", "LabelStore", "SearchSettings", "Trial"),
@@ -31,7 +31,9 @@ __all__ = [
     "ColaForCausalLM",
     "Controller",
     "ControllerConfig",
+    "Decoding",
     "Executor",
+    "Generator",
     "Label",
     "LabelStore",
     "OptionScores",

@@ -18,42 +18,60 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from cola_learn.backbone import Backbone, Executor, Row
+from cola_learn.backbone.generate import slots_suffice
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError, progress_bar, run_command, write_text
 
 LAYERS = 4
 TOLERANCE = 1e-4  # of the largest logit, float32
-_SIZES: tuple[tuple[int, tuple[str, ...]], ...] = (
+_SIZES: tuple[tuple[float, tuple[str, ...]], ...] = (
+    (0.2, ("initializer_range", "init_std", "initializer_factor")),  # so that every part of a layer is felt
     (32, ("hidden_size", "n_embd", "d_model", "model_dim", "word_embed_proj_dim", "embedding_size", "lru_width")),
     (48, ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "mlp_hidden_size", "decoder_ffn_dim")),
-    (LAYERS, ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")),
+    (LAYERS, ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers")),
     (4, ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "num_experts")),
-    (4, ("num_local_experts", "n_routed_experts", "moe_num_experts")),
+    (4, ("num_local_experts", "n_routed_experts", "moe_num_experts", "linear_num_heads", "index_n_heads")),
     (8, ("head_dim", "state_size", "sliding_window", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")),
     (8, ("rotary_dim",)),
+    (8, ("linear_head_dim", "linear_key_head_dim", "linear_value_head_dim", "index_head_dim", "index_topk")),
+    (8, ("mamba_n_heads", "mamba_d_head", "mamba_d_state", "mamba_head_dim", "router_hidden_size", "laurel_rank")),
+    (8, ("hidden_size_per_layer_input",)),
     (2, ("num_key_value_heads", "num_kv_heads", "num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts")),
+    (2, ("num_experts_per_token", "linear_num_key_heads", "zero_expert_num", "num_dense_layers")),
+    (4, ("linear_num_value_heads",)),
     (16, ("moe_intermediate_size", "shared_expert_intermediate_size", "q_lora_rank", "kv_lora_rank")),
-    (97, ("vocab_size",)),
+    (16, ("shared_intermediate_size", "expert_ffn_hidden_size")),
+    (97, ("vocab_size", "vocab_size_per_layer_input")),
     (64, ("max_position_embeddings", "n_positions", "max_sequence_length")),
-    (1, ("n_group", "topk_group", "first_k_dense_replace", "bos_token_id", "n_shared_experts")),
+    (1, ("n_group", "num_expert_group", "topk_group", "first_k_dense_replace", "bos_token_id", "n_shared_experts")),
     (2, ("eos_token_id",)),
     (0, ("pad_token_id",)),
 )
 _SMALL = {name: size for size, names in _SIZES for name in names}
 # What the rules above cannot know: sizes that must fit each other.
+_MIXED = ["linear_attention", "full_attention"] * 2
+_EXPERTS = {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2}
 _SPECIAL: dict[str, dict[str, Any]] = {
-    "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
-    "qwen3_next": {
-        "layer_types": ["linear_attention", "full_attention"] * 2,
-        **{
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "linear_key_head_dim": 8,
-            "linear_value_head_dim": 8,
-        },
-    },
+    "bamba": {"attn_layer_indices": [1, 3]},
+    "deepseek_v2": _EXPERTS,
+    "dots1": _EXPERTS,
+    "falcon_h1": {"mamba_d_ssm": 64},
+    "granitemoehybrid": {"layer_types": _MIXED},
+    "gemma4_text": {"hidden_size_per_layer_input": 0},  # the reference cannot reorder a table of them
+    "hunyuan_v1_dense": {"head_dim": 8},
+    "hunyuan_v1_moe": {"head_dim": 8, "num_experts": 4, "moe_topk": [2] * LAYERS, "num_shared_expert": [1] * LAYERS},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "mamba": {"time_step_rank": 2},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
+    "ministral": {"head_dim": 8},
+    "nemotron": {"num_key_value_heads": 2},
+    "qwen3_next": {"layer_types": _MIXED},
+    "rwkv": {"rescale_every": 2},  # as in every real one it happens several times
+    "gemma3n_text": {"num_kv_shared_layers": 0},
+    "reformer": {"is_decoder": True, "axial_pos_embds_dim": [16, 16], "axial_pos_shape": [8, 8]},
+    "xlm": {"emb_dim": 32},
+    "xmod": {"default_language": "en_XX"},
 }
 
 
@@ -82,13 +100,23 @@ def _tiny_config(config_class: Any, special: dict[str, Any]) -> Any:
     default = config_class()
     known = default.to_dict()
     values: dict[str, Any] = {name: size for name, size in _SMALL.items() if known.get(name) is not None}
+    if known.get("num_key_value_heads") == known.get("num_attention_heads"):
+        values["num_key_value_heads"] = _SMALL["num_attention_heads"]  # no grouping, which some rely on
     for name, value in known.items():
         if isinstance(value, list) and len(value) == getattr(default, "num_hidden_layers", -1) and len(value) > 0:
-            values[name] = value[:LAYERS]
+            values[name] = _some_of_each(value)
         elif name in getattr(default, "sub_configs", {}) and isinstance(value, dict):
             sub_class = type(getattr(default, name))
             values[name] = _tiny_config(sub_class, {}).to_dict()
     return config_class(**{**values, **special})
+
+
+def _some_of_each(kinds: list[Any]) -> list[Any]:
+    """Four entries of a list by layer, with as many of its kinds as fit."""
+    if not all(isinstance(kind, str) for kind in kinds):
+        return kinds[:LAYERS]
+    distinct = list(dict.fromkeys(kinds))
+    return [distinct[index % len(distinct)] for index in range(LAYERS)]
 
 
 def wild_chains(num_layers: int) -> list[Chain]:
@@ -128,7 +156,7 @@ class Finding:
         model_type, class_name: of transformers.
         base: error of the base chain against the model's own logits, as a share of the largest; None: not run.
         chains: the largest such error over other chains against the rebuilt model; None: no reference.
-        packable, end_to_end: as the backbone found.
+        packable, end_to_end, slotted: as the backbone found.
         note: why it was not built, or is refused, or has no reference.
     """
 
@@ -138,6 +166,7 @@ class Finding:
     chains: float | None = None
     packable: bool = False
     end_to_end: bool = False
+    slotted: bool = False
     note: str = ""
 
 
@@ -162,7 +191,11 @@ def examine(model_type: str) -> Finding:
         base = _error(replayed_logits(backbone, Chain.base(LAYERS), tokens), plain)
     except Exception as error:
         return Finding(model_type, class_name, note=f"fails: {_first_line(error)}")
-    shape = {"packable": backbone.packable, "end_to_end": backbone.joins is not None}
+    shape = {
+        "packable": backbone.packable,
+        "end_to_end": backbone.joins is not None,
+        "slotted": slots_suffice(backbone),
+    }
     try:
         expected = [(chain, rebuilt_logits(model, chain, tokens)) for chain in wild_chains(LAYERS)]
     except Exception as error:
@@ -221,17 +254,18 @@ def as_markdown(findings: list[Finding]) -> str:
         "**base**: largest difference of the base chain's logits from the model's own, as a share of the largest "
         "logit. **chains**: the same for chains that skip, loop and reorder layers, against a copy of the model whose "
         "layer list is rebuilt. **packed**: the options of a question share one sequence. **end to end**: rows of "
-        "different lengths run as one sequence without padding; otherwise rows of equal padded length are stacked.",
+        "different lengths run as one sequence without padding; otherwise rows of equal padded length are stacked. "
+        "**slots**: generation keeps keys and values for each visit of a layer; otherwise every step runs all tokens.",
         "",
-        "| model type | class | base | chains | packed | end to end | note |",
-        "|---|---|---|---|---|---|---|",
+        "| model type | class | base | chains | packed | end to end | slots | note |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for finding in sorted(findings, key=lambda finding: (finding.base is None, finding.model_type)):
-        shape = ("yes" if finding.packable else "no", "yes" if finding.end_to_end else "no")
-        packed, end_to_end = shape if finding.base is not None else ("", "")
+        found = (finding.packable, finding.end_to_end, finding.slotted)
+        shape = " | ".join(("yes" if it else "no") if finding.base is not None else "" for it in found)
         lines.append(
             f"| {finding.model_type} | {finding.class_name} | {_size(finding.base)} | {_size(finding.chains)} "
-            f"| {packed} | {end_to_end} | {finding.note} |"
+            f"| {shape} | {finding.note} |"
         )
     return "\n".join(lines) + "\n"
 

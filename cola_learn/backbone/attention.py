@@ -1,28 +1,79 @@
 """Attention for rows laid end to end: each row attends to itself only, and no token is padding.
 
-Registered with transformers under a name of its own, so that any architecture built on its attention interface
-can run rows of different lengths as one sequence. Outside :func:`rows` it is plain scaled-dot-product attention.
+Registered with transformers under names of its own, so that any architecture built on its attention interface
+can run rows of different lengths as one sequence. Outside :func:`rows` it is what the model had before.
 """
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, cat, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
 
-NAME = "cola_rows"
+NAMES = {"sdpa": "cola_rows_sdpa", "eager": "cola_rows_eager"}  # by what a model had before
+_SPARE = 64  # tokens that a slot grows by at least, so that a decoding step rarely copies what is kept
+
+
+class Slot:
+    """Keys and values ``[1, heads, T, size]`` that one visit of a layer has seen of one row.
+
+    What a slot is made with may be shared with other slots: it is copied before the first token is added.
+    """
+
+    def __init__(self, keys: Tensor | None = None, values: Tensor | None = None) -> None:
+        self._keys, self._values = keys, values
+        self._length = 0 if keys is None else keys.shape[2]
+
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        """Keys and values, or nothing for a layer without attention."""
+        if self._keys is None or self._values is None:
+            return ()
+        return self._keys[:, :, : self._length], self._values[:, :, : self._length]
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        """Add those of new tokens; returns all."""
+        if self._keys is None or self._values is None:
+            self._keys, self._values = keys, values
+        else:
+            total = self._length + keys.shape[2]
+            if total > self._keys.shape[2]:
+                self._keys = _grown(self._keys, self._length, total)
+                self._values = _grown(self._values, self._length, total)
+            self._keys[:, :, self._length : total] = keys
+            self._values[:, :, self._length : total] = values
+        self._length += keys.shape[2]
+        return self.kept
+
+
+def _grown(buffer: Tensor, length: int, total: int) -> Tensor:
+    shape = list(buffer.shape)
+    shape[2] = total + max(_SPARE, total // 2)
+    larger = buffer.new_empty(shape)
+    larger[:, :, :length] = buffer[:, :, :length]
+    return larger
 
 
 class Group(NamedTuple):
-    """Neighbouring rows of one length; ``mask`` is ``[number, 1, length, length]``, or None for plain causal."""
+    """Neighbouring rows of one length.
+
+    Attributes:
+        number: of rows.
+        length: of each, in tokens that run now.
+        mask: ``[number, 1, length, all tokens]``, or None for plain causal.
+        slot: what a single row has run before, which it attends to as well.
+    """
 
     number: int
     length: int
     mask: Tensor | None
+    slot: Slot | None = None
 
 
 _layout: ContextVar[Sequence[Group] | None] = ContextVar("layout", default=None)
@@ -30,7 +81,7 @@ _layout: ContextVar[Sequence[Group] | None] = ContextVar("layout", default=None)
 
 @contextmanager
 def rows(layout: Sequence[Group]) -> Iterator[None]:
-    """Within the block a sequence is the rows of ``layout``, end to end."""
+    """Within the block a sequence is the rows of ``layout``, end to end, and the model makes no masks of its own."""
     token = _layout.set(layout)
     try:
         yield
@@ -39,21 +90,43 @@ def rows(layout: Sequence[Group]) -> Iterator[None]:
 
 
 def _attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
-) -> tuple[Tensor, None]:
+    attend: Callable[..., Any],
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **options: Any,
+) -> tuple[Tensor, Tensor | None]:
     layout = _layout.get()
     if layout is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        result: tuple[Tensor, Tensor | None] = attend(module, query, key, value, attention_mask, **options)
+        return result
     sizes = [group.number * group.length for group in layout]
     parts = zip(layout, query.split(sizes, 2), key.split(sizes, 2), value.split(sizes, 2), strict=True)
     outputs = []
     for group, *states in parts:
-        # [1, heads, number * length, size] to [number, heads, length, size]
-        apart = [state[0].unflatten(1, (group.number, group.length)).transpose(0, 1) for state in states]
-        output, _ = sdpa_attention_forward(module, *apart, group.mask, **options)
+        if group.number == 1:
+            apart = states
+        else:  # [1, heads, number * length, size] to [number, heads, length, size]
+            apart = [state[0].unflatten(1, (group.number, group.length)).transpose(0, 1) for state in states]
+        if group.slot is not None:
+            apart[1:] = group.slot.extend(*apart[1:])
+        mask = None if group.mask is None else group.mask.to(query.device)
+        output, _ = attend(module, *apart, mask, **options)
         outputs.append(output.flatten(0, 1))
     return cat(outputs)[None], None
 
 
-AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+def _eager(module: nn.Module, *args: Any, **options: Any) -> Any:
+    """The attention that the model's own file falls back to: soft-capping, sinks and the like are in there."""
+    return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **options)
+
+
+def _mask(make: Callable[..., Tensor | None], *args: Any, **kwargs: Any) -> Tensor | None:
+    return make(*args, **kwargs) if _layout.get() is None else None
+
+
+for _before, _function, _make in (("sdpa", sdpa_attention_forward, sdpa_mask), ("eager", _eager, eager_mask)):
+    AttentionInterface.register(NAMES[_before], partial(_attend, _function))
+    AttentionMaskInterface.register(NAMES[_before], partial(_mask, _make))

@@ -9,10 +9,8 @@ from torch import Tensor
 from cola_learn.backbone.recording import Batch, Recording
 from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.rows import Row
-from cola_learn.backbone.trie import ActivationTrie
+from cola_learn.backbone.trie import ActivationTrie, default_budget
 from cola_learn.chains import Chain
-
-GIB = 2**30
 
 
 @dataclass
@@ -63,19 +61,19 @@ class Executor:
 
     Args:
         backbone: whose layers run.
-        cache_bytes: budget of the activation trie; 0 keeps nothing.
-        tokens_per_call: most tokens in one layer call. On CPUs a call is best kept within the caches, on a
-            GPU it should fill the chip; ``None`` chooses by device.
+        cache_bytes: budget of the activation trie; 0 keeps nothing, by default a share of the free memory.
+        call_tokens: most tokens in one layer call; by default as many as the backbone is steady with.
     """
 
-    def __init__(self, backbone: Backbone, cache_bytes: int = GIB, tokens_per_call: int | None = None) -> None:
+    def __init__(self, backbone: Backbone, cache_bytes: int | None = None, call_tokens: int | None = None) -> None:
         self.backbone = backbone
         self.counters = Counters()
-        self._trie = ActivationTrie(cache_bytes)
+        self.trie = ActivationTrie(default_budget(backbone.device) if cache_bytes is None else cache_bytes)
         self._rows: dict[int, tuple[Row, Recording]] = {}
-        self._batches: dict[tuple[int, ...], Batch] = {}
+        self._batches: dict[tuple[tuple[int, ...], int], Batch] = {}
         self._next_handle = 0
-        self._tokens_per_call = tokens_per_call or (512 if backbone.device.type == "cpu" else 32768)
+        self._call_tokens = call_tokens or backbone.steady[1]
+        self._fillers: dict[int, Recording] = {}
 
     def open(self, row: Row) -> int:
         """Record a row; returns the handle that requests name it by."""
@@ -87,8 +85,8 @@ class Executor:
     def close(self, handle: int) -> None:
         """Drop a row and all that is kept for it."""
         del self._rows[handle]
-        self._trie.forget(handle)
-        self._batches = {rows: batch for rows, batch in self._batches.items() if handle not in rows}
+        self.trie.forget(handle)
+        self._batches = {key: batch for key, batch in self._batches.items() if handle not in key[0]}
 
     def embedded(self, handle: int) -> Tensor:
         """The embedded input at the row's wanted positions, ``[len(row.wanted), H]``."""
@@ -112,8 +110,8 @@ class Executor:
         return [result for result in results if result is not None]
 
     def _start(self, handle: int, layers: tuple[int, ...]) -> _Walk:
-        hidden, done = self._trie.deepest(handle, layers[:-1])
-        return _Walk(handle, layers, self._rows[handle][1].hidden[0] if hidden is None else hidden, done)
+        state, done = self.trie.deepest(handle, layers[:-1])
+        return _Walk(handle, layers, state[0] if state else self._rows[handle][1].hidden[0], done)
 
     def _advance(self, walks: Sequence[_Walk]) -> list[_Walk]:
         """Run one layer for every walk that needs it next; returns those that arrived at their chain's end.
@@ -127,7 +125,7 @@ class Executor:
             ready = [walk for walk in ready if walk.size == size]
             ready = ready if self.backbone.stackable else ready[:1]
         groups: dict[tuple[int, tuple[int, ...]], list[_Walk]] = {}
-        room = self._tokens_per_call
+        room = self._call_tokens
         for walk in sorted(ready, key=lambda walk: walk.size):  # neighbours of one length attend together
             key = (walk.row, walk.layers[: walk.done + 1])
             if key not in groups:
@@ -138,7 +136,7 @@ class Executor:
         states = self._run_layer(layer, [members[0] for members in groups.values()])
         for state, ((row, prefix), members) in zip(states, groups.items(), strict=True):
             if any(walk.remaining > 1 for walk in members):
-                self._trie.put(row, prefix, state)
+                self.trie.put(row, prefix, (state.clone(),))  # a view would keep its whole batch alive
             for walk in members:
                 walk.hidden = state
                 walk.done += 1
@@ -149,17 +147,28 @@ class Executor:
         return [walk for members in groups.values() for walk in members if not walk.remaining]
 
     def _run_layer(self, layer: int, walks: Sequence[_Walk]) -> Sequence[Tensor]:
-        """The states ``[T, H]`` of the walks after one more layer."""
-        batch = self._batch(tuple(walk.row for walk in walks))
-        hidden = [walk.hidden for walk in walks]
-        if batch.end_to_end:
-            output = self.backbone.run_layer(layer, torch.cat(hidden)[None], batch)
-            return output[0].split([walk.size for walk in walks])
-        return self.backbone.run_layer(layer, torch.stack(hidden), batch).unbind()
+        """The states ``[T, H]`` of the walks after one more layer; a call that is too small is filled up."""
+        missing = max(0, self.backbone.steady[0] - sum(walk.size for walk in walks)) if self.backbone.joins else 0
+        batch = self._batch(tuple(walk.row for walk in walks), missing)
+        states = [walk.hidden for walk in walks]
+        if missing:
+            states.append(self._filler(missing).hidden[0])
+            self.counters.padding += missing
+            self.counters.tokens += missing
+        return self.backbone.run_rows(layer, states, batch)[: len(walks)]
 
-    def _batch(self, handles: tuple[int, ...]) -> Batch:
-        if handles not in self._batches:
+    def _batch(self, handles: tuple[int, ...], filler: int) -> Batch:
+        if (handles, filler) not in self._batches:
             if len(self._batches) >= 64:
                 self._batches.pop(next(iter(self._batches)))
-            self._batches[handles] = Batch([self._rows[handle][1] for handle in handles], self.backbone.joins)
-        return self._batches[handles]
+            recordings = [self._rows[handle][1] for handle in handles]
+            self._batches[handles, filler] = Batch(
+                [*recordings, self._filler(filler)] if filler else recordings, self.backbone.joins
+            )
+        return self._batches[handles, filler]
+
+    def _filler(self, tokens: int) -> Recording:
+        """A row of so many tokens that mean nothing."""
+        if tokens not in self._fillers:
+            self._fillers[tokens] = self.backbone.record(Row.pack([0] * tokens, packed=False))
+        return self._fillers[tokens]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -39,6 +39,19 @@ class Recording:
     leaves: tuple[Tensor, ...]
 
 
+class Together(Protocol):
+    """Rows that run through layers together, stacked or end to end."""
+
+    @property
+    def end_to_end(self) -> bool: ...
+
+    def arguments(self, layer: int) -> tuple[Any, dict[str, Any]]:
+        """Positional and keyword arguments of a layer for all rows, the hidden state aside."""
+
+    def layout(self, layer: int) -> Sequence[Group]:
+        """How rows laid end to end attend in a layer."""
+
+
 class Batch:
     """Recordings of several rows, run together. What is joined is kept, for the layers to come.
 
@@ -64,7 +77,7 @@ class Batch:
         return [recording.hidden.shape[1] for recording in self._recordings]
 
     def arguments(self, layer: int) -> tuple[Any, dict[str, Any]]:
-        """Positional and keyword arguments of a layer for all rows."""
+        """See :class:`Together`."""
         args, kwargs = self._recordings[0].calls[layer]
         joined = map_tree(kwargs, Leaf, self._leaf)
         if MASK in kwargs:
@@ -72,7 +85,7 @@ class Batch:
         return map_tree(args, Leaf, self._leaf), joined
 
     def layout(self, layer: int) -> Sequence[Group]:
-        """How rows laid end to end attend in a layer: neighbours of one length as one group."""
+        """See :class:`Together`; neighbours of one length are one group."""
         masks = [recording.masks[layer] for recording in self._recordings]
         key = tuple(map(id, masks))  # layers of one kind are given the same masks
         if key not in self._layouts:

@@ -7,7 +7,10 @@ model's own norm, head, scaling and soft-capping.
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+import inspect
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from cola_learn.backbone import attention
-from cola_learn.backbone.recording import MASK, Batch, Leaf, Recording, map_tree, token_dimensions
-from cola_learn.backbone.rows import BUCKET, SHORTEST, Row
+from cola_learn.backbone.recording import MASK, Batch, Leaf, Recording, Together, map_tree, token_dimensions
+from cola_learn.backbone.rows import BUCKET, Row
 from cola_learn.cli import UserError
+
+_SIZES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)  # tokens
+_MIDDLE = 128  # of which every CPU kernel seen is at ease
+_STEP = 8  # tokens of a row
 
 
 class _AllSeen(Exception):
@@ -40,6 +47,9 @@ class Backbone:
         joins: for rows laid end to end in one sequence, the token dimension of each argument; None where
             the architecture cannot run them so, which is found out at construction too.
         stackable: whether rows of one length may be stacked instead; if not, rows run one by one.
+        steady: fewest and most tokens of a call between which, on this CPU, what becomes of a token does not
+            depend on how many others there are, to the last bit: its libraries choose other kernels, which round
+            differently, by the number of rows. Found by trying; on a GPU ``(1, 32768)``, and nothing is promised.
 
     Raises:
         UserError: if the decoder layers cannot be found or do not replay to the model's own logits.
@@ -52,11 +62,23 @@ class Backbone:
         self.layers = _find_layers(model, name)
         self.num_layers = len(self.layers)
         self.hidden_size: int = model.config.get_text_config().hidden_size
+        self._places = [_device_of(layer) for layer in self.layers]
+        self.steady = (1, 512 if self.device.type == "cpu" else 32768)
         self._extra_outputs = [0] * self.num_layers  # values a layer returns beside the hidden state, -1: bare tensor
         self._check_replay()
         self.packable = self._options_can_share_a_sequence()
         self.joins = self._rows_can_lie_end_to_end()
         self.stackable = self.joins is not None or self._rows_can_be_stacked()
+        if self.joins is not None and self.device.type == "cpu":
+            with contextlib.suppress(Exception):  # then nothing is promised
+                self.steady = self._steady_sizes(self.joins)
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest sequence that the model was made for."""
+        config = self.model.config.get_text_config()
+        found = (getattr(config, name, None) for name in ("max_position_embeddings", "max_target_positions"))
+        return next((int(limit) for limit in found if limit), sys.maxsize)
 
     @property
     def device(self) -> torch.device:
@@ -86,7 +108,7 @@ class Backbone:
 
         Rows that cannot lie end to end are padded, so that more of them have one length.
         """
-        bucket = BUCKET if self.joins is None else 1
+        bucket = BUCKET if self.joins is None else None
         return self.record_inputs(**row.model_inputs(self.device, self.dtype, bucket))
 
     def record_inputs(self, **inputs: Any) -> Recording:
@@ -117,20 +139,29 @@ class Backbone:
         return Recording(hidden[0], tuple(seen), tuple(masks), tuple(leaves))
 
     @torch.inference_mode()
-    def run_layer(self, layer: int, hidden: Tensor, batch: Batch) -> Tensor:
+    def run_layer(self, layer: int, hidden: Tensor, batch: Together) -> Tensor:
         """Run one decoder layer: ``[B, T, H]``, or ``[1, sum of T, H]`` for rows end to end, to the same shape."""
         args, kwargs = batch.arguments(layer)
-        together = attention.rows(batch.layout(layer)) if batch.end_to_end else contextlib.nullcontext()
-        with together:
+        with attention.rows(batch.layout(layer)) if batch.end_to_end else contextlib.nullcontext():
             output = self.layers[layer](hidden, *args, **kwargs)
-        return output[0] if isinstance(output, tuple) else output
+        return output[0] if isinstance(output, tuple | list) else output
+
+    def run_rows(self, layer: int, hidden: Sequence[Tensor], batch: Together) -> Sequence[Tensor]:
+        """:meth:`run_layer` for the states ``[T, H]`` of several rows, wherever they are."""
+        here = [state.to(self._places[layer]) for state in hidden]
+        if not batch.end_to_end:
+            return self.run_layer(layer, torch.stack(here), batch).unbind()
+        joined = here[0] if len(here) == 1 else torch.cat(here)
+        return self.run_layer(layer, joined[None], batch)[0].split([len(state) for state in here])
 
     @torch.inference_mode()
     def finish(self, hidden: Tensor) -> Tensor:
         """Logits of final hidden states: ``[P, H]`` to ``[P, V]``, through the model's own norm and head."""
-        count = len(hidden)
-        if count < SHORTEST:
-            hidden = torch.cat([hidden, hidden[-1:].expand(SHORTEST - count, -1)])
+        if len(hidden) > self.max_tokens:  # more than the model's own forward could number
+            return torch.cat([self.finish(part) for part in hidden.split(self.max_tokens)])
+        count, fewest = len(hidden), min(self.steady[0], self.max_tokens)
+        if count < fewest:
+            hidden = torch.cat([hidden, hidden[-1:].expand(fewest - count, -1)])
 
         def stub(layer: int, state: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
             return hidden.unsqueeze(0) if layer == 0 else state
@@ -145,12 +176,12 @@ class Backbone:
         """Replace every layer's forward by ``stub(layer, hidden, args, kwargs)`` for the time of the block."""
 
         def bind(index: int) -> Callable[..., Any]:
+            names = _parameter_names(self.layers[index])
+
             def forward(*args: Any, **kwargs: Any) -> Any:
-                if args:
-                    state, args = args[0], args[1:]
-                else:
-                    state = kwargs.pop("hidden_states")
-                output = stub(index, state, args, kwargs)
+                kwargs |= dict(zip(names, args, strict=False))
+                state = kwargs.pop(names[0])
+                output = stub(index, state, args[len(names) :], kwargs)
                 extra = self._extra_outputs[index]
                 return output if extra < 0 else (output, *[None] * extra)
 
@@ -174,12 +205,12 @@ class Backbone:
 
         def watch(index: int) -> Callable[..., None]:
             def hook(module: nn.Module, args: Any, output: Any) -> None:
-                self._extra_outputs[index] = len(output) - 1 if isinstance(output, tuple) else -1
+                self._extra_outputs[index] = len(output) - 1 if isinstance(output, tuple | list) else -1
 
             return hook
 
         hooks = [layer.register_forward_hook(watch(index)) for index, layer in enumerate(self.layers)]
-        tokens = self._probe_tokens(1, 8)
+        tokens = self.probe_tokens(1, 8)
         try:
             expected = self.model(input_ids=tokens, use_cache=False).logits[0]
         finally:
@@ -190,12 +221,12 @@ class Backbone:
             batch, hidden = Batch([recording]), recording.hidden
             for layer in range(self.num_layers):
                 hidden = self.run_layer(layer, hidden, batch)
-            logits = self.finish(hidden[0])
+            logits = torch.cat([self.finish(hidden[0, :5]), self.finish(hidden[0, 5:])])
         except Exception as error:
             raise UserError(
                 f"--backbone {self.name}: {type(self.model).__name__} layers cannot be replayed: {error}"
             ) from error
-        if not self._close(logits, expected):
+        if not self.close(logits, expected):
             raise UserError(
                 f"--backbone {self.name}: {type(self.model).__name__} does more between its layers than pass on "
                 "the hidden state, so chains of layers would not be the model; choose another architecture"
@@ -204,7 +235,7 @@ class Backbone:
     @torch.inference_mode()
     def _options_can_share_a_sequence(self) -> bool:
         """Compare packed options with options in rows of their own, on random tokens."""
-        prompt, *options = self._probe_tokens(3, 6).tolist()
+        prompt, *options = self.probe_tokens(3, 6).tolist()
         packed = Row.pack(prompt, options)
         window = getattr(self.model.config.get_text_config(), "sliding_window", None)
         if window is not None and window < 4096:
@@ -218,7 +249,7 @@ class Backbone:
             alone = Row.pack([*prompt, *option], packed=False)
             expected = self._plain_logits(alone.model_inputs(self.device, self.dtype))
             got = torch.cat([logits[: len(prompt)], logits[start : start + len(option)]])
-            if not self._close(got, expected):
+            if not self.close(got, expected):
                 return False
             start += len(option)
         return True
@@ -226,15 +257,15 @@ class Backbone:
     @torch.inference_mode()
     def _rows_can_lie_end_to_end(self) -> list[int | None] | None:
         """Compare rows of different lengths run as one sequence with the same rows run one by one."""
-        tokens = self._probe_tokens(4, 9).tolist()
+        tokens = self.probe_tokens(4, 9).tolist()
         rows = [Row.pack(tokens[0][:6], packed=False), Row.pack(tokens[1], packed=False)]
         if self.packable:
             rows.append(Row.pack(tokens[2], [tokens[3][:2], tokens[3][2:]]))
         before = self.model.config._attn_implementation
-        if before != "sdpa":
+        if before not in attention.NAMES:
             return None
         try:
-            self.model.set_attn_implementation(attention.NAME)
+            self.model.set_attn_implementation(attention.NAMES[before])
             recordings = [self.record_inputs(**row.model_inputs(self.device, self.dtype)) for row in rows]
             joins = token_dimensions(*recordings[:2])
             if joins is not None and self._same_together(recordings, Batch(recordings, joins)):
@@ -247,11 +278,47 @@ class Backbone:
     @torch.inference_mode()
     def _rows_can_be_stacked(self) -> bool:
         """Compare stacked rows with the same rows run one by one."""
-        recordings = [self.record_inputs(input_ids=tokens[None]) for tokens in self._probe_tokens(3, 8)]
+        recordings = [self.record_inputs(input_ids=tokens[None]) for tokens in self.probe_tokens(3, 8)]
         try:
             return self._same_together(recordings, Batch(recordings))
         except RuntimeError:
             return False  # some argument mixes the batch with another dimension
+
+    @torch.inference_mode()
+    def _steady_sizes(self, joins: list[int | None]) -> tuple[int, int]:
+        """Run short rows in company of fewer and of more others through some layers and the head, and, since few
+        of the differences get through a layer, random numbers through one matrix of every shape.
+        """
+        rows = [Row.pack(tokens, packed=False) for tokens in self.probe_tokens(_SIZES[-1] // _STEP, _STEP).tolist()]
+        recordings = [self.record(row) for row in rows]
+        layers = sorted({0, self.num_layers // 2, self.num_layers - 1})
+        matrices = {module.weight.shape: module for module in self.model.modules() if type(module) is nn.Linear}
+        draws = torch.Generator().manual_seed(0)
+        inputs = {
+            shape: torch.randn(_SIZES[-1], shape[1], generator=draws).to(module.weight.dtype)
+            for shape, module in matrices.items()
+        }
+
+        def found(size: int) -> list[Tensor]:
+            members = recordings[: size // _STEP]
+            batch, hidden = Batch(members, joins), torch.cat([recording.hidden for recording in members], 1)
+            states = []
+            for layer in layers:
+                hidden = self.run_layer(layer, hidden, batch)
+                states.append(hidden[0, :_MIDDLE])
+            products = [matrices[shape](numbers[:size])[:_MIDDLE] for shape, numbers in inputs.items()]
+            return [*states, *products, self.finish(hidden[0])[:_MIDDLE]]
+
+        expected = found(_MIDDLE)
+
+        def same(size: int) -> bool:
+            pairs = zip(found(size), expected, strict=True)
+            return all(torch.equal(one[:size], other[:size]) for one, other in pairs)
+
+        middle = _SIZES.index(_MIDDLE)
+        fewer = itertools.takewhile(same, reversed(_SIZES[:middle]))
+        more = itertools.takewhile(same, _SIZES[middle + 1 :])
+        return min([_MIDDLE, *fewer]), max([_MIDDLE, *more])
 
     def _same_together(self, recordings: list[Recording], batch: Batch) -> bool:
         """Whether rows run as a batch, end to end or stacked, come out as each does alone."""
@@ -264,18 +331,21 @@ class Backbone:
             alone.append(state)
         for layer in range(self.num_layers):
             hidden = self.run_layer(layer, hidden, batch)
-        return self._close(hidden, torch.cat(alone, 1 if batch.end_to_end else 0))
+        return self.close(self.finish(hidden.flatten(0, 1)), self.finish(torch.cat([state[0] for state in alone])))
 
-    def _close(self, found: Tensor, expected: Tensor) -> bool:
+    def close(self, found: Tensor, expected: Tensor) -> bool:
         """Equal but for rounding, as far as this precision can tell."""
+        if found.shape != expected.shape:
+            return False
         error = (found.float() - expected.float()).abs().max() / expected.float().abs().max()
-        return bool(error <= (1e-3 if self.dtype == torch.float32 else 0.05))
+        return bool(error <= (1e-4 if self.dtype == torch.float32 else 0.05))
 
     def _plain_logits(self, inputs: dict[str, Any]) -> Tensor:
         logits: Tensor = self.model(**inputs, use_cache=False).logits
         return logits[0]
 
-    def _probe_tokens(self, *shape: int) -> Tensor:
+    def probe_tokens(self, *shape: int) -> Tensor:
+        """Random token ids, always the same, to try the model with."""
         vocabulary = self.model.config.get_text_config().vocab_size
         generator = torch.Generator().manual_seed(0)
         return torch.randint(3, vocabulary, shape, generator=generator).to(self.device)
@@ -293,6 +363,22 @@ def _find_layers(model: Any, name: str) -> nn.ModuleList:
             "need exactly one; only plain decoder-only models can be used"
         )
     return lists[0]
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    """Where a module runs: what accelerate's hook says, else where its first parameter is."""
+    hook = getattr(module, "_hf_hook", None)
+    place = getattr(hook, "execution_device", None)
+    if place is None:
+        return next(module.parameters(), torch.empty(0)).device
+    return torch.device(place)
+
+
+def _parameter_names(layer: nn.Module) -> list[str]:
+    """Of what a layer's forward takes by position, the hidden state first."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(type(layer).forward).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind in kinds][1:]
 
 
 def _lists_of(module: nn.Module, length: int) -> list[nn.ModuleList]:

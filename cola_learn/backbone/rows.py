@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 BUCKET = 8  # rows that have to be stacked are padded to a multiple of this
-SHORTEST = 16  # matrix products of fewer rows round differently on some CPUs, so no call has fewer
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,13 @@ class Row:
     def model_inputs(self, device: torch.device, dtype: torch.dtype, bucket: int | None = None) -> dict[str, Any]:
         """Keyword arguments for the model's forward, batch size 1.
 
-        With ``bucket`` there is padding behind the row, up to a multiple of it and to at least ``SHORTEST`` tokens;
-        no real token sees it. A packed row brings an additive 4-D mask ``[1, 1, T, T]`` and positions ``[1, T]``
-        that restart after the prompt for every option; for others the model's own causal mask serves.
+        With ``bucket`` there is padding behind the row, up to a multiple of it; no real token sees it. A packed row
+        brings an additive 4-D mask ``[1, 1, T, T]`` and positions ``[1, T]`` that restart after the prompt for every
+        option; for others the model's own causal mask serves.
         """
         size = len(self.tokens)
         if bucket is not None:
-            size = max(SHORTEST, -(-size // bucket) * bucket)
+            size = -(-size // bucket) * bucket
         tokens = torch.tensor([self.tokens + self.tokens[-1:] * (size - len(self.tokens))], device=device)
         if not self.packed:
             return {"input_ids": tokens}

@@ -1,11 +1,12 @@
 """``python -m cola_learn.infer``: ask one question and see the chain that was chosen for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
+from cola_learn.backbone import Decoding
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError, run_command
@@ -24,7 +25,7 @@ class InferOptions:
         backbone: default the one that the controller was trained for.
         device: auto, cpu, cuda or cuda:1.
         dtype: auto is bfloat16 where the hardware computes in it, else float32.
-        max_new_tokens: limit of a freely written answer.
+        decoding: how a freely written answer is written: most tokens, temperature (0 is greedy), stop texts ...
     """
 
     question: str
@@ -33,7 +34,7 @@ class InferOptions:
     backbone: str | None = None
     device: str = "auto"
     dtype: Dtype = "auto"
-    max_new_tokens: int = 48
+    decoding: Decoding = field(default_factory=lambda: Decoding(max_new_tokens=48))
 
 
 def run_infer(options: InferOptions) -> None:
@@ -56,7 +57,7 @@ def run_infer(options: InferOptions) -> None:
 
 def _answer(model: ColaForCausalLM, options: InferOptions, chain: Chain) -> str:
     if options.choices is None:
-        return model.generate(model.chat(options.question), chain, options.max_new_tokens)
+        return model.generate(model.chat(options.question), chain, options.decoding)
     question = Question("", "", "", options.question, tuple(options.choices), 0)
     scores = model.score(question, chain)
     return f"{options.choices[scores.choice]} ({scores.probability(scores.choice):.0%})"

@@ -1,10 +1,12 @@
 """A backbone with a controller in front: every prompt runs through a chain of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, overload
 
-from cola_learn.backbone import Backbone, Executor, load_backbone
-from cola_learn.backbone.generate import generate
+from cola_learn.backbone import Backbone, Decoding, Executor, Generator, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
 from cola_learn.tasks import OptionScores, Question, Scorer, as_sample
@@ -46,18 +48,41 @@ class ColaForCausalLM:
         """The most probable chains for a prompt with log-probabilities, best first."""
         return self.controller.write(prompt_features(self.backbone, [prompt], self._layers)[0], count)
 
-    def generate(self, prompt: str, chain: Chain | None = None, max_new_tokens: int = 64) -> str:
-        """Greedy continuation of a prompt.
+    @overload
+    def generate(
+        self, prompts: str, chain: Chain | None = None, decoding: Decoding | None = None, **utilities: Any
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self, prompts: Sequence[str], chain: Chain | None = None, decoding: Decoding | None = None, **utilities: Any
+    ) -> list[str]: ...
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        chain: Chain | None = None,
+        decoding: Decoding | None = None,
+        **utilities: Any,
+    ) -> str | list[str]:
+        """Continuations of one prompt or of several together, each through the chain chosen for it.
 
         Args:
-            prompt: plain text, or a chat already written in the model's template.
+            prompts: plain text, or a chat already written in the model's template; one or a sequence of them.
             chain: run this one instead of choosing.
-            max_new_tokens: limit.
+            decoding: limit, temperature, stop texts; greedy and 64 tokens by default.
+            utilities: ``logits_processor``, ``stopping_criteria`` or ``streamer`` of transformers.
+
+        Returns:
+            A text for a text, a list of texts for a sequence.
         """
         tokenizer = self.backbone.tokenizer
-        tokens = tokenizer.encode(prompt, add_special_tokens=False)
-        new = generate(self.backbone, tokens, chain or self.choose(prompt), max_new_tokens)
-        return str(tokenizer.decode(new, skip_special_tokens=True)).strip()
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        tokens = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        chains = [chain or self.choose(text) for text in texts]
+        rows = self._generator.generate(tokens, chains, decoding, **utilities)
+        written = [str(tokenizer.decode(row, skip_special_tokens=True)).strip() for row in rows]
+        return written[0] if isinstance(prompts, str) else written
 
     def chat(self, question: str) -> str:
         """A question in the model's chat template, or as ``Question: ... Answer:`` if it has none."""
@@ -73,6 +98,10 @@ class ColaForCausalLM:
         sample = as_sample(question)
         scorer.open(sample)
         return scorer.score([(sample.key, chain)])[0]
+
+    @cached_property
+    def _generator(self) -> Generator:
+        return Generator(self.backbone)
 
     @property
     def _layers(self) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from cola_learn.cli import UserError
 from cola_learn.tasks.questions import Sample
 
 Metric = Literal["acc", "acc_norm"]
-_POSITIONS_PER_HEAD_CALL = 256
+_POSITIONS_PER_HEAD_CALL = 256  # at most; a CPU may be steady with fewer only
 _ROWS_PER_NORMALIZER = 16
 
 
@@ -177,8 +177,9 @@ class Scorer:
     def _token_logprobs(self, hidden: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
         """Log-probability of ``tokens`` ``[K]`` predicted at ``positions`` ``[K]`` of ``hidden`` ``[P, H]``."""
         result = torch.empty(len(tokens), dtype=torch.float64)
-        for start in range(0, hidden.shape[0], _POSITIONS_PER_HEAD_CALL):
-            stop = start + _POSITIONS_PER_HEAD_CALL
+        size = min(_POSITIONS_PER_HEAD_CALL, self.backbone.steady[1])
+        for start in range(0, hidden.shape[0], size):
+            stop = start + size
             logits = self.backbone.finish(hidden[start:stop])
             # Small slices: whole float32 logits would not fit the caches of a CPU.
             normalizer = torch.cat([part.float().logsumexp(-1) for part in logits.split(_ROWS_PER_NORMALIZER)])

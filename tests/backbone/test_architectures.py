@@ -19,19 +19,21 @@ def within(cell: str) -> bool:
 
 
 SOUND = [row[0] for row in ROWS if row[2] and within(row[2]) and within(row[3])]
-REFUSED = [row[0] for row in ROWS if row[6].startswith("refused")]
+SLOTS = {row[0]: row[6] == "yes" for row in ROWS}
+REFUSED = [row[0] for row in ROWS if row[7].startswith("refused")]
 
 
 def test_the_table_has_the_breadth_it_claims() -> None:
     text = Path("docs/architectures.md").read_text()
     assert f"causal-LM model types {len(SOUND)} replay correctly" in " ".join(text.split())
-    assert len(SOUND) > 100
+    assert len(SOUND) > 150
 
 
 @pytest.mark.parametrize("model_type", SOUND)
 def test_sound_architectures_replay(model_type: str) -> None:
     finding = examine(model_type)
     assert finding.base is not None, finding.note
+    assert SLOTS[model_type] == finding.slotted
     assert finding.base <= TOLERANCE
     assert finding.chains is None or finding.chains <= TOLERANCE
 

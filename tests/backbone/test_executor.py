@@ -45,7 +45,7 @@ def test_results_do_not_depend_on_budget_or_batching(tiny: Backbone, budget: int
         found += executor.run([(handles[row], chain) for row, chain in requests[start : start + 20]])
     for (row, chain), hidden in zip(requests, found, strict=True):
         assert torch.allclose(hidden, alone(tiny, rows[row], chain), rtol=1e-4, atol=1e-4), str(chain)
-    assert executor._trie.used_bytes <= budget
+    assert executor.trie.used_bytes <= budget
 
 
 @pytest.mark.parametrize("name", ["Gemma3Text", "Mistral", "Qwen2Moe", "GPT2", "Bloom", "Mamba"])
@@ -90,9 +90,9 @@ def test_closing_a_row_frees_its_memory(tiny: Backbone) -> None:
     executor = Executor(tiny)
     handle = executor.open(Row.pack([5, 6, 7], packed=False))
     executor.run([(handle, chain) for chain in wild_chains(6)])
-    assert executor._trie.used_bytes > 0
+    assert executor.trie.used_bytes > 0
     executor.close(handle)
-    assert executor._trie.used_bytes == 0
+    assert executor.trie.used_bytes == 0
 
 
 @settings(deadline=None)
@@ -108,15 +108,17 @@ def test_trie_never_lies_and_keeps_its_budget(data: st.DataObject) -> None:
         action = data.draw(st.sampled_from(["put", "get", "forget"]))
         if action == "put" and (row, path) not in reference:
             reference[row, path] = float(step)
-            trie.put(row, path, torch.full((1, 4), float(step)))
+            trie.put(row, path, (torch.full((1, 4), float(step)),))
         elif action == "forget":
             trie.forget(row)
             reference = {key: value for key, value in reference.items() if key[0] != row}
         else:
-            hidden, length = trie.deepest(row, path)
-            assert (hidden is None) == (length == 0)
-            if hidden is not None:
-                assert hidden[0, 0] == reference[row, path[:length]]
+            state, length = trie.deepest(row, path)
+            assert (state == ()) == (length == 0)
+            if state:
+                assert state[0][0, 0] == reference[row, path[:length]]
+            for length, (kept,) in enumerate(trie.path(row, path), start=1):
+                assert kept[0, 0] == reference[row, path[:length]]
         assert trie.used_bytes <= budget
         if budget >= 30 * 16:
             assert trie.used_bytes == 16 * len(reference)

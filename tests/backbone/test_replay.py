@@ -80,7 +80,7 @@ def test_any_chain_equals_the_rebuilt_model(name: str) -> None:
 def test_embedded_model_replays_exactly(dtype: str, request: pytest.FixtureRequest) -> None:
     backbone: Backbone = request.getfixturevalue("smollm32" if dtype == "float32" else "smollm16")
     tokens = torch.tensor([backbone.tokenizer.encode("Question: Which of these metals rusts when it is left outside?")])
-    tokens = torch.cat([tokens, tokens], 1)
+    tokens = tokens.repeat(1, 10)[:, :100]  # a length with which products round as in the executor's calls
     for text in ("0-29", "0-11 14-19 (20)x2 21-29", "0-8 (9-12)x3 13-25"):
         chain = Chain.parse(text, 30)
         expected = rebuilt_logits(backbone.model, chain, tokens)

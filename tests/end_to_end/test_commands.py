@@ -125,7 +125,7 @@ def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[s
             "--controller",
             folder / "controller",
             "Which metal rusts?",
-            "--max_new_tokens",
+            "--decoding.max_new_tokens",
             "4",
             *more,
         )

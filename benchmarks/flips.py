@@ -1,0 +1,113 @@
+"""How often a reward differs between a search (chains share their work) and the same chain alone and uncached.
+
+Every chain that a search of ARC-Easy test questions asks for is scored twice: as the search does, among other
+trees and with the activation trie, and by itself in an executor that keeps nothing. A killed run goes on.
+
+    python -m benchmarks.flips --dtype bfloat16 --output runs/flips-bf16.jsonl
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cola_learn import Backbone, Executor, Question, Scorer, SearchSettings, SearchSpace, load_backbone, load_task
+from cola_learn.backbone.load import Dtype
+from cola_learn.cli import console, progress_bar, run_command, writable_folder
+from cola_learn.label.driver import Job, search_jobs
+from cola_learn.tasks import as_sample
+
+_BLOCK = 25
+
+
+@dataclass(frozen=True)
+class FlipOptions:
+    """Options of the study.
+
+    Attributes:
+        questions: ARC-Easy test questions.
+        chains: simulations of each question's search; every distinct chain of it is scored twice.
+        dtype: precision of the backbone.
+        seed: of the draw and the searches.
+        output: file of margins, one line a question; an unfinished one is gone on with.
+    """
+
+    questions: int = 500
+    chains: int = 50
+    dtype: Dtype = "bfloat16"
+    seed: int = 0
+    output: Path = Path("runs/flips.jsonl")
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What the two ways of scoring gave.
+
+    Attributes:
+        pairs: (question, chain) pairs scored both ways.
+        flips: pairs whose reward differs.
+        moved: pairs whose margin differs in any bit.
+        largest: largest difference of a margin, in nats.
+    """
+
+    pairs: int
+    flips: int
+    moved: int
+    largest: float
+
+    @classmethod
+    def of(cls, margins: Sequence[tuple[float, float]]) -> "Flips":
+        return cls(
+            len(margins),
+            sum((together > 0) != (alone > 0) for together, alone in margins),
+            sum(together != alone for together, alone in margins),
+            max((abs(together - alone) for together, alone in margins), default=0.0),
+        )
+
+    @property
+    def rate(self) -> float:
+        return self.flips / max(1, self.pairs)
+
+
+def both_margins(
+    backbone: Backbone, questions: Sequence[Question], chains: int, seed: int
+) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+    """For every question the margins of its search's chains, (as the search scored it, alone and uncached)."""
+    jobs = [Job.for_gold(question) for question in questions]
+    together, alone = Scorer(Executor(backbone)), Scorer(Executor(backbone, cache_bytes=0))
+    for finished in search_jobs(together, jobs, SearchSpace(), SearchSettings(simulations=chains), seed=seed):
+        for job, label in finished:
+            alone.open(as_sample(job.question))
+            margins = []
+            for trial in label.trials:
+                margin = alone.score([(job.question.key, trial.chain)])[0].margin(job.target)
+                margins.append((trial.margin, margin))
+            alone.close(job.question.key)
+            yield job.question.key, margins
+
+
+def run_flips(options: FlipOptions) -> None:
+    """Score what the file lacks, then print the rate."""
+    questions = load_task("arc_easy", "test", options.questions, options.seed)
+    writable_folder(options.output.parent)
+    lines = options.output.read_text().splitlines() if options.output.exists() else []
+    margins = {key: pairs for line in lines for key, pairs in json.loads(line).items()}
+    missing = [question for question in questions if question.key not in margins]
+    backbone = load_backbone(dtype=options.dtype)
+    with progress_bar() as bar, options.output.open("a") as file:
+        task = bar.add_task(f"flips, {options.dtype}", total=len(missing), unit="questions", note="")
+        for start in range(0, len(missing), _BLOCK):
+            for key, pairs in both_margins(backbone, missing[start : start + _BLOCK], options.chains, options.seed):
+                margins[key] = pairs
+                file.write(json.dumps({key: pairs}) + "\n")
+                file.flush()
+                bar.advance(task)
+    found = Flips.of([pair for pairs in margins.values() for pair in pairs])
+    console.print(
+        f"{len(margins)} questions, {found.pairs} chains: {found.flips} rewards flip ({found.rate:.3%}), "
+        f"{found.moved} margins differ in some bit, at most by {found.largest:.2g} nats"
+    )
+
+
+if __name__ == "__main__":
+    run_command(FlipOptions, run_flips, "benchmarks.flips", "Count rewards that depend on who shared their batch.")
