@@ -25,7 +25,7 @@ assets: $(VENV)/.installed
 	$(BIN)/python -m cola_learn.assets
 
 benchmark: $(VENV)/.installed assets
-	$(BIN)/python benchmarks/score_chains.py
+	$(BIN)/python -m benchmarks.executor
 
 install: $(VENV)/.installed
 

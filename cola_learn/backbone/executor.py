@@ -62,7 +62,7 @@ class Executor:
     Args:
         backbone: whose layers run.
         cache_bytes: budget of the activation trie; 0 keeps nothing, by default a share of the free memory.
-        call_tokens: most tokens in one layer call; by default as many as the backbone is steady with.
+        call_tokens: most tokens in one layer call; by default as the backbone says.
     """
 
     def __init__(self, backbone: Backbone, cache_bytes: int | None = None, call_tokens: int | None = None) -> None:
@@ -72,7 +72,7 @@ class Executor:
         self._rows: dict[int, tuple[Row, Recording]] = {}
         self._batches: dict[tuple[tuple[int, ...], int], Batch] = {}
         self._next_handle = 0
-        self._call_tokens = call_tokens or backbone.steady[1]
+        self._call_tokens = call_tokens or backbone.call_tokens
         self._fillers: dict[int, Recording] = {}
 
     def open(self, row: Row) -> int:
@@ -87,6 +87,17 @@ class Executor:
         del self._rows[handle]
         self.trie.forget(handle)
         self._batches = {key: batch for key, batch in self._batches.items() if handle not in key[0]}
+
+    def shares(self) -> dict[str, float]:
+        """How well it goes: the share of layers that need not run because chains share them, of lookups that found
+        a kept state, and of padding among the tokens that ran.
+        """
+        counters = self.counters
+        return {
+            "layers_saved": 1 - counters.layers_run / max(1, counters.layers_asked),
+            "cache_hit_rate": self.trie.hits / max(1, self.trie.lookups),
+            "padding": counters.padding / max(1, counters.tokens),
+        }
 
     def embedded(self, handle: int) -> Tensor:
         """The embedded input at the row's wanted positions, ``[len(row.wanted), H]``."""
@@ -104,7 +115,8 @@ class Executor:
         walks = [self._start(handle, layers) for handle, layers in asked]
         while walks:
             for walk in self._advance(walks):
-                asked[walk.row, walk.layers] = walk.hidden[list(self._rows[walk.row][0].wanted)]
+                wanted = walk.hidden[list(self._rows[walk.row][0].wanted)]
+                asked[walk.row, walk.layers] = wanted.to(self.backbone.places[-1])
             walks = [walk for walk in walks if walk.remaining]
         results = [asked[handle, chain.layers] for handle, chain in requests]
         return [result for result in results if result is not None]
@@ -147,8 +159,8 @@ class Executor:
         return [walk for members in groups.values() for walk in members if not walk.remaining]
 
     def _run_layer(self, layer: int, walks: Sequence[_Walk]) -> Sequence[Tensor]:
-        """The states ``[T, H]`` of the walks after one more layer; a call that is too small is filled up."""
-        missing = max(0, self.backbone.steady[0] - sum(walk.size for walk in walks)) if self.backbone.joins else 0
+        """The states ``[T, H]`` of the walks after one more layer; the call is filled up as the backbone wants it."""
+        missing = self.backbone.missing(sum(walk.size for walk in walks))
         batch = self._batch(tuple(walk.row for walk in walks), missing)
         states = [walk.hidden for walk in walks]
         if missing:

@@ -146,7 +146,7 @@ class Generator:
             streamer.put(torch.tensor([prompts[0]]))
         live = list(sequences)
         while live:
-            logits = self.backbone.finish(self._states.last(live))
+            logits = self.backbone.finish(self._states.last(live), alone=True)
             going = []
             for sequence, token in zip(live, _choose(live, logits, processors, decoding), strict=True):
                 if token in ends:
@@ -261,7 +261,7 @@ class _Slotted:
         self._trie = ActivationTrie(cache_bytes)
         self._masks: tuple[Tensor | None, ...] = ()
         self._masked = 0
-        self._call_tokens = backbone.steady[1]
+        self._call_tokens = backbone.call_tokens
 
     def last(self, sequences: Sequence[_Sequence]) -> Tensor:
         fresh = not sequences[0].new  # all rows are at the same step
@@ -280,8 +280,7 @@ class _Slotted:
                     walk.slots.append(Slot(*seen))
         while active := [walk for walk in walks if walk.done < len(walk.layers)]:
             self._advance(active, step, fresh)
-        device = walks[0].hidden.device
-        return torch.stack([walk.hidden[-1].to(device) for walk in walks])
+        return torch.stack([walk.hidden[-1].to(self._backbone.places[-1]) for walk in walks])
 
     def _record(self, walks: Sequence[_Walk]) -> "_Step":
         """Embed the tokens of all walks in one forward with stubs, and record what layers are given for them."""

@@ -19,7 +19,8 @@ def load_backbone(
 
     Args:
         name: ``embedded`` (SmolLM2-135M-Instruct), a Hugging Face id, or a folder.
-        device: ``auto`` (CUDA when there is one), ``cpu``, ``cuda``, ``cuda:1`` ...
+        device: ``auto`` (CUDA when there is one), ``cpu``, ``cuda``, ``cuda:1`` ..., or ``split``: over all GPUs and,
+            what does not fit there, the host's memory, as accelerate divides it; hidden states follow the layers.
         dtype: ``auto`` is bfloat16 where the hardware computes in it, else float32.
         trust_remote_code: run modelling code that comes with the model; off unless asked for.
 
@@ -31,18 +32,20 @@ def load_backbone(
 
     logging.disable_progress_bar()
     source = str(assets.model_folder()) if name == EMBEDDED else name
-    where = _device(device)
+    split = device == "split"
+    where = _device("auto" if split else device)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    placing = {"device_map": "auto"} if split else {}
     with console.status(f"loading {name} ..."):
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype, where), **options)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype, where), **placing, **options)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(
                 f"--backbone {name} cannot be loaded ({reason}); give a Hugging Face id, a folder, or {EMBEDDED}"
             ) from None
-        return Backbone(model.to(where), tokenizer, name)
+        return Backbone(model if split else model.to(where), tokenizer, name)
 
 
 def _device(device: str) -> torch.device:
@@ -53,7 +56,7 @@ def _device(device: str) -> torch.device:
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"--device {device} cannot be used ({reason}); use auto, cpu, cuda or cuda:0") from None
+        raise UserError(f"--device {device} cannot be used ({reason}); use auto, cpu, cuda, cuda:0 or split") from None
     return chosen
 
 

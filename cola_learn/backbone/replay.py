@@ -8,23 +8,25 @@ model's own norm, head, scaling and soft-capping.
 import contextlib
 import hashlib
 import inspect
-import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from cola_learn.backbone import attention
+from cola_learn.backbone.packed import pack_weights
 from cola_learn.backbone.recording import MASK, Batch, Leaf, Recording, Together, map_tree, token_dimensions
 from cola_learn.backbone.rows import BUCKET, Row
 from cola_learn.cli import UserError
 
-_SIZES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)  # tokens
-_MIDDLE = 128  # of which every CPU kernel seen is at ease
-_STEP = 8  # tokens of a row
+_STEP = 8
+_SIZES = tuple(range(_STEP, 257, _STEP))  # tokens of a call, on a CPU
+_MIDDLE = 128  # what the others are compared with
+_DRAWS = 500_000  # products of every matrix that are compared: one in 150,000 rounds differently
 
 
 class _AllSeen(Exception):
@@ -47,9 +49,12 @@ class Backbone:
         joins: for rows laid end to end in one sequence, the token dimension of each argument; None where
             the architecture cannot run them so, which is found out at construction too.
         stackable: whether rows of one length may be stacked instead; if not, rows run one by one.
-        steady: fewest and most tokens of a call between which, on this CPU, what becomes of a token does not
-            depend on how many others there are, to the last bit: its libraries choose other kernels, which round
-            differently, by the number of rows. Found by trying; on a GPU ``(1, 32768)``, and nothing is promised.
+        places: the device that each layer runs on.
+        call_tokens: most tokens in a call. On a CPU a call is best kept within the caches, a GPU wants to be filled.
+        call_sizes: numbers of tokens to fill calls up to. CPU libraries choose other kernels, which round differently,
+            by the number of rows; with these it was found at construction that what becomes of a token does not
+            depend, to the last bit, on which and how many others there are. Empty: calls of any size.
+        exact: whether there are such sizes, so that results do not depend on company; not on a GPU.
 
     Raises:
         UserError: if the decoder layers cannot be found or do not replay to the model's own logits.
@@ -61,9 +66,12 @@ class Backbone:
         self.name = name
         self.layers = _find_layers(model, name)
         self.num_layers = len(self.layers)
+        pack_weights([*self.layers, model.get_output_embeddings()])
         self.hidden_size: int = model.config.get_text_config().hidden_size
-        self._places = [_device_of(layer) for layer in self.layers]
-        self.steady = (1, 512 if self.device.type == "cpu" else 32768)
+        self.places = [_device_of(layer) for layer in self.layers]
+        self.call_tokens = 512 if self.device.type == "cpu" else 32768
+        self.call_sizes: tuple[int, ...] = ()
+        self._names = [_parameter_names(layer) for layer in self.layers]
         self._extra_outputs = [0] * self.num_layers  # values a layer returns beside the hidden state, -1: bare tensor
         self._check_replay()
         self.packable = self._options_can_share_a_sequence()
@@ -71,7 +79,9 @@ class Backbone:
         self.stackable = self.joins is not None or self._rows_can_be_stacked()
         if self.joins is not None and self.device.type == "cpu":
             with contextlib.suppress(Exception):  # then nothing is promised
-                self.steady = self._steady_sizes(self.joins)
+                self.call_sizes = self._sizes_that_agree(self.joins)
+                self.call_tokens = self.call_sizes[-1]
+        self.exact = bool(self.call_sizes)
 
     @property
     def max_tokens(self) -> int:
@@ -80,9 +90,14 @@ class Backbone:
         found = (getattr(config, name, None) for name in ("max_position_embeddings", "max_target_positions"))
         return next((int(limit) for limit in found if limit), sys.maxsize)
 
+    def missing(self, tokens: int) -> int:
+        """How many tokens a call of so many is to be filled up with."""
+        return next((size - tokens for size in self.call_sizes if size >= tokens), 0)
+
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        """Where token ids go."""
+        return _device_of(self.model.get_input_embeddings())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -95,10 +110,14 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that tell two backbones apart, the same in float32 and bfloat16."""
+        """16 hex digits that tell two backbones apart, the same in float32 and bfloat16 (float16 rounds otherwise)."""
         digest = hashlib.sha256()
         for name, weight in self.model.named_parameters():
-            sample = weight.detach().flatten()[:64].to("cpu", torch.bfloat16).view(torch.int16)
+            owner, _, own_name = name.rpartition(".")
+            module = self.model.get_submodule(owner)
+            with align_module_device(module):  # weights that are kept elsewhere come back for this
+                values = getattr(module, own_name).detach().flatten()[:64]
+                sample = values.to("cpu", torch.bfloat16).view(torch.int16)
             digest.update(f"{name}{tuple(weight.shape)}".encode() + sample.numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -148,20 +167,24 @@ class Backbone:
 
     def run_rows(self, layer: int, hidden: Sequence[Tensor], batch: Together) -> Sequence[Tensor]:
         """:meth:`run_layer` for the states ``[T, H]`` of several rows, wherever they are."""
-        here = [state.to(self._places[layer]) for state in hidden]
+        here = [state.to(self.places[layer]) for state in hidden]
         if not batch.end_to_end:
             return self.run_layer(layer, torch.stack(here), batch).unbind()
         joined = here[0] if len(here) == 1 else torch.cat(here)
         return self.run_layer(layer, joined[None], batch)[0].split([len(state) for state in here])
 
     @torch.inference_mode()
-    def finish(self, hidden: Tensor) -> Tensor:
-        """Logits of final hidden states: ``[P, H]`` to ``[P, V]``, through the model's own norm and head."""
+    def finish(self, hidden: Tensor, alone: bool = False) -> Tensor:
+        """Logits of final hidden states: ``[P, H]`` to ``[P, V]``, through the model's own norm and head.
+
+        They are filled up to one of ``call_sizes``, unless they are ``alone``.
+        """
         if len(hidden) > self.max_tokens:  # more than the model's own forward could number
-            return torch.cat([self.finish(part) for part in hidden.split(self.max_tokens)])
-        count, fewest = len(hidden), min(self.steady[0], self.max_tokens)
-        if count < fewest:
-            hidden = torch.cat([hidden, hidden[-1:].expand(fewest - count, -1)])
+            return torch.cat([self.finish(part, alone) for part in hidden.split(self.max_tokens)])
+        count = len(hidden)
+        missing = 0 if alone else min(self.missing(count), self.max_tokens - count)
+        if missing:
+            hidden = torch.cat([hidden, hidden[-1:].expand(missing, -1)])
 
         def stub(layer: int, state: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
             return hidden.unsqueeze(0) if layer == 0 else state
@@ -176,7 +199,7 @@ class Backbone:
         """Replace every layer's forward by ``stub(layer, hidden, args, kwargs)`` for the time of the block."""
 
         def bind(index: int) -> Callable[..., Any]:
-            names = _parameter_names(self.layers[index])
+            names = self._names[index]
 
             def forward(*args: Any, **kwargs: Any) -> Any:
                 kwargs |= dict(zip(names, args, strict=False))
@@ -285,7 +308,7 @@ class Backbone:
             return False  # some argument mixes the batch with another dimension
 
     @torch.inference_mode()
-    def _steady_sizes(self, joins: list[int | None]) -> tuple[int, int]:
+    def _sizes_that_agree(self, joins: list[int | None]) -> tuple[int, ...]:
         """Run short rows in company of fewer and of more others through some layers and the head, and, since few
         of the differences get through a layer, random numbers through one matrix of every shape.
         """
@@ -294,31 +317,29 @@ class Backbone:
         layers = sorted({0, self.num_layers // 2, self.num_layers - 1})
         matrices = {module.weight.shape: module for module in self.model.modules() if type(module) is nn.Linear}
         draws = torch.Generator().manual_seed(0)
-        inputs = {
-            shape: torch.randn(_SIZES[-1], shape[1], generator=draws).to(module.weight.dtype)
+        products = [
+            (module, torch.randn(_SIZES[-1], shape[1], generator=draws).to(module.weight.dtype))
             for shape, module in matrices.items()
-        }
+            for _ in range(-(-_DRAWS // (_MIDDLE * shape[0])))
+        ]
 
-        def found(size: int) -> list[Tensor]:
+        def found(size: int) -> Iterator[Tensor]:
+            for module, numbers in products:
+                yield module(numbers[:size])[:_MIDDLE]
             members = recordings[: size // _STEP]
             batch, hidden = Batch(members, joins), torch.cat([recording.hidden for recording in members], 1)
-            states = []
             for layer in layers:
                 hidden = self.run_layer(layer, hidden, batch)
-                states.append(hidden[0, :_MIDDLE])
-            products = [matrices[shape](numbers[:size])[:_MIDDLE] for shape, numbers in inputs.items()]
-            return [*states, *products, self.finish(hidden[0])[:_MIDDLE]]
+                yield hidden[0, :_MIDDLE]
+            yield self.finish(hidden[0], alone=True)[:_MIDDLE]
 
-        expected = found(_MIDDLE)
+        expected = list(found(_MIDDLE))
 
-        def same(size: int) -> bool:
-            pairs = zip(found(size), expected, strict=True)
-            return all(torch.equal(one[:size], other[:size]) for one, other in pairs)
+        def agrees(size: int) -> bool:
+            return all(torch.equal(one, other[:size]) for one, other in zip(found(size), expected, strict=True))
 
-        middle = _SIZES.index(_MIDDLE)
-        fewer = itertools.takewhile(same, reversed(_SIZES[:middle]))
-        more = itertools.takewhile(same, _SIZES[middle + 1 :])
-        return min([_MIDDLE, *fewer]), max([_MIDDLE, *more])
+        sizes = [size for size in _SIZES if size == _MIDDLE or agrees(size)]
+        return tuple(size for size in sizes if size <= _MIDDLE or set(range(_MIDDLE, size, _STEP)) <= set(sizes))
 
     def _same_together(self, recordings: list[Recording], batch: Batch) -> bool:
         """Whether rows run as a batch, end to end or stacked, come out as each does alone."""
@@ -366,12 +387,13 @@ def _find_layers(model: Any, name: str) -> nn.ModuleList:
 
 
 def _device_of(module: nn.Module) -> torch.device:
-    """Where a module runs: what accelerate's hook says, else where its first parameter is."""
-    hook = getattr(module, "_hf_hook", None)
-    place = getattr(hook, "execution_device", None)
-    if place is None:
-        return next(module.parameters(), torch.empty(0)).device
-    return torch.device(place)
+    """Where a module computes: what accelerate's hooks in it say, else where its first parameter is."""
+    for part in module.modules():
+        hook = getattr(part, "_hf_hook", None)
+        for one in getattr(hook, "hooks", [hook]):
+            if (place := getattr(one, "execution_device", None)) is not None:
+                return torch.device(place)
+    return next(module.parameters(), torch.empty(0)).device
 
 
 def _parameter_names(layer: nn.Module) -> list[str]:

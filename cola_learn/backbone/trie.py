@@ -73,13 +73,14 @@ class ActivationTrie:
 
     Attributes:
         budget_bytes: most bytes of kept states; 0 keeps nothing.
-        used_bytes: bytes kept now.
+        used_bytes, peak_bytes: bytes kept now, and most so far.
         lookups, hits: prefixes looked for, and those for which some state was found.
     """
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
+        self.peak_bytes = 0
         self.lookups = 0
         self.hits = 0
         self._roots: dict[Hashable, Node] = {}
@@ -125,6 +126,7 @@ class ActivationTrie:
             heapq.heappush(self._queue, (node.touched + node.worth, node.order, node))
         while self.used_bytes > self.budget_bytes:
             self._evict()
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
 
     def forget(self, row: Hashable) -> None:
         """Drop everything of one row."""

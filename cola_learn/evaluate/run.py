@@ -36,13 +36,13 @@ class EvaluateOptions:
         limit: evaluate at most this many questions, drawn with the seed; default all.
         output: folder for report.html, report.json, questions.parquet and the searches; these are resumed.
         backbone: default the one that the controller was trained for.
-        device: auto, cpu, cuda or cuda:1.
+        device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: default that of the labels.
         search: budget and selection rule of the full search and of its luck control.
         static_candidates: how many chains that did well in the labels are tried as static chain.
         static_questions: on how many labelled questions each of them is tried.
         trees: samples searched at the same time.
-        cache_gib: memory for hidden states that chains share, in GiB.
+        cache_gib: memory for hidden states that chains share, in GiB; by default a share of what is free.
         seed: of every draw.
         tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
     """
@@ -60,7 +60,7 @@ class EvaluateOptions:
     static_candidates: int = 16
     static_questions: int = 100
     trees: int = 32
-    cache_gib: float = 1.0
+    cache_gib: float | None = None
     seed: int = 0
     tracking: Mode = "auto"
 

@@ -23,7 +23,7 @@ class InferOptions:
         controller: folder of an exported controller.
         choices: answer by scoring these options, for example '["rust", "gold"]', instead of writing freely.
         backbone: default the one that the controller was trained for.
-        device: auto, cpu, cuda or cuda:1.
+        device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: auto is bfloat16 where the hardware computes in it, else float32.
         decoding: how a freely written answer is written: most tokens, temperature (0 is greedy), stop texts ...
     """

@@ -12,6 +12,7 @@ from cola_learn.label.driver import Job, search_jobs
 from cola_learn.label.mcts import SearchSettings
 from cola_learn.label.records import Label
 from cola_learn.label.store import LabelStore, Manifest
+from cola_learn.label.verify import Verifier, Verify
 from cola_learn.tasks import Metric, Question, Scorer, Template, load_task
 from cola_learn.tracking import Mode, Tracker
 
@@ -26,14 +27,17 @@ class LabelOptions:
         limit: label at most this many questions, drawn with the seed; default all.
         output: folder of the label store; an unfinished one there is resumed.
         backbone: embedded, a Hugging Face id such as Qwen/Qwen3-0.6B, or a folder.
-        device: auto, cpu, cuda or cuda:1.
+        device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: auto is bfloat16 where the hardware computes in it, else float32.
         template: score the text of every option (cloze) or the letters of listed options (letter).
         metric: sum of log-probabilities (acc) or that per character (acc_norm).
         search: budget and selection rule of each tree.
         space: which edits a chain may have.
         trees: samples searched at the same time; more fill a larger chip. The labels do not depend on it.
-        cache_gib: memory for hidden states that chains share, in GiB. The labels do not depend on it.
+        cache_gib: memory for hidden states that chains share, in GiB; by default a quarter of the host's free memory
+            or half of the GPU's. The labels do not depend on it.
+        verify: run good chains again, alone and with nothing kept, before a label is stored: auto runs all of them
+            where results depend on what shares a batch (GPUs) and one a question elsewhere; good always all; off none.
         seed: of the draw of questions and of the trees.
         tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
     """
@@ -50,7 +54,8 @@ class LabelOptions:
     search: SearchSettings = field(default_factory=SearchSettings)
     space: SearchSpace = field(default_factory=SearchSpace)
     trees: int = 32
-    cache_gib: float = 1.0
+    cache_gib: float | None = None
+    verify: Verify = "auto"
     seed: int = 0
     tracking: Mode = "auto"
 
@@ -108,7 +113,10 @@ def make_manifest(backbone: Backbone, options: LabelOptions, question: Question,
 def make_scorer(backbone: Backbone, options: LabelOptions) -> Scorer:
     if options.trees < 1:
         raise UserError(f"--trees {options.trees} searches nothing; give at least 1")
-    return Scorer(Executor(backbone, int(options.cache_gib * 2**30)), options.metric)
+    if options.cache_gib is not None and options.cache_gib < 0:
+        raise UserError(f"--cache_gib {options.cache_gib} is negative; give 0 to keep nothing, or more")
+    cache_bytes = None if options.cache_gib is None else int(options.cache_gib * 2**30)
+    return Scorer(Executor(backbone, cache_bytes), options.metric)
 
 
 def fill_store(
@@ -123,6 +131,7 @@ def fill_store(
     with store.writing():
         labels = {label.key: label for label in store.read()}
         missing = [job for job in jobs if job.question.key not in labels]
+        verifier = Verifier(scorer, options.template, options.verify)
         if len(missing) < len(jobs):
             console.print(f"{title}: {len(jobs) - len(missing)} of {len(jobs)} questions are done already")
         with progress_bar() as bar:
@@ -139,8 +148,9 @@ def fill_store(
                 lambda simulations: bar.advance(task, simulations),
             )
             for pairs in finished:
-                store.append([label for _, label in pairs])
-                labels.update((label.key, label) for _, label in pairs)
+                verified = [verifier(job, label) for job, label in pairs]
+                store.append(verified)
+                labels.update((label.key, label) for label in verified)
                 summary = summarize([labels[job.question.key] for job in jobs if job.question.key in labels])
                 bar.update(
                     task,
@@ -149,8 +159,12 @@ def fill_store(
                 )
                 if tracker:
                     rate = bar.tasks[0].finished_speed or bar.tasks[0].speed or 0.0
-                    tracker.log({f"found/{key}": value for key, value in summary.items()} | {"chains_per_second": rate})
+                    executor = {f"executor/{key}": value for key, value in scorer.executor.shares().items()}
+                    found = {f"found/{key}": value for key, value in summary.items()}
+                    tracker.log(found | executor | {"chains_per_second": rate})
         store.compact(job.question.key for job in jobs)
+    if missing:
+        print_effort(scorer.executor, verifier)
     return [labels[job.question.key] for job in jobs]
 
 
@@ -177,6 +191,17 @@ def print_summary(summary: dict[str, float]) -> None:
         f"wrong answers with some right chain:      {summary['corrected']:.1%} "
         "[dim](much of this is luck of many tries; evaluate shows how much)[/dim]\n"
         f"mean depth of the shallowest right chain: {summary['mean_depth']:.1f}"
+    )
+
+
+def print_effort(executor: Executor, verifier: Verifier) -> None:
+    """What the search cost, and what came of running chains again alone."""
+    shares = executor.shares()
+    console.print(
+        f"[dim]layers that chains shared and ran once: {shares['layers_saved']:.0%}; beginnings found in the cache: "
+        f"{shares['cache_hit_rate']:.0%} ({executor.trie.peak_bytes / 2**30:.2f} of "
+        f"{executor.trie.budget_bytes / 2**30:.1f} GiB used); padding: {shares['padding']:.1%}\n"
+        f"good chains run again alone: {verifier.checked}, of which wrong then: {verifier.flipped}[/dim]"
     )
 
 

@@ -14,7 +14,7 @@ from cola_learn.cli import UserError
 from cola_learn.tasks.questions import Sample
 
 Metric = Literal["acc", "acc_norm"]
-_POSITIONS_PER_HEAD_CALL = 256  # at most; a CPU may be steady with fewer only
+_POSITIONS_PER_HEAD_CALL = 256
 _ROWS_PER_NORMALIZER = 16
 
 
@@ -135,6 +135,10 @@ class Scorer:
         for handle in self._open.pop(key)[2]:
             self.executor.close(handle)
 
+    def rows(self, key: str) -> tuple[Row, ...]:
+        """The rows of an open sample."""
+        return self._open[key][1].rows
+
     def score(self, requests: Sequence[tuple[str, Chain]]) -> list[OptionScores]:
         """Option scores of each (key of an open sample, chain), in request order."""
         if not requests:
@@ -177,7 +181,7 @@ class Scorer:
     def _token_logprobs(self, hidden: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
         """Log-probability of ``tokens`` ``[K]`` predicted at ``positions`` ``[K]`` of ``hidden`` ``[P, H]``."""
         result = torch.empty(len(tokens), dtype=torch.float64)
-        size = min(_POSITIONS_PER_HEAD_CALL, self.backbone.steady[1])
+        size = min(_POSITIONS_PER_HEAD_CALL, self.backbone.call_tokens)
         for start in range(0, hidden.shape[0], size):
             stop = start + size
             logits = self.backbone.finish(hidden[start:stop])

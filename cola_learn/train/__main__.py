@@ -41,7 +41,7 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--patience", type=int, default=8, help="epochs without a better val/loss before stopping")
         parser.add_argument("--limit", type=int | None, help="train on at most this many labelled questions")
         parser.add_argument("--backbone", type=str | None, help="default the one that the labels were made with")
-        parser.add_argument("--device", default="auto", help="for computing prompt features: auto, cpu, cuda or cuda:1")
+        parser.add_argument("--device", default="auto", help="for prompt features: auto, cpu, cuda, cuda:1 or split")
         parser.add_argument(
             "--dtype", type=Dtype | None, help="for computing prompt features; default that of the labels"
         )

@@ -3,12 +3,14 @@
 import itertools
 import random
 
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cola_learn.backbone import ActivationTrie, Backbone, Executor, Row
+from cola_learn.backbone import ActivationTrie, Backbone, Batch, Counters, Executor, Row
+from cola_learn.backbone.trie import default_budget
 from cola_learn.chains import Chain, SearchSpace
 from tests.architectures import wild_chains
 from tests.backbone.test_replay import build
@@ -76,6 +78,37 @@ def test_company_does_not_change_a_bit(dtype: str, request: pytest.FixtureReques
         assert torch.equal(hidden, alone(backbone, rows[row], chain)), str(chain)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_calls_have_a_size_that_does_not_matter(dtype: str, request: pytest.FixtureRequest) -> None:
+    """A row has the same states and logits in calls of any of the sizes, through all layers."""
+    backbone: Backbone = request.getfixturevalue("smollm32" if dtype == "float32" else "smollm16")
+    assert backbone.exact
+    assert backbone.joins is not None
+    draw = random.Random(3)
+    few = backbone.record(Row.pack([draw.randrange(5, 40_000) for _ in range(8)], packed=False))
+    found = []
+    for size in backbone.call_sizes:
+        others = [Row.pack([draw.randrange(5, 40_000) for _ in range(size - 8)], packed=False)] if size > 8 else []
+        recordings = [few, *map(backbone.record, others)]
+        batch, hidden = Batch(recordings, backbone.joins), torch.cat([each.hidden for each in recordings], 1)
+        for layer in range(30):
+            hidden = backbone.run_layer(layer, hidden, batch)
+        found.append((size, hidden[0, :8], backbone.finish(hidden[0])[:8]))
+    for size, states, logits in found[1:]:
+        assert torch.equal(states, found[0][1]), size
+        assert torch.equal(logits, found[0][2]), size
+
+
+def test_calls_are_filled_up(smollm16: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smollm16, "call_sizes", (40, 64, 128))
+    executor = Executor(smollm16)
+    for tokens, filled in ((30, 40), (40, 40), (65, 128), (200, 200)):
+        executor.counters = Counters()
+        handle = executor.open(Row.pack([7] * tokens, packed=False))
+        executor.run([(handle, Chain.parse("0-29", 30))])
+        assert (executor.counters.tokens, executor.counters.padding) == (30 * filled, 30 * (filled - tokens))
+
+
 def test_shared_prefixes_run_once(tiny: Backbone) -> None:
     executor = Executor(tiny)
     handle = executor.open(Row.pack([5, 6, 7], packed=False))
@@ -93,6 +126,22 @@ def test_closing_a_row_frees_its_memory(tiny: Backbone) -> None:
     assert executor.trie.used_bytes > 0
     executor.close(handle)
     assert executor.trie.used_bytes == 0
+
+
+def test_a_long_chain_thins_out_before_it_is_forgotten() -> None:
+    """Room for half of the prefixes: none that is kept is more than a few layers from the next."""
+    trie = ActivationTrie(16 * 16)
+    for depth in range(1, 33):
+        trie.put(0, tuple(range(depth)), (torch.zeros(4),))
+    kept = [depth for depth in range(1, 33) if trie.deepest(0, tuple(range(depth)))[1] == depth]
+    assert len(kept) == 16
+    assert max(after - before for before, after in itertools.pairwise([0, *kept, 33])) <= 4
+    assert trie.hits == trie.lookups - sum(depth < kept[0] for depth in range(1, 33))
+
+
+def test_the_default_budget_is_a_share_of_what_is_free() -> None:
+    free = psutil.virtual_memory().available
+    assert 0 < default_budget(torch.device("cpu")) <= free * 0.3
 
 
 @settings(deadline=None)

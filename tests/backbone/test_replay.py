@@ -1,12 +1,15 @@
 """Invariants 1 and 2: replay is the model, for any order of its layers."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from accelerate import cpu_offload, disk_offload
 
-from cola_learn.backbone import Backbone
+from cola_learn.backbone import Backbone, Generator, load_backbone
+from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError
 from tests.architectures import rebuilt_logits, replayed_logits, wild_chains
@@ -112,3 +115,35 @@ def test_unsuitable_models_are_refused_by_name() -> None:
     model.config.num_hidden_layers = 5
     with pytest.raises(UserError, match="--backbone odd: found 0 lists of 5 layers"):
         Backbone(model, WordTokenizer(), "odd")
+
+
+def test_weights_that_live_elsewhere(tmp_path: Path) -> None:
+    """Weights on the host or on disk, brought in layer by layer by accelerate: same model, same logits."""
+    usual = Backbone(tiny_llama(), WordTokenizer(), "usual")
+    offloads = {
+        "host": lambda model: cpu_offload(model, execution_device=torch.device("cpu")),
+        "disk": lambda model: disk_offload(model, tmp_path, execution_device=torch.device("cpu")),
+    }
+    tokens = torch.randint(3, 97, (1, 24))
+    chain = Chain.parse("0 2 (3)x2 5", 6)
+    for place, offload in offloads.items():
+        model = tiny_llama().eval()
+        offload(model)
+        backbone = Backbone(model, WordTokenizer(), place)
+        assert all(weight.is_meta for weight in model.parameters())
+        assert backbone.fingerprint == usual.fingerprint
+        assert torch.equal(replayed_logits(backbone, chain, tokens), replayed_logits(usual, chain, tokens))
+        generator = Generator(backbone)
+        assert generator.cached
+        assert generator.generate([[5, 6]], [chain]) == Generator(usual).generate([[5, 6]], [chain])
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("split", "float32"), ("cpu", "float16")])
+def test_other_places_and_precisions(device: str, dtype: Dtype, smollm32: Backbone) -> None:
+    backbone = load_backbone(device=device, dtype=dtype)
+    assert backbone.dtype_name == dtype
+    tokens = torch.tensor([smollm32.tokenizer.encode("Which of these metals rusts when it is left outside in rain?")])
+    for text in ("0-29", "0-11 14-19 (20)x2 21-29"):
+        chain = Chain.parse(text, 30)
+        found, expected = (replayed_logits(model, chain, tokens).float() for model in (backbone, smollm32))
+        assert (found - expected).abs().max() < (1e-3 if dtype == "float32" else 0.3)
