@@ -8,6 +8,7 @@ model's own norm, head, scaling and soft-capping.
 import contextlib
 import hashlib
 import inspect
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -315,7 +316,8 @@ class Backbone:
         rows = [Row.pack(tokens, packed=False) for tokens in self.probe_tokens(_SIZES[-1] // _STEP, _STEP).tolist()]
         recordings = [self.record(row) for row in rows]
         layers = sorted({0, self.num_layers // 2, self.num_layers - 1})
-        matrices = {module.weight.shape: module for module in self.model.modules() if type(module) is nn.Linear}
+        linears = [module for layer in self.layers for module in layer.modules() if type(module) is nn.Linear]
+        matrices = {module.weight.shape: module for module in linears}
         draws = torch.Generator().manual_seed(0)
         products = [
             (module, torch.randn(_SIZES[-1], shape[1], generator=draws).to(module.weight.dtype))
@@ -338,8 +340,9 @@ class Backbone:
         def agrees(size: int) -> bool:
             return all(torch.equal(one, other[:size]) for one, other in zip(found(size), expected, strict=True))
 
-        sizes = [size for size in _SIZES if size == _MIDDLE or agrees(size)]
-        return tuple(size for size in sizes if size <= _MIDDLE or set(range(_MIDDLE, size, _STEP)) <= set(sizes))
+        fewer = [size for size in _SIZES if size < _MIDDLE and agrees(size)]
+        more = itertools.takewhile(agrees, range(_MIDDLE + _STEP, _SIZES[-1] + 1, _STEP))
+        return (*fewer, _MIDDLE, *more)
 
     def _same_together(self, recordings: list[Recording], batch: Batch) -> bool:
         """Whether rows run as a batch, end to end or stacked, come out as each does alone."""
