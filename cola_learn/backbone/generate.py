@@ -303,7 +303,7 @@ class _Slotted:
     def _masks_up_to(self, length: int) -> tuple[Tensor | None, ...]:
         """For every layer the mask of a row of at least ``length`` tokens, ``[1, 1, T, T]``, or None for causal."""
         if self._masked < length:
-            self._masked = length + length // 2
+            self._masked = min(length + length // 2, max(length, self._backbone.max_tokens))
             tokens = torch.zeros(1, self._masked, dtype=torch.long, device=self._backbone.device)
             self._masks = self._backbone.record_inputs(input_ids=tokens).masks
         return self._masks

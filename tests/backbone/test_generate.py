@@ -174,6 +174,16 @@ def test_wrong_settings_are_named(wrong: dict[str, float], message: str) -> None
         Decoding(**wrong)  # type: ignore[arg-type]
 
 
+def test_a_model_can_be_used_to_its_last_position() -> None:
+    backbone = load("gpt2")
+    backbone.model.generation_config.eos_token_id = -1
+    prompt = [5 + index % 60 for index in range(54)]
+    chain = Chain.parse("0 2-3", 4)
+    found = Generator(backbone).generate([prompt], [chain], Decoding(10))
+    assert found == Generator(backbone, cached=False).generate([prompt], [chain], Decoding(10))
+    assert len(found[0]) == 10
+
+
 def test_prompts_that_cannot_run_are_named(tiny: Backbone) -> None:
     with pytest.raises(UserError, match="no tokens"):
         Generator(tiny).generate([[]], [Chain.base(6)])
