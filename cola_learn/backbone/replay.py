@@ -67,7 +67,8 @@ class Backbone:
         self.name = name
         self.layers = _find_layers(model, name)
         self.num_layers = len(self.layers)
-        pack_weights([*self.layers, model.get_output_embeddings()])
+        head = model.get_output_embeddings()
+        pack_weights([*self.layers, *([] if head is None else [head])])
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self.places = [_device_of(layer) for layer in self.layers]
         self.call_tokens = 512 if self.device.type == "cpu" else 32768
