@@ -150,15 +150,15 @@ def speedups(backbone: Backbone, questions: list[Question], options: BenchmarkOp
             same += sum(ours.answers[pair] == float(found == by_key[pair[0]].gold) for pair, found in pairs)
             compared += len(asked)
     counters = ours.scorer.executor.counters
-    trie = ours.scorer.executor.trie
+    shared = ours.scorer.executor.shares()
     return {
         "evaluations_per_second": statistics.median(rates),
         **{name: statistics.median(found) for name, found in ratios.items()},
         "same_reward": same / compared,
         "matmul_ceiling_share": statistics.median(shares),
-        "layers_saved": 1 - counters.layers_run / counters.layers_asked,
-        "cache_hit_rate": trie.hits / max(1, trie.lookups),
-        "padding_share": counters.padding / counters.tokens,
+        "layers_saved": shared["layers_saved"],
+        "cache_hit_rate": shared["cache_hit_rate"],
+        "padding_share": shared["padding"],
         "tokens_per_call": counters.tokens / counters.calls,
     }
 

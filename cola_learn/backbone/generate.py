@@ -103,8 +103,7 @@ class Generator:
     def __init__(self, backbone: Backbone, cache_bytes: int | None = None, cached: bool | None = None) -> None:
         self.backbone = backbone
         self.cached = slots_suffice(backbone) if cached is None else cached
-        budget = default_budget(backbone.device) if cache_bytes is None else cache_bytes
-        self._states: _States = _Slotted(backbone, budget) if self.cached else _Recomputed(backbone, budget)
+        self._states: _States = _Slotted(backbone, cache_bytes) if self.cached else _Recomputed(backbone)
 
     @torch.inference_mode()
     def generate(
@@ -217,8 +216,8 @@ def _end_tokens(backbone: Backbone) -> set[int]:
 class _Recomputed:
     """Runs all tokens of every row at every step."""
 
-    def __init__(self, backbone: Backbone, cache_bytes: int) -> None:
-        self._executor = Executor(backbone, cache_bytes)
+    def __init__(self, backbone: Backbone) -> None:
+        self._executor = Executor(backbone, cache_bytes=0)  # every row is new at every step
 
     def last(self, sequences: Sequence[_Sequence]) -> Tensor:
         rows = [[*sequence.prompt, *sequence.new] for sequence in sequences]
@@ -254,11 +253,11 @@ class _Walk:
 class _Slotted:
     """Runs a prompt once and then only new tokens, which attend to the slots of their row and visit."""
 
-    def __init__(self, backbone: Backbone, cache_bytes: int) -> None:
+    def __init__(self, backbone: Backbone, cache_bytes: int | None) -> None:
         assert backbone.joins is not None
         self._backbone = backbone
         self._joins = backbone.joins
-        self._trie = ActivationTrie(cache_bytes)
+        self._trie = ActivationTrie(default_budget(backbone.device) if cache_bytes is None else cache_bytes)
         self._masks: tuple[Tensor | None, ...] = ()
         self._masked = 0
         self._call_tokens = backbone.call_tokens
@@ -404,7 +403,7 @@ def _same_with_slots(backbone: Backbone) -> bool:
         _Sequence(tuple(row[:length]), layers, torch.Generator())
         for row, length, layers in zip(tokens, (5, 9), chains, strict=True)
     ]
-    slotted, whole = _Slotted(backbone, 0), _Recomputed(backbone, 0)
+    slotted, whole = _Slotted(backbone, 0), _Recomputed(backbone)
     try:
         for step in range(3):
             found, expected = (backbone.finish(states.last(sequences)) for states in (slotted, whole))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.baselines import plain_model
 from cola_learn.backbone import Backbone
 from cola_learn.backbone.packed import pack_weights
 
@@ -26,9 +27,7 @@ def test_packed_products_are_the_plain_ones() -> None:
 
 def test_the_embedded_model_says_the_same(smollm16: Backbone) -> None:
     """Against a copy with the packing taken off."""
-    plain = copy.deepcopy(smollm16.model)
-    for module in plain.modules():
-        vars(module).pop("forward", None)
+    plain = plain_model(smollm16)
     tokens = torch.tensor([smollm16.tokenizer.encode("Which of these metals rusts when it is left outside?")])
     with torch.inference_mode():
         found, expected = (model(input_ids=tokens).logits.float() for model in (smollm16.model, plain))
