@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cola_learn.backbone import Backbone, Decoding, Executor, Generator, Row, load_backbone
     from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
     from cola_learn.infer import ColaForCausalLM
-    from cola_learn.label import ChainSearch, Label, LabelStore, SearchSettings, Trial
+    from cola_learn.label import Label, LabelStore, SearchSettings, Trial, make_search
     from cola_learn.tasks import OptionScores, Question, Sample, Scorer, as_sample, load_task
     from cola_learn.train import Controller, ControllerConfig
 
@@ -18,7 +18,7 @@ _HOMES = {
     "backbone": ("Backbone", "Decoding", "Executor", "Generator", "Row", "load_backbone"),
     "chains": ("Chain", "Repeat", "SearchSpace", "Skip"),
     "infer": ("ColaForCausalLM",),
-    "label": ("ChainSearch", "Label", "LabelStore", "SearchSettings", "Trial"),
+    "label": ("Label", "LabelStore", "SearchSettings", "Trial", "make_search"),
     "tasks": ("OptionScores", "Question", "Sample", "Scorer", "as_sample", "load_task"),
     "train": ("Controller", "ControllerConfig"),
 }
@@ -27,7 +27,6 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Backbone",
     "Chain",
-    "ChainSearch",
     "ColaForCausalLM",
     "Controller",
     "ControllerConfig",
@@ -49,6 +48,7 @@ __all__ = [
     "as_sample",
     "load_backbone",
     "load_task",
+    "make_search",
 ]
 
 

@@ -8,6 +8,7 @@ layers, *repeat* loops over it.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 
@@ -110,7 +111,10 @@ class Chain:
         return cls(tuple(layers), num_layers)
 
     def __str__(self) -> str:
-        return " ".join(_parts(self.layers))
+        return _text(self.layers)
+
+    def __hash__(self) -> int:
+        return hash(self.layers)  # searches keep millions of chains in dicts
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -173,6 +177,11 @@ class Chain:
         if expected < self.num_layers:
             edits.append(Skip(expected, self.num_layers - expected))
         return tuple(edits)
+
+
+@lru_cache(maxsize=1 << 16)  # the questions of a run share many chains
+def _text(layers: tuple[int, ...]) -> str:
+    return " ".join(_parts(layers))
 
 
 def _parts(layers: tuple[int, ...]) -> Iterator[str]:

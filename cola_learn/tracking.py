@@ -76,6 +76,19 @@ class Tracker:
     def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         self.run.log({name: self._wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
+    def curves(self, name: str, step: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """Draw curves over a step of their own: one row of values a step, the first being step 1."""
+        if rows:
+            steps = list(range(1, len(rows) + 1))
+            values = [[row[key] for row in rows] for key in rows[0]]
+            plot = self._wandb.plot.line_series(steps, values, keys=list(rows[0]), title=name, xname=step)
+            self.run.log({name: plot})
+
+    def bars(self, name: str, label: str, values: Mapping[str, float]) -> None:
+        """Draw one bar for each named value."""
+        table = self._wandb.Table(columns=[label, "value"], data=[[key, float(value)] for key, value in values.items()])
+        self.run.log({name: self._wandb.plot.bar(table, label, "value", title=name)})
+
     def lightning_logger(self) -> Any:
         """This run as a logger for Lightning's Trainer; None when tracking is disabled."""
         from lightning.pytorch.loggers import WandbLogger

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from cola_learn.cli import write_text
 from cola_learn.evaluate import figures
-from cola_learn.evaluate.statistics import Interval, Outcome, PolicySummary, sees_gold
+from cola_learn.evaluate.statistics import Outcome, PolicySummary, sees_gold
+from cola_learn.intervals import Interval
 from cola_learn.tasks import Question
 
 EXPLAINED = {

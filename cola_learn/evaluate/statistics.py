@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
-from scipy import stats
 
 from cola_learn.chains import Chain
-
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
+from cola_learn.intervals import Interval, mcnemar, paired_difference
 
 
 @dataclass(frozen=True)
@@ -30,15 +27,6 @@ class Outcome:
     base_reward: float
     choice: int
     target: int
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with a bootstrap 95% confidence interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -89,27 +77,3 @@ def summarize_policy(outcomes: Sequence[Outcome], seed: int = 0) -> PolicySummar
         p_value=mcnemar(transitions["wrong_to_right"], transitions["right_to_wrong"]),
         corrected=transitions["wrong_to_right"] / wrong if wrong else 0.0,
     )
-
-
-def paired_difference(values: Sequence[float], others: Sequence[float], seed: int = 0) -> Interval:
-    """Mean of ``values - others`` with a percentile bootstrap interval over the pairs."""
-    difference = numpy.asarray(values, dtype=float) - numpy.asarray(others, dtype=float)
-    mean = float(difference.mean())
-    if numpy.ptp(difference) == 0:
-        return Interval(mean, mean, mean)
-    result = stats.bootstrap(
-        (difference,),
-        numpy.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=numpy.random.default_rng(seed),
-    )
-    return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """Exact two-sided McNemar p-value from the numbers of questions gained and lost."""
-    if gained + lost == 0:
-        return 1.0
-    return float(stats.binomtest(gained, gained + lost).pvalue)

@@ -1,7 +1,7 @@
 """Labels: the chains that a search found good for each training question."""
 
-from cola_learn.label.mcts import ChainSearch, SearchSettings
-from cola_learn.label.records import Label, Trial
+from cola_learn.label.records import Label, Luck, Trial
+from cola_learn.label.search import Search, SearchSettings, make_search
 from cola_learn.label.store import LabelStore, Manifest
 
-__all__ = ["ChainSearch", "Label", "LabelStore", "Manifest", "SearchSettings", "Trial"]
+__all__ = ["Label", "LabelStore", "Luck", "Manifest", "Search", "SearchSettings", "Trial", "make_search"]

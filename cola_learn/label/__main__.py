@@ -1,7 +1,8 @@
 """``python -m cola_learn.label``: search the best chains of training questions."""
 
 from cola_learn.cli import run_command
-from cola_learn.label.run import LabelOptions, run_label
+from cola_learn.label.options import LabelOptions
+from cola_learn.label.run import run_label
 
 if __name__ == "__main__":
     run_command(

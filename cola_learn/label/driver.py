@@ -1,99 +1,244 @@
-"""Serves many trees from one executor: every round, each tree asks for one chain and all are scored together."""
+"""Serves many searches from one scorer: every round, each search asks for one chain and all are scored together."""
 
 import random
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.label.mcts import ChainSearch, SearchSettings
-from cola_learn.label.records import Label, Trial
-from cola_learn.tasks import OptionScores, Question, Scorer, Template, as_sample
+from cola_learn.label.moves import random_edit, used_layers
+from cola_learn.label.records import Label, Luck, Trial
+from cola_learn.label.search import Prior, Search, SearchSettings, make_search
+from cola_learn.tasks import OptionScores, Question, Sample, Template, as_sample
 
 
 @dataclass(frozen=True)
-class Job:
-    """A question to search, and the option that counts as right for it."""
+class Plan:
+    """What a label depends on, beside the question and the backbone.
 
-    question: Question
-    target: int
+    Attributes:
+        space: which edits a chain may have.
+        search: method, budget and rules of each search.
+        template: how questions are written.
+        seed: of everything random.
+        luck: search for a wrong option too, at the same budget.
+        neighbours: of the shallowest good chain, how many chains one edit away are tried at least; 0 leaves it to
+            what the search came by.
+    """
 
-    @classmethod
-    def for_gold(cls, question: Question) -> "Job":
-        return cls(question, question.gold)
+    space: SearchSpace = field(default_factory=SearchSpace)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    template: Template = "cloze"
+    seed: int = 0
+    luck: bool = True
+    neighbours: int = 4
 
-    @classmethod
-    def for_luck(cls, question: Question, seed: int) -> "Job":
-        """The luck control: a wrong option, drawn by seed and question, in the place of the right one."""
-        wrong = [index for index in range(len(question.choices)) if index != question.gold]
-        return cls(question, random.Random(f"{seed}/luck/{question.key}").choice(wrong))
-
-
-@dataclass(eq=False)
-class _Tree:
-    job: Job
-    search: ChainSearch
-    scores: dict[Chain, OptionScores]
+    def __post_init__(self) -> None:
+        if self.neighbours < 0:
+            raise ValueError(f"neighbours is {self.neighbours}; give 0 or more")
 
 
-def search_jobs(
-    scorer: Scorer,
-    jobs: Sequence[Job],
-    space: SearchSpace,
-    settings: SearchSettings,
-    template: Template = "cloze",
-    seed: int = 0,
+class Evaluator(Protocol):
+    """What scores chains; :class:`cola_learn.tasks.Scorer` does it with a model."""
+
+    @property
+    def num_layers(self) -> int:
+        """N of the backbone."""
+
+    def open(self, sample: Sample) -> None:
+        """Make a sample ready."""
+
+    def close(self, key: str) -> None:
+        """Forget it again."""
+
+    def score(self, requests: Sequence[tuple[str, Chain]]) -> list[OptionScores]:
+        """Option scores of each (key of an open sample, chain)."""
+
+
+def label_questions(
+    scorer: Evaluator,
+    questions: Sequence[Question],
+    plan: Plan,
     trees: int = 32,
+    prior: Prior | None = None,
     on_round: Callable[[int], None] = lambda simulations: None,
-) -> Iterator[list[tuple[Job, Label]]]:
-    """Search every job, ``trees`` at a time; yields the finished ones of each round that finishes any.
+) -> Iterator[list[tuple[Question, Label]]]:
+    """Label every question, ``trees`` at a time; yields the finished ones of each round that finishes any.
 
-    Trees are seeded by question, ask one chain at a time, and see only their own rewards, so labels do not
-    depend on ``trees``, on order or on which other jobs there are. Jobs run in order of prompt length, so that
-    rows of equal length share layer calls.
+    Searches are seeded by question, ask one chain at a time, and see only their own rewards, so labels do not depend
+    on ``trees``, on order or on which other questions there are. Questions run in order of length, so that their rows
+    fill calls evenly.
 
     Args:
-        scorer: scores chains; jobs of one question share what is recorded for it.
-        jobs: what to search.
-        space, settings, seed: of every tree.
-        template: how questions are written.
-        trees: how many trees are open at a time.
-        on_round: told the number of simulations that each round settled.
+        scorer: scores chains.
+        questions: what to label.
+        plan: how.
+        trees: how many questions are open at a time.
+        prior: of tree searches.
+        on_round: told the number of simulations that each round settled; a finished question counts in full.
     """
-    waiting = sorted(jobs, key=lambda job: (len(job.question.text), job.question.key), reverse=True)
-    num_layers = scorer.backbone.num_layers
-    open_trees: list[_Tree] = []
-    users: Counter[str] = Counter()
-    while waiting or open_trees:
-        while waiting and len(open_trees) < trees:
-            job = waiting.pop()
-            if not users[job.question.key]:
-                scorer.open(as_sample(job.question, template))
-            users[job.question.key] += 1
-            search = ChainSearch(num_layers, space, settings, f"{seed}/{job.question.key}")
-            open_trees.append(_Tree(job, search, {}))
-        before = sum(tree.search.simulations for tree in open_trees)
-        asked = [(tree, tree.search.ask()) for tree in open_trees]
-        requests = [(tree, chain) for tree, chain in asked if chain is not None]
-        scores = scorer.score([(tree.job.question.key, chain) for tree, chain in requests])
-        for (tree, chain), score in zip(requests, scores, strict=True):
-            tree.scores[chain] = score
-            tree.search.tell(chain, score.reward(tree.job.target))
-        on_round(sum(tree.search.simulations for tree in open_trees) - before)
-        finished = [tree for tree, chain in asked if chain is None]
-        open_trees = [tree for tree, chain in asked if chain is not None]
-        for tree in finished:
-            users[tree.job.question.key] -= 1
-            if not users[tree.job.question.key]:
-                scorer.close(tree.job.question.key)
+    waiting = in_order(questions)[::-1]
+    working: list[_Work] = []
+    while waiting or working:
+        while waiting and len(working) < trees:
+            question = waiting.pop()
+            scorer.open(as_sample(question, plan.template))
+            working.append(_Work(question, plan, scorer.num_layers, prior))
+        before = sum(work.settled for work in working)
+        wanted = [(work, work.wants()) for work in working]
+        scores = iter(scorer.score([(work.question.key, chain) for work, chains in wanted for chain in chains]))
+        for work, chains in wanted:
+            work.take({chain: next(scores) for chain in chains})
+        finished = [work for work, chains in wanted if not chains]
+        on_round(sum(work.settled for work in working) - before + sum(work.unspent for work in finished))
+        working = [work for work, chains in wanted if chains]
+        for work in finished:
+            scorer.close(work.question.key)
         if finished:
-            yield [(tree.job, _label(tree)) for tree in finished]
+            yield [(work.question, work.label()) for work in finished]
 
 
-def _label(tree: _Tree) -> Label:
-    question, target = tree.job.question, tree.job.target
-    trials = tuple(
-        Trial(chain, tree.scores[chain].reward(target), tree.scores[chain].margin(target), visits)
-        for chain, visits in tree.search.visits.items()
-    )
-    return Label(question.task, question.split, question.id, trials)
+def in_order(questions: Sequence[Question]) -> list[Question]:
+    """Questions in the order in which they are searched: by length."""
+    return sorted(questions, key=lambda question: (len(question.text), question.key))
+
+
+class Hunt:
+    """A search for chains that answer with one option."""
+
+    def __init__(self, search: Search, option: int, patience: int | None) -> None:
+        self.search = search
+        self.option = option
+        self.tried: dict[Chain, int] = {}  # the simulation that tried each chain first
+        self._patience = patience
+        self._least = 1 << 30
+        self._last_found = 0
+        self._asked: Chain | None = None
+
+    def wants(self, scores: dict[Chain, OptionScores]) -> Chain | None:
+        """The next chain without scores; None when the search is over."""
+        if self._asked is not None:
+            self._tell(self._asked, scores[self._asked])
+        while not self._patience or self.search.simulations - self._last_found < self._patience:
+            chain = self.search.ask()
+            if chain is None or chain not in scores:
+                self._asked = chain
+                return chain
+            self._tell(chain, scores[chain])
+        self._asked = None
+        return None
+
+    def _tell(self, chain: Chain, scores: OptionScores) -> None:
+        reward = scores.reward(self.option)
+        self.tried[chain] = self.search.simulations + 1
+        if reward >= 1 and chain.depth < self._least:
+            self._least, self._last_found = chain.depth, self.search.simulations
+        self.search.tell(chain, reward, scores.margin(self.option))
+
+
+class _Work:
+    """A question under way: the search for its gold option and, sharing all scores, the one for a wrong option."""
+
+    def __init__(self, question: Question, plan: Plan, num_layers: int, prior: Prior | None) -> None:
+        self.question = question
+        self._plan = plan
+        self._prior = prior
+        self._base = Chain.base(num_layers)
+        self._scores: dict[Chain, OptionScores] = {}
+        self._hunts = [self._hunt(question.gold)]
+        self._around: list[tuple[Chain, Chain]] | None = None
+
+    @property
+    def settled(self) -> int:
+        """Simulations that count so far."""
+        return sum(hunt.search.simulations for hunt in self._hunts)
+
+    @property
+    def unspent(self) -> int:
+        """Simulations that the plan allowed and that were not needed."""
+        return self._plan.search.simulations * (1 + self._plan.luck) - self.settled
+
+    def wants(self) -> list[Chain]:
+        """Chains to score next, none twice; none at all when the label is finished."""
+        if self._plan.luck and len(self._hunts) == 1 and self._scores:
+            option = luck_option(self.question, self._scores[self._base], self._plan.seed)
+            self._hunts += [self._hunt(option)] if option is not None else []
+        chains = dict.fromkeys(chain for hunt in self._hunts if (chain := hunt.wants(self._scores)) is not None)
+        if not chains and self._around is None:
+            self._around = self._neighbours_to_try()
+            chains = dict.fromkeys(chain for _, chain in self._around)
+        return list(chains)
+
+    def take(self, scores: dict[Chain, OptionScores]) -> None:
+        """Scores of the chains last wanted."""
+        self._scores.update(scores)
+
+    def label(self) -> Label:
+        question, gold = self.question, self._hunts[0]
+        good = {chain: scores.reward(question.gold) for chain, scores in self._scores.items()}
+        near = self._neighbours()
+        trials = tuple(
+            Trial(
+                chain,
+                good[chain],
+                self._scores[chain].margin(question.gold),
+                gold.search.visits(chain),
+                simulation,
+                len(near[chain]),
+                sum(good[other] >= 1 for other in near[chain]),
+            )
+            for chain, simulation in gold.tried.items()
+        )
+        luck = self._luck(self._hunts[1]) if len(self._hunts) > 1 else None
+        return Label(question.task, question.split, question.id, trials, luck)
+
+    def _hunt(self, option: int) -> Hunt:
+        plan = self._plan
+        search = make_search(
+            self._base.num_layers, plan.space, plan.search, f"{plan.seed}/{self.question.key}", self._prior
+        )
+        return Hunt(search, option, plan.search.patience)
+
+    def _luck(self, hunt: Hunt) -> Luck:
+        found: list[tuple[Chain, int]] = []
+        for chain, simulation in hunt.tried.items():
+            if self._scores[chain].reward(hunt.option) >= 1 and (not found or chain.depth < found[-1][0].depth):
+                found.append((chain, simulation))
+        return Luck(hunt.option, len(hunt.tried), tuple(found))
+
+    def _neighbours(self) -> dict[Chain, set[Chain]]:
+        """Chains one edit away from each other, of all that were scored for this question."""
+        near: dict[Chain, set[Chain]] = defaultdict(set)
+        links = [link for hunt in self._hunts for link in hunt.search.links()]
+        for first, second in links + (self._around or []):
+            if first in self._scores and second in self._scores:
+                near[first].add(second)
+                near[second].add(first)
+        return near
+
+    def _neighbours_to_try(self) -> list[tuple[Chain, Chain]]:
+        """The shallowest good chain with as many new chains one edit away as the plan finds missing."""
+        gold = self.question.gold
+        good = [chain for chain in self._hunts[0].tried if self._scores[chain].reward(gold) >= 1]
+        if not good or not self._plan.neighbours:
+            return []
+        best = min(good, key=lambda chain: chain.depth)
+        chance = random.Random(f"{self._plan.seed}/neighbours/{self.question.key}")
+        space, used, seen = self._plan.space, used_layers(best, self._plan.space), set(self._scores)
+        links: list[tuple[Chain, Chain]] = []
+        for _ in range(self._plan.neighbours - len(self._neighbours()[best])):
+            found = random_edit(best, used, space, chance, seen)
+            if found is None:
+                break
+            seen.add(found[0])
+            links.append((best, found[0]))
+        return links
+
+
+def luck_option(question: Question, base: OptionScores, seed: int) -> int | None:
+    """The option that the luck control searches for in the place of the gold one, drawn by seed and question: neither
+    gold nor what the base chain answers, for then there would be nothing to find. None if no such option is left.
+    """
+    left = [index for index in range(len(question.choices)) if index not in (question.gold, base.choice)]
+    return random.Random(f"{seed}/luck/{question.key}").choice(left) if left else None

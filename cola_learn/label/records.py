@@ -9,12 +9,41 @@ from cola_learn.chains import Chain
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A chain that was tried, its reward and margin, and how often the search visited it."""
+    """A chain that was tried.
+
+    Attributes:
+        chain: which.
+        reward: 1 if it answers with the gold option, else 0.
+        margin: score of the gold option minus the best other, in nats.
+        visits: how often the search came through it.
+        simulation: the simulation that tried it, counted from 1.
+        neighbours: chains one edit away that were tried too.
+        neighbours_good: those of them with reward 1.
+    """
 
     chain: Chain
     reward: float
     margin: float
     visits: int
+    simulation: int = 0
+    neighbours: int = 0
+    neighbours_good: int = 0
+
+
+@dataclass(frozen=True)
+class Luck:
+    """The luck control: the same search, same budget, for a wrong option in the place of the gold one.
+
+    Attributes:
+        option: index of the wrong option; neither gold nor the base chain's answer.
+        tried: number of chains tried.
+        found: chains that answer with that option, each shallower than those found before it, and the simulation that
+            tried it; empty if luck did not reach it.
+    """
+
+    option: int
+    tried: int
+    found: tuple[tuple[Chain, int], ...]
 
 
 @dataclass(frozen=True)
@@ -24,12 +53,14 @@ class Label:
     Attributes:
         task, split, id: the question's name; its text is not kept.
         trials: every chain tried, the base chain first.
+        luck: what the same search found for a wrong option; None where no option was left for it, or not asked for.
     """
 
     task: str
     split: str
     id: str
     trials: tuple[Trial, ...]
+    luck: Luck | None = None
 
     @property
     def key(self) -> str:

@@ -5,7 +5,8 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,26 @@ import pyarrow.parquet
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import UserError, writable_folder, write_text
-from cola_learn.label.records import Label, Trial
+from cola_learn.label.records import Label, Luck, Trial
 from cola_learn.tasks import Metric, Template
 
-FORMAT = 1
+FORMAT = 2
+ROWS_PER_SHARD = 512
+_OPEN_FILES = 16
+_CHAINS = pyarrow.struct(
+    [
+        ("chain", pyarrow.string()),
+        ("depth", pyarrow.int32()),
+        ("reward", pyarrow.float32()),
+        ("margin", pyarrow.float32()),
+        ("visits", pyarrow.int32()),
+        ("simulation", pyarrow.int32()),
+        ("neighbours", pyarrow.int32()),
+        ("neighbours_good", pyarrow.int32()),
+    ]
+)
+_FOUND = pyarrow.struct([("chain", pyarrow.string()), ("depth", pyarrow.int32()), ("simulation", pyarrow.int32())])
+_LUCK = pyarrow.struct([("option", pyarrow.int32()), ("tried", pyarrow.int32()), ("found", pyarrow.list_(_FOUND))])
 _SCHEMA = pyarrow.schema(
     [
         ("task", pyarrow.string()),
@@ -26,21 +43,9 @@ _SCHEMA = pyarrow.schema(
         ("id", pyarrow.string()),
         ("base_reward", pyarrow.float32()),
         ("base_margin", pyarrow.float32()),
-        (
-            "chains",
-            pyarrow.list_(
-                pyarrow.struct(
-                    [
-                        ("chain", pyarrow.string()),
-                        ("depth", pyarrow.int32()),
-                        ("reward", pyarrow.float32()),
-                        ("margin", pyarrow.float32()),
-                        ("visits", pyarrow.int32()),
-                    ]
-                )
-            ),
-        ),
+        ("chains", pyarrow.list_(_CHAINS)),
         ("pareto", pyarrow.list_(pyarrow.int32())),
+        ("luck", _LUCK),
     ]
 )
 
@@ -52,9 +57,10 @@ class Manifest:
     Attributes:
         backbone, fingerprint, num_layers, dtype: the model, as the user named it and as it is.
         task, split, template, metric: what was asked and how it was scored.
-        target: ``gold``, or ``luck`` where a wrong option was searched for instead.
         space, search: the search's settings.
         seed: of the search.
+        luck, neighbours: which controls were run beside it.
+        versions: of the libraries that computed it; stores may be joined over them.
     """
 
     backbone: str
@@ -68,16 +74,26 @@ class Manifest:
     space: Mapping[str, Any]
     search: Mapping[str, Any]
     seed: int
-    target: str = "gold"
+    luck: bool = True
+    neighbours: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
     def search_space(self) -> SearchSpace:
         return SearchSpace(**self.space)
 
+    def difference(self, other: "Manifest") -> tuple[str, Any, Any] | None:
+        """The first setting in which two manifests differ, with both values; None if their labels may be joined."""
+        mine, others = asdict(self), asdict(other)
+        names = [name for name in mine if name != "versions" and mine[name] != others[name]]
+        return (names[0], mine[names[0]], others[names[0]]) if names else None
+
 
 class LabelStore:
-    """Labels of one run. Open an existing one with :meth:`open`, begin or resume one with :meth:`create`.
+    """Labels of one run, in Parquet files: ``part-*`` while it is under way, ``labels-*`` when it is done.
+
+    Open an existing one with :meth:`open`, begin or resume one with :meth:`create`.
 
     Attributes:
         folder: where it is.
@@ -87,6 +103,8 @@ class LabelStore:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._parts: int | None = None
+        self._open_tables: dict[Path, pyarrow.Table] = {}
 
     @classmethod
     def open(cls, folder: Path) -> "LabelStore":
@@ -97,12 +115,18 @@ class LabelStore:
         """
         file = Path(folder) / "manifest.json"
         try:
-            manifest = Manifest(**json.loads(file.read_text()))
+            values = json.loads(file.read_text())
+            if values.get("format") != FORMAT:
+                raise UserError(
+                    f"--labels {folder} has format {values.get('format')}; this version of cola-learn reads format "
+                    f"{FORMAT}: label again, or use the version that made it"
+                )
+            manifest = Manifest(**values)
         except FileNotFoundError:
             raise UserError(
                 f"--labels {folder} is not a label store (no manifest.json); make one with python -m cola_learn.label"
             ) from None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"--labels {folder}: manifest.json cannot be read: {error}") from None
         return cls(Path(folder), manifest)
 
@@ -115,13 +139,12 @@ class LabelStore:
         """
         if (folder / "manifest.json").exists():
             store = cls.open(folder)
-            old, new = asdict(store.manifest), asdict(manifest)
-            for name in new:
-                if old[name] != new[name]:
-                    raise UserError(
-                        f"--output {folder} holds labels made with {name} {old[name]}, not {new[name]}; "
-                        "name another folder or use the same setting"
-                    )
+            if different := store.manifest.difference(manifest):
+                name, old, new = different
+                raise UserError(
+                    f"--output {folder} holds labels made with {name} {old}, not {new}; "
+                    "name another folder or use the same setting"
+                )
             return store
         writable_folder(folder)
         write_text(folder / "manifest.json", json.dumps(asdict(manifest), indent=2) + "\n")
@@ -146,86 +169,155 @@ class LabelStore:
     def append(self, labels: Sequence[Label]) -> None:
         """Add finished labels as one new file."""
         if labels:
-            number = max((int(path.stem.split("-")[1]) for path in self._files()), default=0) + 1
-            self._write(self.folder / f"labels-{number:05d}.parquet", labels)
+            self._write(self._next_part(), _as_table(labels))
 
     def compact(self, order: Iterable[str]) -> None:
-        """Join all files into one, rows in the order of the given keys (rows not named come last)."""
+        """Join all files into shards of equal size, each label once, in the order of the given keys (those not named
+        come last). Killed at any moment, it loses nothing: what is old goes when all that is new is there.
+        """
+        for leftover in self.folder.glob("compact-*.parquet"):  # of a run killed here; it may be the only copy
+            os.replace(leftover, self._next_part())
+        files = self.files()
+        places = self._places(files)
         rank = {key: index for index, key in enumerate(order)}
-        files = self._files()
-        labels = sorted(self.read(), key=lambda label: (rank.get(label.key, len(rank)), label.key))
-        first = self.folder / "labels-00000.parquet"
-        if labels and files != [first]:
-            self._write(first, labels)
-            for path in files:
-                if path != first:
-                    path.unlink()
+        keys = sorted(places, key=lambda key: (rank.get(key, len(rank)), key))
+        shards = range(0, len(keys), ROWS_PER_SHARD)
+        names = [f"labels-{number:05d}.parquet" for number in range(len(shards))]
+        if [file.name for file in files] == names and list(places) == keys:
+            return
+        for number, start in enumerate(shards):
+            rows = [self._row(*places[key]) for key in keys[start : start + ROWS_PER_SHARD]]
+            self._write(self.folder / f"compact-{number:05d}.parquet", pyarrow.concat_tables(rows))
+        for file in files:
+            file.unlink()
+        for name in names:
+            os.replace(self.folder / name.replace("labels", "compact"), self.folder / name)
+        self._open_tables.clear()
 
-    def read(self) -> list[Label]:
-        """All labels.
+    def __iter__(self) -> Iterator[Label]:
+        """Every label once, one file at a time in memory.
 
         Raises:
             UserError: naming a file that cannot be read.
         """
-        labels: dict[str, Label] = {}
-        for row in self._rows():
-            label = self._label(row)
-            labels.setdefault(label.key, label)
-        return list(labels.values())
+        seen: set[str] = set()
+        for file in self.files():
+            for batch in self._table(file).to_batches(max_chunksize=64):
+                for row in batch.to_pylist():
+                    key = f"{row['task']}/{row['split']}/{row['id']}"
+                    if key not in seen:
+                        seen.add(key)
+                        yield self._label(row)
+
+    def read(self) -> list[Label]:
+        """All labels at once."""
+        return list(self)
 
     def keys(self) -> set[str]:
         """``task/split/id`` of every label, without reading the chains."""
-        return {"/".join(row.values()) for row in self._rows(["task", "split", "id"])}
+        return set(self._places(self.files()))
 
-    def _rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        for path in self._files():
-            try:
-                yield from pyarrow.parquet.read_table(path, schema=_SCHEMA, columns=columns).to_pylist()
-            except (OSError, pyarrow.ArrowException) as error:
-                reason = str(error).splitlines()[0]
-                raise UserError(
-                    f"label file {path} cannot be read ({reason}); delete it to search its samples again"
-                ) from None
+    def files(self) -> list[Path]:
+        """The Parquet files, in order."""
+        return sorted(self.folder.glob("*.parquet"))
 
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("labels-*.parquet"))
+    def _next_part(self) -> Path:
+        if self._parts is None:
+            self._parts = max((int(path.stem.split("-")[1]) for path in self.folder.glob("part-*.parquet")), default=0)
+        self._parts += 1
+        return self.folder / f"part-{self._parts:07d}.parquet"
+
+    def _places(self, files: Sequence[Path]) -> dict[str, tuple[Path, int]]:
+        """Where each label is: file and row."""
+        places: dict[str, tuple[Path, int]] = {}
+        for file in files:
+            for index, row in enumerate(self._table(file, ["task", "split", "id"]).to_pylist()):
+                places.setdefault("/".join(row.values()), (file, index))
+        return places
+
+    def _row(self, file: Path, index: int) -> pyarrow.Table:
+        if file not in self._open_tables:
+            if len(self._open_tables) >= _OPEN_FILES:
+                self._open_tables.pop(next(iter(self._open_tables)))
+            self._open_tables[file] = self._table(file)
+        return self._open_tables[file].slice(index, 1)
+
+    def _table(self, file: Path, columns: Sequence[str] | None = None) -> pyarrow.Table:
+        try:
+            return pyarrow.parquet.read_table(file, schema=_SCHEMA, columns=columns)
+        except (OSError, pyarrow.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"label file {file} cannot be read ({reason}); delete it to search its samples again"
+            ) from None
 
     def _label(self, row: Mapping[str, Any]) -> Label:
+        depth = self.manifest.num_layers
+        names = ("reward", "margin", "visits", "simulation", "neighbours", "neighbours_good")
         trials = tuple(
-            Trial(
-                Chain.parse(trial["chain"], self.manifest.num_layers),
-                *(trial[name] for name in ("reward", "margin", "visits")),
-            )
-            for trial in row["chains"]
+            Trial(Chain.parse(trial["chain"], depth), *(trial[name] for name in names)) for trial in row["chains"]
         )
-        return Label(row["task"], row["split"], row["id"], trials)
+        luck = row["luck"] and Luck(
+            row["luck"]["option"],
+            row["luck"]["tried"],
+            tuple((Chain.parse(found["chain"], depth), found["simulation"]) for found in row["luck"]["found"]),
+        )
+        return Label(row["task"], row["split"], row["id"], trials, luck)
 
-    def _write(self, path: Path, labels: Sequence[Label]) -> None:
-        rows = [
-            {
-                "task": label.task,
-                "split": label.split,
-                "id": label.id,
-                "base_reward": label.base.reward,
-                "base_margin": label.base.margin,
-                "chains": [
-                    {
-                        "chain": str(trial.chain),
-                        "depth": trial.chain.depth,
-                        "reward": trial.reward,
-                        "margin": trial.margin,
-                        "visits": trial.visits,
-                    }
-                    for trial in label.trials
-                ],
-                "pareto": list(label.pareto),
-            }
-            for label in labels
-        ]
-        scratch = path.with_name(f".{path.name}.tmp")
+    def _write(self, file: Path, table: pyarrow.Table) -> None:
+        scratch = file.with_name(f".{file.name}.tmp")
         try:
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=_SCHEMA), scratch, compression="zstd")
-            os.replace(scratch, path)
+            pyarrow.parquet.write_table(table, scratch, compression="zstd")
+            os.replace(scratch, file)
         except OSError as error:
             scratch.unlink(missing_ok=True)
-            raise UserError(f"label file {path} cannot be written: {error.strerror or error}") from None
+            raise UserError(
+                f"label file {file} cannot be written: {error.strerror or error}; what was finished before is kept"
+            ) from None
+
+
+def _as_table(labels: Sequence[Label]) -> pyarrow.Table:
+    """One row a label; built by column, since a search makes millions of trials."""
+    trials = [trial for label in labels for trial in label.trials]
+    chains = [
+        [str(trial.chain) for trial in trials],
+        [len(trial.chain.layers) for trial in trials],
+        *([getattr(trial, name) for trial in trials] for name in _CHAINS.names[2:]),
+    ]
+    found = [pair for label in labels if label.luck for pair in label.luck.found]
+    improvements = [
+        [str(chain) for chain, _ in found],
+        [chain.depth for chain, _ in found],
+        [simulation for _, simulation in found],
+    ]
+    luck = [
+        [label.luck.option if label.luck else None for label in labels],
+        [label.luck.tried if label.luck else None for label in labels],
+        _as_lists([len(label.luck.found) if label.luck else 0 for label in labels], _as_structs(improvements, _FOUND)),
+    ]
+    columns = [
+        *([getattr(label, name) for label in labels] for name in ("task", "split", "id")),
+        [label.base.reward for label in labels],
+        [label.base.margin for label in labels],
+        _as_lists([len(label.trials) for label in labels], _as_structs(chains, _CHAINS)),
+        [list(label.pareto) for label in labels],
+        _as_structs(luck, _LUCK, [label.luck is None for label in labels]),
+    ]
+    arrays = [
+        column if isinstance(column, pyarrow.Array) else pyarrow.array(column, kind)
+        for column, kind in zip(columns, _SCHEMA.types, strict=True)
+    ]
+    return pyarrow.Table.from_arrays(arrays, schema=_SCHEMA)
+
+
+def _as_structs(columns: Sequence[Any], kind: Any, missing: Sequence[bool] | None = None) -> Any:
+    arrays = [
+        column if isinstance(column, pyarrow.Array) else pyarrow.array(column, one.type)
+        for column, one in zip(columns, kind, strict=True)
+    ]
+    mask = None if missing is None else pyarrow.array(missing)
+    return pyarrow.StructArray.from_arrays(arrays, fields=list(kind), mask=mask)
+
+
+def _as_lists(lengths: Sequence[int], values: Any) -> Any:
+    return pyarrow.ListArray.from_arrays(pyarrow.array([0, *accumulate(lengths)], pyarrow.int32()), values)

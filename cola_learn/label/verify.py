@@ -4,9 +4,8 @@ from dataclasses import replace
 from typing import Literal
 
 from cola_learn.backbone import Executor
-from cola_learn.label.driver import Job
 from cola_learn.label.records import Label, Trial
-from cola_learn.tasks import Scorer, Template, as_sample
+from cola_learn.tasks import Question, Scorer, Template, as_sample
 
 Verify = Literal["auto", "good", "off"]
 
@@ -34,15 +33,15 @@ class Verifier:
         self._template: Template = template
         self._verify = verify
 
-    def __call__(self, job: Job, label: Label) -> Label:
+    def __call__(self, question: Question, label: Label) -> Label:
         """The label with the rewards and margins that its chains have alone."""
         if self._verify == "off" or not label.good:
             return label
         few = self._verify == "auto" and self._alone.backbone.exact and not self.moved
         chosen = label.good[:1] if few else label.good
-        sample = as_sample(job.question, self._template)
+        sample = as_sample(question, self._template)
         self._alone.open(sample)
-        again = {trial.chain: self._run(sample.key, trial, job.target) for trial in chosen}
+        again = {trial.chain: self._run(sample.key, trial, question.gold) for trial in chosen}
         self._alone.close(sample.key)
         return replace(label, trials=tuple(again.get(trial.chain, trial) for trial in label.trials))
 

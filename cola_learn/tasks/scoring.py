@@ -124,6 +124,11 @@ class Scorer:
         self.packed = self.backbone.packable if packed is None else packed
         self._open: dict[str, tuple[Sample, EncodedSample, tuple[int, ...]]] = {}
 
+    @property
+    def num_layers(self) -> int:
+        """N of the backbone."""
+        return self.backbone.num_layers
+
     def open(self, sample: Sample) -> None:
         """Record a sample's rows; it stays open for :meth:`score` until :meth:`close`."""
         encoded = encode(sample, self.backbone.tokenizer, self.packed)

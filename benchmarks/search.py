@@ -1,0 +1,259 @@
+"""Search methods side by side: what each finds within 25, 50, 100 and 200 simulations, and what luck alone finds.
+
+All methods search the same questions and share every score (a chain's scores do not depend on who asks for it), so
+only wall times need runs of their own (``--seconds N`` questions). Questions that are finished are kept in the output
+folder; the same command with more questions goes on from there. Run::
+
+    python -m benchmarks.search --questions 200 --output runs/search
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+from rich.console import Console
+from rich.table import Table
+
+from cola_learn.backbone import Executor, load_backbone
+from cola_learn.chains import Chain, SearchSpace
+from cola_learn.cli import progress_bar, run_command, writable_folder, write_text
+from cola_learn.intervals import Interval, paired_difference
+from cola_learn.label.driver import Hunt, Plan, label_questions, luck_option
+from cola_learn.label.prior import gains_as_prior
+from cola_learn.label.search import Prior, SearchSettings, make_search
+from cola_learn.tasks import OptionScores, Question, Scorer, as_sample, load_task
+
+BUDGETS = (25, 50, 100, 200)
+TASKS = ("arc_easy", "arc_challenge")
+DISJOINT, NESTED = SearchSpace(), SearchSpace(edits="nested")
+METHODS: dict[str, tuple[SearchSpace, SearchSettings]] = {
+    "mcts disjoint": (DISJOINT, SearchSettings()),
+    "mcts disjoint, lambda 1": (DISJOINT, SearchSettings(depth_penalty=1.0)),
+    "mcts disjoint, prior": (DISJOINT, SearchSettings()),
+    "mcts nested": (NESTED, SearchSettings()),
+    "mcts skip-only": (SearchSpace(operations="skip"), SearchSettings()),
+    "mcts repeat-only": (SearchSpace(operations="repeat"), SearchSettings()),
+    "beam": (DISJOINT, SearchSettings("beam")),
+    "greedy": (DISJOINT, SearchSettings("greedy")),
+    "random": (DISJOINT, SearchSettings("random")),
+    "scan": (DISJOINT, SearchSettings("scan")),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of python -m benchmarks.search.
+
+    Attributes:
+        questions: of each task, drawn with the seed.
+        output: folder of the results; finished questions there are kept.
+        prior_questions: validation questions whose scan of single edits is the prior.
+        seconds: questions on which each method's own wall time is taken; 0 leaves it out.
+        seed: of the draw and the searches.
+    """
+
+    questions: int = 200
+    output: Path = Path("runs/search")
+    prior_questions: int = 16
+    seconds: int = 0
+    seed: int = 0
+
+
+def run(options: Options) -> None:
+    """Search what is missing, then print and draw what all questions give."""
+    folder = writable_folder(options.output)
+    drawn = [load_task(task, "test", options.questions, options.seed) for task in TASKS]
+    questions = [question for pair in zip(*drawn, strict=False) for question in pair]
+    file = folder / "questions.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    missing = [question for question in questions if question.key not in {row["key"] for row in rows}]
+    if missing or options.seconds:
+        scorer = Scorer(Executor(load_backbone()))
+        prior = scan_prior(scorer, folder, options)
+        with progress_bar() as bar, file.open("a") as lines:
+            task = bar.add_task("questions", total=len(missing), unit="questions", note="")
+            for row in search_all(scorer, missing, prior, options.seed):
+                rows.append(row)
+                print(json.dumps(row), file=lines, flush=True)
+                bar.advance(task)
+        if options.seconds:
+            times = seconds_alone(scorer, questions[: options.seconds], prior, options.seed)
+            write_text(folder / "seconds.json", json.dumps(times, indent=2) + "\n")
+    rows = [row for row in rows if row["key"] in {question.key for question in questions}]
+    for task_name in (*TASKS, "both"):
+        table(task_name, [row for row in rows if task_name in ("both", row["task"])])
+    draw(rows, folder / "search.svg")
+    Console().print(f"plot: {folder / 'search.svg'}")
+
+
+def scan_prior(scorer: Scorer, folder: Path, options: Options) -> Prior:
+    """Chances of edits from a scan of other questions: both tasks' validation splits."""
+    file = folder / "prior.json"
+    if not file.exists():
+        half = options.prior_questions // len(TASKS)
+        questions = [q for task in TASKS for q in load_task(task, "validation", half, options.seed)]
+        plan = Plan(SearchSpace(max_extra=1), SearchSettings("scan", 1000), luck=False, neighbours=0)
+        with progress_bar() as bar:
+            task = bar.add_task("prior", total=len(questions), unit="questions", note="")
+            labels = []
+            for finished in label_questions(scorer, questions, plan, trees=8):
+                labels += [label for _, label in finished]
+                bar.advance(task, len(finished))
+        prior = gains_as_prior(labels, SearchSettings().prior_temperature)
+        write_text(file, json.dumps([[str(DISJOINT.apply(Chain.base(30), e)), w] for e, w in prior.items()]))
+    return {Chain.parse(text, 30).edits()[0]: weight for text, weight in json.loads(file.read_text())}
+
+
+def search_all(
+    scorer: Scorer, questions: Sequence[Question], prior: Prior, seed: int, trees: int = 4
+) -> Iterator[dict[str, Any]]:
+    """Every method on every question, for gold and for luck, all sharing their scores."""
+    base = Chain.base(scorer.num_layers)
+    for start in range(0, len(questions), trees):
+        group = questions[start : start + trees]
+        for question in group:
+            scorer.open(as_sample(question))
+        scores: dict[str, dict[Chain, OptionScores]] = {
+            q.key: {base: found} for q, found in zip(group, scorer.score([(q.key, base) for q in group]), strict=True)
+        }
+        hunts = {}
+        for question in group:
+            luck = luck_option(question, scores[question.key][base], seed)
+            for name in METHODS:
+                hunts[question.key, name, "gold"] = _hunt(name, scorer, question, question.gold, prior, seed)
+                if luck is not None:
+                    hunts[question.key, name, "luck"] = _hunt(name, scorer, question, luck, prior, seed)
+        while True:
+            wanted = [(key, hunt.wants(scores[key])) for (key, _, _), hunt in hunts.items()]
+            asked = list(dict.fromkeys((key, chain) for key, chain in wanted if chain is not None))
+            if not asked:
+                break
+            for (key, chain), found in zip(asked, scorer.score(asked), strict=True):
+                scores[key][chain] = found
+        for question in group:
+            scorer.close(question.key)
+            found = scores[question.key]
+            yield {
+                "key": question.key,
+                "task": question.task,
+                "base": found[base].reward(question.gold),
+                "scored": len(found),
+                "methods": {
+                    name: {
+                        target: _improvements(hunts[question.key, name, target], found)
+                        for target in ("gold", "luck")
+                        if (question.key, name, target) in hunts
+                    }
+                    for name in METHODS
+                },
+            }
+
+
+def _hunt(name: str, scorer: Scorer, question: Question, option: int, prior: Prior, seed: int) -> Hunt:
+    space, settings = METHODS[name]
+    settings = replace(settings, simulations=max(BUDGETS))
+    guide = prior if name.endswith("prior") else None
+    return Hunt(make_search(scorer.num_layers, space, settings, f"{seed}/{question.key}", guide), option, None)
+
+
+def _improvements(hunt: Hunt, scores: Mapping[Chain, OptionScores]) -> list[tuple[int, int]]:
+    """(simulation, depth) of each chain that reached the option at less depth than those before it."""
+    found: list[tuple[int, int]] = []
+    for chain, simulation in hunt.tried.items():
+        if scores[chain].reward(hunt.option) >= 1 and (not found or chain.depth < found[-1][1]):
+            found.append((simulation, chain.depth))
+    return found
+
+
+def seconds_alone(scorer: Scorer, questions: Sequence[Question], prior: Prior, seed: int) -> dict[str, float]:
+    """Seconds a question of each method alone, without luck control, at the largest budget."""
+    import time
+
+    times = {}
+    for name, (space, settings) in METHODS.items():
+        plan = Plan(space, replace(settings, simulations=max(BUDGETS)), seed=seed, luck=False, neighbours=0)
+        begin = time.perf_counter()
+        for _ in label_questions(scorer, questions, plan, prior=prior if name.endswith("prior") else None):
+            pass
+        times[name] = (time.perf_counter() - begin) / len(questions)
+    return times
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a method found within a budget: shares, and the mean share of layers saved on right answers."""
+
+    shortened: float
+    saved: float
+    corrected: float
+    lucky: float
+    beyond: Interval
+
+
+def found_within(rows: Sequence[Mapping[str, Any]], name: str, budget: int, layers: int = 30) -> Found:
+    """A method's results on the rows of questions, had it stopped after ``budget`` simulations."""
+
+    def depth(row: Mapping[str, Any], target: str) -> int | None:
+        return min((d for s, d in row["methods"][name][target] if s <= budget), default=None)
+
+    right = [layers - (depth(row, "gold") or layers) for row in rows if row["base"] >= 1]
+    wrong = [row for row in rows if row["base"] < 1]
+    paired = [row for row in wrong if "luck" in row["methods"][name]]
+    gold = [depth(row, "gold") is not None for row in paired]
+    luck = [depth(row, "luck") is not None for row in paired]
+    return Found(
+        float(numpy.mean([saved > 0 for saved in right])),
+        float(numpy.mean(right)) / layers,
+        float(numpy.mean([depth(row, "gold") is not None for row in wrong])),
+        float(numpy.mean(luck)),
+        paired_difference(gold, luck),
+    )
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print what every method found within every budget."""
+    if not any(row["base"] >= 1 for row in rows) or not any(row["base"] < 1 for row in rows):
+        return
+    right = sum(row["base"] >= 1 for row in rows)
+    printed = Table(title=f"{title}: {right} right, {len(rows) - right} wrong answers", box=None, title_justify="left")
+    for column in ("method", "budget", "shortened", "saved", "corrected", "luck", "beyond luck, points (95%)"):
+        printed.add_column(column, justify="left" if column == "method" else "right")
+    for name in METHODS:
+        for budget in BUDGETS:
+            found = found_within(rows, name, budget)
+            beyond = found.beyond
+            printed.add_row(
+                name if budget == BUDGETS[0] else "",
+                str(budget),
+                *(f"{value:.1%}" for value in (found.shortened, found.saved, found.corrected, found.lucky)),
+                f"{100 * beyond.mean:+.1f} ({100 * beyond.low:+.1f}, {100 * beyond.high:+.1f})",
+            )
+    Console(width=110).print(printed)
+
+
+def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Curves of what is found against simulations."""
+    from cola_learn.evaluate.figures import as_svg, themed
+
+    panels = (("saved", "layers saved on right answers"), ("corrected", "wrong answers corrected"), ("lucky", "by luck"))
+    budgets = (1, 2, 4, 8, 12, 18, *range(25, 201, 25))
+    with themed(11, 4.2) as figure:
+        for place, (field, title) in enumerate(panels):
+            axes = figure.add_subplot(1, len(panels), place + 1)
+            for number, name in enumerate(METHODS):
+                values = [100 * getattr(found_within(rows, name, budget), field) for budget in budgets]
+                style = "-" if name.startswith("mcts") else "--"
+                axes.plot(budgets, values, style, label=name, color=f"C{number}", linewidth=1.6)
+            axes.set_title(title)
+            axes.set_xlabel("simulations")
+            axes.set_ylabel("%")
+            axes.set_ylim(0, None if field == "saved" else 100)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+        write_text(file, as_svg(figure))
+
+
+if __name__ == "__main__":
+    run_command(Options, run, "benchmarks.search", "Compare search methods on ARC-Easy and ARC-Challenge questions.")

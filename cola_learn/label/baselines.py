@@ -1,0 +1,148 @@
+"""Searches to compare a tree search with, at the same budget, behind the same ``ask`` and ``tell``."""
+
+import random
+from collections import deque
+from collections.abc import Iterator
+
+from cola_learn.chains import Chain, Edit, SearchSpace
+from cola_learn.label.moves import random_edit
+
+_MOST_EDITS = 4
+_TRIES = 100
+
+
+class RandomSearch:
+    """Chains of one to four random edits, no chain twice.
+
+    Args:
+        num_layers: N of the backbone.
+        space: which edits may follow a chain.
+        budget: chains asked for in all, the base chain first.
+        seed: everything random in the search follows from it.
+    """
+
+    def __init__(self, num_layers: int, space: SearchSpace, budget: int, seed: int | str) -> None:
+        self.simulations = 0
+        self._space = space
+        self._budget = budget
+        self._random = random.Random(seed)
+        self._base = Chain.base(num_layers)
+        self._seen: set[Chain] = set()
+
+    def ask(self) -> Chain | None:
+        """The next chain; None when the budget is spent, or when no new chain turns up any more."""
+        if self.simulations >= self._budget:
+            return None
+        chain, used = self._base, 0
+        for _ in range(_TRIES):
+            if chain not in self._seen:
+                self._seen.add(chain)
+                return chain
+            chain, used = self._base, 0
+            for _ in range(self._random.randint(1, _MOST_EDITS)):
+                chain, used = random_edit(chain, used, self._space, self._random) or (chain, used)
+        return None
+
+    def tell(self, chain: Chain, reward: float, margin: float) -> None:
+        """Nothing is learned from what a chain is worth."""
+        self.simulations += 1
+
+    def visits(self, chain: Chain) -> int:
+        return 1
+
+    def links(self) -> Iterator[tuple[Chain, Chain]]:
+        return iter(())
+
+
+class BeamSearch:
+    """Keeps the best ``width`` chains of all and tries some random edits of each, again and again.
+
+    Best is: right before wrong, of right ones the shortest, then the highest margin. A width of 1 is greedy search.
+
+    Args:
+        num_layers, space, budget, seed: as of :class:`RandomSearch`.
+        width: chains kept.
+        branch: edits tried in one step, over all chains kept.
+    """
+
+    def __init__(
+        self, num_layers: int, space: SearchSpace, budget: int, width: int, branch: int, seed: int | str
+    ) -> None:
+        self.simulations = 0
+        self._space = space
+        self._budget = budget
+        self._width = width
+        self._each = max(1, branch // width)
+        self._random = random.Random(seed)
+        base = Chain.base(num_layers)
+        self._ranks: dict[Chain, tuple[float, int, float]] = {}
+        self._links: list[tuple[Chain, Chain]] = []
+        self._used = {base: 0}
+        self._waiting = deque([base])
+
+    def ask(self) -> Chain | None:
+        """The next chain; None when the budget is spent, or when the chains kept have no new edits."""
+        if self.simulations >= self._budget:
+            return None
+        if not self._waiting:
+            self._step()
+        return self._waiting.popleft() if self._waiting else None
+
+    def tell(self, chain: Chain, reward: float, margin: float) -> None:
+        self.simulations += 1
+        self._ranks[chain] = (reward, -chain.depth if reward >= 1 else 0, margin)
+
+    def visits(self, chain: Chain) -> int:
+        return 1
+
+    def links(self) -> Iterator[tuple[Chain, Chain]]:
+        """Each chain tried, and the one kept that it was made of."""
+        return iter(self._links)
+
+    def _step(self) -> None:
+        parents = 0
+        for parent in sorted(self._ranks, key=self._ranks.__getitem__, reverse=True):
+            before = len(self._waiting)
+            while len(self._waiting) < before + self._each:
+                found = random_edit(parent, self._used[parent], self._space, self._random, self._used)
+                if found is None:
+                    break
+                chain, used = found
+                self._used[chain] = used
+                self._links.append((parent, chain))
+                self._waiting.append(chain)
+            parents += len(self._waiting) > before
+            if parents == self._width:
+                return
+
+
+class ScanSearch:
+    """Every single edit of the space once, shortest blocks first: what a heat map of the layers needs.
+
+    Args:
+        num_layers, space, budget: as of :class:`RandomSearch`.
+    """
+
+    def __init__(self, num_layers: int, space: SearchSpace, budget: int) -> None:
+        self.simulations = 0
+        base = Chain.base(num_layers)
+        self._chains = [base, *(space.apply(base, edit) for edit in scan_edits(num_layers, space))][:budget]
+
+    def ask(self) -> Chain | None:
+        return self._chains[self.simulations] if self.simulations < len(self._chains) else None
+
+    def tell(self, chain: Chain, reward: float, margin: float) -> None:
+        self.simulations += 1
+
+    def visits(self, chain: Chain) -> int:
+        return 1
+
+    def links(self) -> Iterator[tuple[Chain, Chain]]:
+        """The base chain and every other."""
+        return ((self._chains[0], chain) for chain in self._chains[1 : self.simulations])
+
+
+def scan_edits(num_layers: int, space: SearchSpace) -> list[Edit]:
+    """All edits of the base chain in the order of a scan: by executions (skips first), block length, start."""
+    edits = space.legal_edits(Chain.base(num_layers))
+    return sorted(edits, key=lambda edit: (getattr(edit, "times", 0), edit.length, edit.start))

@@ -1,0 +1,98 @@
+"""What a label run can be told."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cola_learn.backbone.load import Dtype
+from cola_learn.chains import SearchSpace
+from cola_learn.cli import UserError
+from cola_learn.label.driver import Plan
+from cola_learn.label.search import SearchSettings
+from cola_learn.label.verify import Verify
+from cola_learn.tasks import Metric, Template
+from cola_learn.tracking import Mode
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Options of python -m cola_learn.label.
+
+    Attributes:
+        task: registry name (arc_easy, commonsense_qa, mmlu, ...) or a JSONL/CSV/Parquet file.
+        split: split of a named task; the embedded benchmarks have no train split, so label test.
+        limit: label at most this many questions, drawn with the seed; default all.
+        output: folder of the label store; an unfinished one there is resumed.
+        backbone: embedded, a Hugging Face id such as Qwen/Qwen3-0.6B, or a folder.
+        device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
+        dtype: auto is bfloat16 where the hardware computes in it, else float32.
+        template: score the text of every option (cloze) or the letters of listed options (letter).
+        metric: sum of log-probabilities (acc) or that per character (acc_norm).
+        search: method, budget and rules of each search.
+        space: which edits a chain may have.
+        luck: search for a wrong option too, at the same budget, to see how much of what is found is luck. The two
+            searches share what they try, so it costs little.
+        neighbours: how many chains one edit away from the shallowest good chain are tried at least, to see how robust
+            it is; 0 leaves it to what the search came by.
+        trees: questions searched at the same time; more fill a larger chip. The labels do not depend on it.
+        cache_gib: memory for hidden states that chains share, in GiB and for each worker; by default a quarter of the
+            host's free memory or half of the GPU's. The labels do not depend on it.
+        verify: run good chains again, alone and with nothing kept, before a label is stored: auto runs all of them
+            where results depend on what shares a batch (GPUs) and one a question elsewhere; good always all; off none.
+        executor: local (this machine) or ray (a Ray cluster; pip install 'cola-learn[ray]').
+        workers: replicas of the backbone that share the questions: processes here, one a GPU where there are any, or
+            Ray actors. The labels do not depend on it.
+        ray_address: of a running cluster (auto finds it); by default a local one is started.
+        worker_cpus: CPUs that Ray reserves for an actor; by default an equal share.
+        worker_gpus: GPUs that Ray reserves for an actor; by default one where the cluster has any.
+        seed: of the draw of questions and of the searches.
+        tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
+    """
+
+    task: str = "arc_easy"
+    split: str = "test"
+    limit: int | None = None
+    output: Path = Path("runs/labels")
+    backbone: str = "embedded"
+    device: str = "auto"
+    dtype: Dtype = "auto"
+    template: Template = "cloze"
+    metric: Metric = "acc"
+    search: SearchSettings = field(default_factory=SearchSettings)
+    space: SearchSpace = field(default_factory=SearchSpace)
+    luck: bool = True
+    neighbours: int = 4
+    trees: int = 32
+    cache_gib: float | None = None
+    verify: Verify = "auto"
+    executor: Literal["local", "ray"] = "local"
+    workers: int = 1
+    ray_address: str | None = None
+    worker_cpus: float | None = None
+    worker_gpus: float | None = None
+    seed: int = 0
+    tracking: Mode = "auto"
+
+    @property
+    def plan(self) -> Plan:
+        """What the labels depend on."""
+        return Plan(self.space, self.search, self.template, self.seed, self.luck, self.neighbours)
+
+    def check(self) -> None:
+        """Raises:
+        UserError: for values that no run can have.
+        """
+        if self.trees < 1:
+            raise UserError(f"--trees {self.trees} searches nothing; give at least 1")
+        if self.workers < 1:
+            raise UserError(f"--workers {self.workers} does nothing; give at least 1")
+        if self.neighbours < 0:
+            raise UserError(f"--neighbours {self.neighbours} is negative; give 0 or more")
+        if self.cache_gib is not None and self.cache_gib < 0:
+            raise UserError(f"--cache_gib {self.cache_gib} is negative; give 0 to keep nothing, or more")
+        if self.executor == "local":
+            for name in ("ray_address", "worker_cpus", "worker_gpus"):
+                if getattr(self, name) is not None:
+                    raise UserError(f"--{name} {getattr(self, name)} is for --executor ray, not local")
+        if self.workers > 1 and self.device not in ("auto", "cpu", "cuda"):
+            raise UserError(f"--device {self.device} is one place; with --workers {self.workers} give auto, cpu or cuda")

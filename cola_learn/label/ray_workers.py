@@ -1,0 +1,136 @@
+"""Replicas of the backbone as actors of a Ray cluster."""
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from cola_learn.cli import UserError
+from cola_learn.label.labeller import Effort, Identity, Labeller, blocks_of, label_block
+from cola_learn.label.options import LabelOptions
+from cola_learn.label.records import Label
+from cola_learn.tasks import Question
+
+_ATTEMPTS = 3
+
+
+class RayWorkers:
+    """Labels questions on a Ray cluster: ``options.workers`` actors, each with a backbone.
+
+    An actor that is lost is started again by Ray, wherever there is room; its block goes to whichever is free first.
+
+    Args:
+        options: of the run; nodes must find the backbone under the same name.
+
+    Raises:
+        UserError: without Ray, without the cluster, or if the actors do not start.
+    """
+
+    def __init__(self, options: LabelOptions) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise UserError(
+                "--executor ray needs Ray: pip install 'cola-learn[ray]', or use --executor local"
+            ) from None
+        self._ray: Any = ray
+        self.effort = Effort()
+        self._options = options
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default; silences its notice
+        self._started = not ray.is_initialized()
+        if self._started:
+            try:
+                ray.init(options.ray_address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"--ray_address {options.ray_address}: no cluster there ({reason})") from None
+        self._actors = [self._new_actor() for _ in range(options.workers)]
+        try:
+            self.identity: Identity = ray.get(self._actors[0].identity.remote())
+        except ray.exceptions.RayError as error:
+            self.close()
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, UserError):
+                raise cause from None
+            raise UserError(f"--executor ray: the first actor did not start: {_last_line(error)}") from None
+
+    def run(self, questions: Sequence[Question], on_round: Callable[[int], None]) -> Iterator[list[Label]]:
+        """Labels of the questions by block, whichever is finished first.
+
+        Raises:
+            UserError: if a block fails again and again.
+        """
+        ray = self._ray
+        budget = self._options.search.simulations * (1 + self._options.luck)
+        waiting = deque(enumerate(blocks_of(questions, self._options)))
+        failures: Counter[int] = Counter()
+        free, under_way = list(self._actors), {}
+        while waiting or any(job for _, job in under_way.values()):
+            while waiting and free:
+                job = waiting.popleft()
+                actor = free.pop(0)
+                under_way[actor.label.remote(job[1])] = (actor, job)
+            done, _ = ray.wait(list(under_way), num_returns=1)
+            actor, found = under_way.pop(done[0])
+            try:
+                result = ray.get(done[0])
+            except ray.exceptions.RayActorError as error:
+                if found:
+                    failures[found[0]] += 1
+                    waiting.appendleft(found)
+                    if failures[found[0]] >= _ATTEMPTS:
+                        raise UserError(
+                            f"--executor ray: actors died {_ATTEMPTS} times over one block: {_last_line(error)}; "
+                            "the same command goes on from what is finished"
+                        ) from None
+                under_way[actor.identity.remote()] = (actor, None)  # free again once it is up again
+                continue
+            except ray.exceptions.RayTaskError as error:
+                raise UserError(f"--executor ray: a worker failed: {_last_line(error)}") from None
+            free.append(actor)
+            if found:
+                labels, effort = result
+                self.effort += effort
+                on_round(budget * len(labels))
+                yield labels
+
+    def close(self) -> None:
+        """End the actors, and the cluster if it was started here."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+        if self._started:
+            self._ray.shutdown()
+
+    def _new_actor(self) -> Any:
+        options, resources = self._options, self._ray.cluster_resources()
+        gpus = options.worker_gpus
+        if gpus is None:
+            gpus = 1 if resources.get("GPU") and options.device != "cpu" else 0
+        cpus = options.worker_cpus
+        if cpus is None:
+            cpus = max(1, int(resources.get("CPU", 1) // options.workers))
+        if cpus * options.workers > resources.get("CPU", 0) or gpus * options.workers > resources.get("GPU", 0):
+            raise UserError(
+                f"--workers {options.workers} with {cpus:g} CPUs and {gpus:g} GPUs each do not fit the cluster, which has "
+                f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs; give fewer, or less to each"
+            )
+        actor = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=-1)(_Actor)
+        return actor.remote(options, max(1, int(cpus)))
+
+
+class _Actor:
+    def __init__(self, options: LabelOptions, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._labeller = Labeller.load(options)
+
+    def identity(self) -> Identity:
+        return self._labeller.identity
+
+    def label(self, questions: Sequence[Question]) -> tuple[list[Label], Effort]:
+        return label_block(self._labeller, questions)
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

@@ -1,0 +1,145 @@
+"""What a label run has found so far, counted label by label, so that nothing needs to be kept."""
+
+from collections import Counter
+from typing import Any
+
+import numpy
+
+from cola_learn.chains import Chain
+from cola_learn.cli import console
+from cola_learn.intervals import Interval, paired_difference
+from cola_learn.label.records import Label
+
+
+class Tally:
+    """Counts over labels.
+
+    Args:
+        num_layers: N of the backbone.
+        simulations: budget of each search.
+
+    Attributes:
+        depths: how many labels have a shallowest good chain of each depth.
+        skipped, repeated: for each layer, how many of those chains leave it out, and its extra executions over them.
+        examples: the first fifty labels as rows of a table.
+    """
+
+    EXAMPLE_COLUMNS = ("id", "base_reward", "shortest_good_chain", "depth", "margin", "good_chains", "tried", "luck")
+
+    def __init__(self, num_layers: int, simulations: int) -> None:
+        self.questions = self.right = self.shortened = self.wrong = self.corrected = self.tried = self.good = 0
+        self.depths: Counter[int] = Counter()
+        self.skipped = numpy.zeros(num_layers, int)
+        self.repeated = numpy.zeros(num_layers, int)
+        self.examples: list[tuple[object, ...]] = []
+        self._base = Chain.base(num_layers)
+        self._pairs: Counter[tuple[bool, bool]] = Counter()
+        self._neighbours = self._neighbours_good = 0
+        self._found_at = {name: numpy.zeros(simulations + 1, int) for name in ("shortened", "corrected", "luck")}
+
+    def add(self, label: Label) -> None:
+        """Count one more label."""
+        self.questions += 1
+        self.tried += len(label.trials)
+        self.good += len(label.good)
+        if label.base.reward >= 1:
+            self.right += 1
+            self.shortened += label.shortened
+            shorter = [trial.simulation for trial in label.good if trial.chain.depth < self._base.depth]
+            self._mark("shortened", shorter)
+        else:
+            self.wrong += 1
+            self.corrected += label.corrected
+            self._mark("corrected", [trial.simulation for trial in label.good])
+            if label.luck:
+                self._pairs[bool(label.good), bool(label.luck.found)] += 1
+                self._mark("luck", [simulation for _, simulation in label.luck.found])
+        if label.good:
+            best = label.good[0]
+            self.depths[best.chain.depth] += 1
+            runs = numpy.bincount(best.chain.layers, minlength=len(self.skipped))
+            self.skipped += runs == 0
+            self.repeated += numpy.maximum(runs - 1, 0)
+            self._neighbours += best.neighbours
+            self._neighbours_good += best.neighbours_good
+        if len(self.examples) < 50:
+            self.examples.append(_example(label))
+
+    @property
+    def lucky(self) -> float | None:
+        """Of the wrong answers with a luck control, the share whose wrong option was reached; None without any."""
+        pairs = sum(self._pairs.values())
+        return sum(count for (_, luck), count in self._pairs.items() if luck) / pairs if pairs else None
+
+    @property
+    def beyond_luck(self) -> Interval | None:
+        """Share corrected minus share lucky on the same wrong answers; None without a luck control."""
+        gold = [pair[0] for pair, count in self._pairs.items() for _ in range(count)]
+        luck = [pair[1] for pair, count in self._pairs.items() for _ in range(count)]
+        return paired_difference(gold, luck) if gold else None
+
+    @property
+    def robustness(self) -> float | None:
+        """Share of good chains among those one edit away from the shallowest good one; None if none was tried."""
+        return self._neighbours_good / self._neighbours if self._neighbours else None
+
+    def numbers(self) -> dict[str, float]:
+        """Shares of right (shortened) and wrong (corrected) answers, and means; without what is not known."""
+        found = sum(self.depths.values())
+        numbers = {
+            "questions": self.questions,
+            "base_accuracy": self.right / max(1, self.questions),
+            "shortened": self.shortened / max(1, self.right),
+            "corrected": self.corrected / max(1, self.wrong),
+            "lucky": self.lucky,
+            "robustness": self.robustness,
+            "mean_depth": sum(depth * count for depth, count in self.depths.items()) / max(1, found),
+            "chains_tried": self.tried,
+            "good_chains": self.good,
+        }
+        return {name: value for name, value in numbers.items() if value is not None}
+
+    def found_so_far(self) -> list[dict[str, float]]:
+        """For each number of simulations, the shares shortened, corrected and lucky within so many."""
+        totals = {"shortened": self.right, "corrected": self.wrong, "luck": sum(self._pairs.values())}
+        curves = {name: numpy.cumsum(counts) / max(1, totals[name]) for name, counts in self._found_at.items()}
+        steps = range(1, len(next(iter(curves.values()))))
+        return [{name: float(curve[step]) for name, curve in curves.items()} for step in steps]
+
+    def print(self) -> None:
+        """The summary for people."""
+        numbers = self.numbers()
+        console.print(
+            f"{self.questions} questions, {self.tried} chains tried, {self.good} good; base accuracy "
+            f"{numbers['base_accuracy']:.1%}\n"
+            f"right answers with a shorter right chain:   {numbers['shortened']:.1%} of {self.right}\n"
+            f"wrong answers with some right chain:        {numbers['corrected']:.1%} of {self.wrong}"
+        )
+        beyond = self.beyond_luck
+        if beyond:
+            console.print(
+                f"the same search for a wrong option succeeds: {self.lucky:.1%} of {sum(self._pairs.values())}; more than "
+                f"luck: {100 * beyond.mean:+.1f} points (95% {100 * beyond.low:+.1f} to {100 * beyond.high:+.1f})"
+            )
+        if self.robustness is not None:
+            console.print(f"good ones one edit from the shallowest good chain: {self.robustness:.1%} of {self._neighbours}")
+        console.print(f"mean depth of the shallowest good chain:    {numbers['mean_depth']:.1f} of {self._base.depth}")
+
+    def _mark(self, name: str, simulations: list[int]) -> None:
+        if simulations:
+            self._found_at[name][min(*simulations, len(self._found_at[name]) - 1)] += 1
+
+
+def _example(label: Label) -> tuple[Any, ...]:
+    best = label.good[0] if label.good else label.base
+    luck = str(label.luck.found[-1][0]) if label.luck and label.luck.found else ""
+    return (
+        label.id,
+        label.base.reward,
+        str(best.chain),
+        best.chain.depth,
+        best.margin,
+        len(label.good),
+        len(label.trials),
+        luck,
+    )
