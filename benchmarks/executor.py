@@ -40,7 +40,7 @@ from cola_learn import (
 )
 from cola_learn.backbone.load import Dtype
 from cola_learn.cli import progress_bar, run_command, write_text
-from cola_learn.label.driver import Job, search_jobs
+from cola_learn.label.driver import Plan, label_questions
 
 DEPTHS = (0.5, 0.75, 1.0, 1.25)
 
@@ -109,12 +109,11 @@ class _Search:
 
 def search(backbone: Backbone, questions: Sequence[Question], simulations: int, seed: int) -> _Search:
     scorer = _Recorded(Executor(backbone))
-    jobs = [Job.for_gold(question) for question in questions]
-    settings = SearchSettings(simulations=simulations)
+    plan = Plan(search=SearchSettings(simulations=simulations), seed=seed, luck=False, neighbours=0)
     start = time.perf_counter()
-    rounds = list(search_jobs(scorer, jobs, SearchSpace(), settings, seed=seed, trees=len(jobs)))
+    rounds = list(label_questions(scorer, questions, plan, trees=len(questions)))
     seconds = time.perf_counter() - start
-    found = [(job.question.key, label) for finished in rounds for job, label in finished]
+    found = [(question.key, label) for finished in rounds for question, label in finished]
     return _Search(
         scorer, {(key, trial.chain): trial.reward for key, label in found for trial in label.trials}, seconds
     )

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cola_learn import Backbone, Executor, Question, Scorer, SearchSettings, SearchSpace, load_backbone, load_task
+from cola_learn import Backbone, Executor, Question, Scorer, SearchSettings, load_backbone, load_task
 from cola_learn.backbone.load import Dtype
 from cola_learn.cli import console, progress_bar, run_command, writable_folder
-from cola_learn.label.driver import Job, search_jobs
+from cola_learn.label.driver import Plan, label_questions
 from cola_learn.tasks import as_sample
 
 _BLOCK = 25
@@ -73,17 +73,17 @@ def both_margins(
     backbone: Backbone, questions: Sequence[Question], chains: int, seed: int
 ) -> Iterator[tuple[str, list[tuple[float, float]]]]:
     """For every question the margins of its search's chains, (as the search scored it, alone and uncached)."""
-    jobs = [Job.for_gold(question) for question in questions]
     together, alone = Scorer(Executor(backbone)), Scorer(Executor(backbone, cache_bytes=0))
-    for finished in search_jobs(together, jobs, SearchSpace(), SearchSettings(simulations=chains), seed=seed):
-        for job, label in finished:
-            alone.open(as_sample(job.question))
+    plan = Plan(search=SearchSettings(simulations=chains), seed=seed, luck=False, neighbours=0)
+    for finished in label_questions(together, questions, plan):
+        for question, label in finished:
+            alone.open(as_sample(question))
             margins = []
             for trial in label.trials:
-                margin = alone.score([(job.question.key, trial.chain)])[0].margin(job.target)
+                margin = alone.score([(question.key, trial.chain)])[0].margin(question.gold)
                 margins.append((trial.margin, margin))
-            alone.close(job.question.key)
-            yield job.question.key, margins
+            alone.close(question.key)
+            yield question.key, margins
 
 
 def run_flips(options: FlipOptions) -> None:

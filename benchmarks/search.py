@@ -131,8 +131,8 @@ def search_all(
             asked = list(dict.fromkeys((key, chain) for key, chain in wanted if chain is not None))
             if not asked:
                 break
-            for (key, chain), found in zip(asked, scorer.score(asked), strict=True):
-                scores[key][chain] = found
+            for (key, chain), score in zip(asked, scorer.score(asked), strict=True):
+                scores[key][chain] = score
         for question in group:
             scorer.close(question.key)
             found = scores[question.key]
@@ -236,12 +236,12 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Curves of what is found against simulations."""
-    from cola_learn.evaluate.figures import as_svg, themed
+    from cola_learn.plots import as_svg, themed
 
-    panels = (("saved", "layers saved on right answers"), ("corrected", "wrong answers corrected"), ("lucky", "by luck"))
+    panels = {"saved": "layers saved on right answers", "corrected": "wrong answers corrected", "lucky": "by luck"}
     budgets = (1, 2, 4, 8, 12, 18, *range(25, 201, 25))
     with themed(11, 4.2) as figure:
-        for place, (field, title) in enumerate(panels):
+        for place, (field, title) in enumerate(panels.items()):
             axes = figure.add_subplot(1, len(panels), place + 1)
             for number, name in enumerate(METHODS):
                 values = [100 * getattr(found_within(rows, name, budget), field) for budget in budgets]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 from rich.console import Console
@@ -45,13 +45,16 @@ def run_command(
 ) -> None:
     """Parse ``--config FILE`` and options into ``options_class`` and run the stage ``name`` with them.
 
-    Fields named in ``positional`` are given without ``--name``.
+    Fields named in ``positional`` are given without ``--name``; one that is a list takes the rest.
     """
     parser = ArgumentParser(prog=f"python -m {name}", description=description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file that sets any of the options below")
     parser.add_class_arguments(options_class, as_group=False, skip=set(positional))
+    kinds = get_type_hints(options_class)
     for field in positional:
-        parser.add_argument(field, type=str, help=f"the {field}")
+        several = get_origin(kinds[field]) is list
+        kind = get_args(kinds[field])[0] if several else kinds[field]
+        parser.add_argument(field, type=kind, nargs="+" if several else None, help=f"the {field}")
     with user_errors():
         try:
             arguments = parser.instantiate(parser.parse_args())

@@ -1,49 +1,10 @@
-"""Plots, all in one theme, as SVG text."""
+"""The plots of the report."""
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
-
-import matplotlib
-from matplotlib.figure import Figure
+from collections.abc import Mapping, Sequence
 
 from cola_learn.chains import Chain
 from cola_learn.evaluate.statistics import PolicySummary, sees_gold
-
-INK, GRID, SKIP, REPEAT = "#1f2933", "#d9dee3", "#2563eb", "#d97706"
-ORACLE = "#94a3b8"
-_THEME: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 10.5,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "svg.hashsalt": "cola-learn",
-}
-
-
-@contextmanager
-def themed(width: float, height: float) -> Iterator[Figure]:
-    """A figure of that many inches in the project's theme."""
-    with matplotlib.rc_context(_THEME):
-        yield Figure(figsize=(width, height), layout="constrained")
-
-
-def as_svg(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+from cola_learn.plots import GRID, INK, ORACLE, REPEAT, SKIP, as_svg, themed
 
 
 def accuracy_against_depth(policies: Mapping[str, PolicySummary], num_layers: int) -> str:

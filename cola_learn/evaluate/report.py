@@ -24,7 +24,7 @@ EXPLAINED = {
     "controller": "the chain that the controller writes (top-1)",
     "controller_top5_oracle": "the best of the controller's five chains, chosen with the gold answer",
     "search_oracle": "the shallowest right chain that a full search finds with the gold answer",
-    "luck_control": "the same search with a wrong option in the place of the gold answer: what luck finds",
+    "luck_control": "the same search for another wrong option, where base answers wrongly: what luck finds",
 }
 
 
@@ -121,7 +121,8 @@ def print_report(report: Report) -> None:
     console.print(table)
     console.print(
         "\n[dim]r>w: right under the plain model, wrong under the policy. Oracles see the gold answer.\n"
-        "luck_control is right when it reaches a wrong option drawn as gold; compare w>r with search_oracle.\n"
+        "luck_control: on the questions that base answers wrongly, the same search for another wrong option; compare\n"
+        "w>r with search_oracle's.\n"
         f"{report.n} questions, {report.setting['task']} {report.setting['split']}; trained on "
         f"{report.setting['trained on']}.[/dim]\n"
     )

@@ -14,8 +14,9 @@ from cola_learn.evaluate.policies import choose_static, controller_beams, shuffl
 from cola_learn.evaluate.report import Report, print_report, write_html
 from cola_learn.evaluate.statistics import Outcome, summarize_policy
 from cola_learn.label import Label, LabelStore, SearchSettings
-from cola_learn.label.driver import Job
-from cola_learn.label.run import LabelOptions, fill_store, make_manifest, make_scorer
+from cola_learn.label.labeller import Labeller, make_scorer
+from cola_learn.label.options import LabelOptions
+from cola_learn.label.run import fill_store, make_manifest
 from cola_learn.tasks import OptionScores, Question, Scorer, as_sample, load_task
 from cola_learn.tracking import Mode, Tracker
 from cola_learn.train import Controller
@@ -111,7 +112,7 @@ def _evaluate(
 def _identity(options: EvaluateOptions, store: LabelStore) -> str:
     settings = {key: value for key, value in asdict(options).items() if key not in ("tracking", "output", "trees")}
     weights = options.controller / "model.safetensors"
-    return digest(settings, weights, *sorted(store.folder.glob("labels-*.parquet")))
+    return digest(settings, weights, *store.files())
 
 
 def _finished_report(options: EvaluateOptions, store: LabelStore) -> Report | None:
@@ -174,9 +175,11 @@ def evaluate_policies(
         )
         for index, (question, chains) in enumerate(zip(questions, beams, strict=True))
     ]
-    for name, target in (("search_oracle", "gold"), ("luck_control", "luck")):
-        outcomes[name] = _searched(scorer, backbone, questions, label_options, options, name, target)
-    return outcomes
+    labels = _searched(scorer, questions, label_options, options)
+    outcomes["search_oracle"] = [_search_outcome(question, labels[question.key]) for question in questions]
+    luck = [_luck_outcome(labels[question.key], base) for question in questions]
+    outcomes["luck_control"] = [outcome for outcome in luck if outcome is not None]
+    return {name: rows for name, rows in outcomes.items() if rows}
 
 
 def _held_out_questions(options: EvaluateOptions, store: LabelStore) -> list[Question]:
@@ -246,29 +249,30 @@ def _outcome(question: Question, chain: Chain, scores: Mapping[Chain, OptionScor
 
 
 def _searched(
-    scorer: Scorer,
-    backbone: Backbone,
-    questions: Sequence[Question],
-    label_options: LabelOptions,
-    options: EvaluateOptions,
-    name: str,
-    target: str,
-) -> list[Outcome]:
-    """Search every held-out question for its gold option, or for a wrong one in its place."""
-    manifest = make_manifest(backbone, label_options, questions[0], target)
-    store = LabelStore.create(options.output / name, manifest)
-    jobs = [
-        Job.for_gold(question) if target == "gold" else Job.for_luck(question, options.seed) for question in questions
-    ]
-    title = "full search" if target == "gold" else "luck control"
-    labels = fill_store(store, scorer, jobs, label_options, title)
-    return [_search_outcome(job, label) for job, label in zip(jobs, labels, strict=True)]
+    scorer: Scorer, questions: Sequence[Question], label_options: LabelOptions, options: EvaluateOptions
+) -> dict[str, Label]:
+    """Labels of the held-out questions: full search, with its luck control."""
+    labeller = Labeller(scorer, label_options)
+    store = LabelStore.create(options.output / "search", make_manifest(labeller.identity, label_options, questions[0]))
+    fill_store(store, labeller, questions, label_options, "full search")
+    return {label.key: label for label in store}
 
 
-def _search_outcome(job: Job, label: Label) -> Outcome:
+def _search_outcome(question: Question, label: Label) -> Outcome:
     best = label.good[0] if label.good else label.base
-    choice = job.target if best.reward >= 1 else -1
-    return Outcome(label.key, best.chain, best.reward, label.base.reward, choice, job.target)
+    return Outcome(
+        label.key, best.chain, best.reward, label.base.reward, question.gold if best.reward >= 1 else -1, question.gold
+    )
+
+
+def _luck_outcome(label: Label, base: Chain) -> Outcome | None:
+    """The luck control of a question that base answers wrongly, as if its wrong option, which base does not answer
+    with either, were gold."""
+    if label.luck is None or label.base.reward >= 1:
+        return None
+    chain = label.luck.found[-1][0] if label.luck.found else base
+    reached, option = bool(label.luck.found), label.luck.option
+    return Outcome(label.key, chain, float(reached), 0.0, option if reached else -1, option)
 
 
 def _make_report(

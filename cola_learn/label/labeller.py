@@ -1,7 +1,7 @@
 """One replica of the backbone with all that turns questions into labels; a run has one, or one a worker."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Protocol
 
 from cola_learn.backbone import Backbone, Executor, load_backbone
@@ -50,12 +50,12 @@ class Effort:
     peak_bytes: int = 0
 
     def __add__(self, other: "Effort") -> "Effort":
-        *sums, _ = (mine + others for mine, others in zip(astuple(self), astuple(other), strict=True))
-        return Effort(*sums, max(self.peak_bytes, other.peak_bytes))
+        sums = [mine + others for mine, others in zip(astuple(self), astuple(other), strict=True)]
+        return replace(Effort(*sums), peak_bytes=max(self.peak_bytes, other.peak_bytes))
 
     def __sub__(self, earlier: "Effort") -> "Effort":
-        *differences, _ = (mine - others for mine, others in zip(astuple(self), astuple(earlier), strict=True))
-        return Effort(*differences, self.peak_bytes)
+        differences = [mine - others for mine, others in zip(astuple(self), astuple(earlier), strict=True)]
+        return replace(Effort(*differences), peak_bytes=self.peak_bytes)
 
     def shares(self) -> dict[str, float]:
         """Shares of layers that need not run, of lookups that found a kept state, and of padding."""
@@ -148,7 +148,6 @@ def blocks_of(questions: Sequence[Question], options: LabelOptions) -> list[list
     size = max(1, min(options.trees, len(questions) // (4 * options.workers)))
     ordered = in_order(questions)
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
-
 
 
 def label_block(labeller: Labeller, questions: Sequence[Question]) -> tuple[list[Label], Effort]:

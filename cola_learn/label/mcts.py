@@ -121,7 +121,7 @@ class TreeSearch:
         """An edit of the node's chain that it has not drawn yet: a few tries first, then a list of all that is left."""
         moves = moves_of(self._space, node.chain.depth, node.chain.num_layers)
         if node.rest is None:
-            for _ in range(8):
+            for _ in range(8 if moves.all else 0):
                 if self._prior:
                     number = self._prior.draw(moves, node.chance())
                 else:

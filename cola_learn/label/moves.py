@@ -67,7 +67,7 @@ def random_edit(
     """
     nested = space.edits == "nested"
     moves = moves_of(space, chain.depth, chain.num_layers)
-    picks = (moves.pick(chance.random(), chance.random()) for _ in range(_TRIES))
+    picks = (moves.pick(chance.random(), chance.random()) for _ in range(_TRIES if moves.all else 0))
     for number in joined(picks, range(len(moves.all))):
         move = moves.all[number]
         if move.may_follow(chain, used, nested):

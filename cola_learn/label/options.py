@@ -95,4 +95,6 @@ class LabelOptions:
                 if getattr(self, name) is not None:
                     raise UserError(f"--{name} {getattr(self, name)} is for --executor ray, not local")
         if self.workers > 1 and self.device not in ("auto", "cpu", "cuda"):
-            raise UserError(f"--device {self.device} is one place; with --workers {self.workers} give auto, cpu or cuda")
+            raise UserError(
+                f"--device {self.device} is one place; with --workers {self.workers} give auto, cpu or cuda"
+            )

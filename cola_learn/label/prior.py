@@ -42,7 +42,9 @@ def prior_from_store(settings: SearchSettings, num_layers: int) -> Prior | None:
         )
     prior = gains_as_prior(store, settings.prior_temperature)
     if not prior:
-        raise UserError(f"--search.prior {settings.prior} has no chains of one edit; make one with --search.method scan")
+        raise UserError(
+            f"--search.prior {settings.prior} has no chains of one edit; make one with --search.method scan"
+        )
     return prior
 
 

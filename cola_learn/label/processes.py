@@ -85,4 +85,3 @@ def _identity() -> Identity:
 
 def _label(questions: Sequence[Question]) -> tuple[list[Label], Effort]:
     return label_block(_labeller, questions)
-

@@ -1,5 +1,6 @@
 """Replicas of the backbone as actors of a Ray cluster."""
 
+import logging
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +41,7 @@ class RayWorkers:
         self._started = not ray.is_initialized()
         if self._started:
             try:
-                ray.init(options.ray_address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+                ray.init(options.ray_address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(f"--ray_address {options.ray_address}: no cluster there ({reason})") from None
@@ -64,7 +65,8 @@ class RayWorkers:
         budget = self._options.search.simulations * (1 + self._options.luck)
         waiting = deque(enumerate(blocks_of(questions, self._options)))
         failures: Counter[int] = Counter()
-        free, under_way = list(self._actors), {}
+        free = list(self._actors)
+        under_way: dict[Any, tuple[Any, tuple[int, list[Question]] | None]] = {}
         while waiting or any(job for _, job in under_way.values()):
             while waiting and free:
                 job = waiting.popleft()
@@ -111,8 +113,8 @@ class RayWorkers:
             cpus = max(1, int(resources.get("CPU", 1) // options.workers))
         if cpus * options.workers > resources.get("CPU", 0) or gpus * options.workers > resources.get("GPU", 0):
             raise UserError(
-                f"--workers {options.workers} with {cpus:g} CPUs and {gpus:g} GPUs each do not fit the cluster, which has "
-                f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs; give fewer, or less to each"
+                f"--workers {options.workers} with {cpus:g} CPUs and {gpus:g} GPUs each do not fit the cluster: it "
+                f"has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs; give less"
             )
         actor = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=-1)(_Actor)
         return actor.remote(options, max(1, int(cpus)))

@@ -108,22 +108,22 @@ class Tally:
 
     def print(self) -> None:
         """The summary for people."""
-        numbers = self.numbers()
-        console.print(
-            f"{self.questions} questions, {self.tried} chains tried, {self.good} good; base accuracy "
-            f"{numbers['base_accuracy']:.1%}\n"
-            f"right answers with a shorter right chain:   {numbers['shortened']:.1%} of {self.right}\n"
-            f"wrong answers with some right chain:        {numbers['corrected']:.1%} of {self.wrong}"
-        )
-        beyond = self.beyond_luck
+        numbers, beyond = self.numbers(), self.beyond_luck
+        rows = {
+            "questions": f"{self.questions}, base accuracy {numbers['base_accuracy']:.1%}",
+            "chains tried": f"{self.tried}, of which good {self.good}",
+            "right answers with a shorter right chain": f"{numbers['shortened']:.1%} of {self.right}",
+            "wrong answers with some right chain": f"{numbers['corrected']:.1%} of {self.wrong}",
+        }
         if beyond:
-            console.print(
-                f"the same search for a wrong option succeeds: {self.lucky:.1%} of {sum(self._pairs.values())}; more than "
-                f"luck: {100 * beyond.mean:+.1f} points (95% {100 * beyond.low:+.1f} to {100 * beyond.high:+.1f})"
+            rows["the same for a wrong option: luck"] = f"{self.lucky:.1%} of {sum(self._pairs.values())}"
+            rows["corrected beyond luck"] = (
+                f"{100 * beyond.mean:+.1f} points (95% {100 * beyond.low:+.1f} to {100 * beyond.high:+.1f})"
             )
+        rows["mean depth of the shallowest good chain"] = f"{numbers['mean_depth']:.1f} of {self._base.depth}"
         if self.robustness is not None:
-            console.print(f"good ones one edit from the shallowest good chain: {self.robustness:.1%} of {self._neighbours}")
-        console.print(f"mean depth of the shallowest good chain:    {numbers['mean_depth']:.1f} of {self._base.depth}")
+            rows["good chains one edit away from it"] = f"{self.robustness:.1%} of {self._neighbours}"
+        console.print("\n".join(f"{name:<42}{value}" for name, value in rows.items()))
 
     def _mark(self, name: str, simulations: list[int]) -> None:
         if simulations:

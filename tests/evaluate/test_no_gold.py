@@ -9,8 +9,9 @@ from cola_learn.backbone import Backbone
 from cola_learn.chains import SearchSpace
 from cola_learn.evaluate.run import EvaluateOptions, evaluate_policies
 from cola_learn.label import LabelStore, SearchSettings
-from cola_learn.label.driver import Job
-from cola_learn.label.run import LabelOptions, fill_store, make_manifest, make_scorer
+from cola_learn.label.labeller import Labeller, make_scorer
+from cola_learn.label.options import LabelOptions
+from cola_learn.label.run import fill_store, make_manifest
 from cola_learn.tasks import Question, load_task
 from cola_learn.train import Controller, ControllerConfig
 
@@ -22,9 +23,9 @@ def test_other_gold_answers_change_no_deployable_choice(
 ) -> None:
     label_options = LabelOptions(limit=6, search=SearchSettings(simulations=6))
     labelled = load_task("arc_easy", "test", 6)
-    store = LabelStore.create(tmp_path / "labels", make_manifest(smollm16, label_options, labelled[0]))
-    scorer = make_scorer(smollm16, label_options)
-    fill_store(store, scorer, [Job.for_gold(question) for question in labelled], label_options, "label")
+    labeller = Labeller(make_scorer(smollm16, label_options), label_options)
+    store = LabelStore.create(tmp_path / "labels", make_manifest(labeller.identity, label_options, labelled[0]))
+    fill_store(store, labeller, labelled, label_options, "label")
     torch.manual_seed(0)
     config = ControllerConfig(30, 576, SearchSpace(), (0, 2), 32, 1, 2, 0.0, "embedded", smollm16.fingerprint)
     controller = Controller(config).eval()

@@ -1,16 +1,19 @@
 """The label stage on the real model and real questions: deterministic, resumable, true."""
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from cola_learn.backbone import Backbone, Executor
-from cola_learn.chains import SearchSpace
+from cola_learn.chains import Chain
 from cola_learn.label import Label, LabelStore, SearchSettings
-from cola_learn.label.driver import Job, search_jobs
-from cola_learn.label.run import LabelOptions, fill_store, make_manifest, make_scorer
-from cola_learn.tasks import Question, Scorer, as_sample, load_task
+from cola_learn.label.driver import Plan, label_questions, luck_option
+from cola_learn.label.labeller import Labeller, make_scorer
+from cola_learn.label.options import LabelOptions
+from cola_learn.label.run import fill_store, make_manifest
+from cola_learn.tasks import OptionScores, Question, Sample, Scorer, as_sample, load_task
 
 OPTIONS = LabelOptions(limit=8, search=SearchSettings(simulations=12), trees=8)
 
@@ -22,8 +25,7 @@ def questions() -> list[Question]:
 
 def search(backbone: Backbone, questions: list[Question], trees: int, cache_bytes: int) -> dict[str, Label]:
     scorer = Scorer(Executor(backbone, cache_bytes))
-    jobs = [Job.for_gold(question) for question in questions]
-    rounds = search_jobs(scorer, jobs, SearchSpace(), OPTIONS.search, trees=trees)
+    rounds = label_questions(scorer, questions, OPTIONS.plan, trees)
     return {label.key: label for finished in rounds for _, label in finished}
 
 
@@ -43,14 +45,18 @@ def test_labels_do_not_depend_on_how_they_are_computed(
 def test_every_stored_chain_gives_its_reward_alone(
     smollm16: Backbone, questions: list[Question], undisturbed: dict[str, Label]
 ) -> None:
-    """Invariant 4: each chain again by itself, nothing cached."""
+    """Invariant 4: each chain again by itself, nothing cached; and what luck reached, it reached."""
     for question in questions[:4]:
-        for trial in undisturbed[question.key].trials:
-            scorer = Scorer(Executor(smollm16, cache_bytes=0))
-            scorer.open(as_sample(question))
+        scorer = Scorer(Executor(smollm16, cache_bytes=0))
+        scorer.open(as_sample(question))
+        label = undisturbed[question.key]
+        for trial in label.trials:
             score = scorer.score([(question.key, trial.chain)])[0]
             assert score.reward(question.gold) == trial.reward
             assert score.margin(question.gold) == trial.margin
+        assert label.luck
+        for chain, _ in label.luck.found:
+            assert scorer.score([(question.key, chain)])[0].choice == label.luck.option
 
 
 class Interrupted(Exception):
@@ -61,10 +67,9 @@ def test_an_interrupted_run_goes_on(
     smollm16: Backbone, questions: list[Question], undisturbed: dict[str, Label], tmp_path: Path
 ) -> None:
     """Killed when three questions are done; the second run keeps them, and the store is as if undisturbed."""
-    store = LabelStore.create(tmp_path, make_manifest(smollm16, OPTIONS, questions[0]))
-    jobs = [Job.for_gold(question) for question in questions]
     options = dataclasses.replace(OPTIONS, trees=1)
-    scorer = make_scorer(smollm16, options)
+    labeller = Labeller(make_scorer(smollm16, options), options)
+    store = LabelStore.create(tmp_path, make_manifest(labeller.identity, options, questions[0]))
     append, written = store.append, []
 
     def append_and_die(labels: list[Label]) -> None:
@@ -75,19 +80,102 @@ def test_an_interrupted_run_goes_on(
 
     store.append = append_and_die  # type: ignore[method-assign,assignment]
     with pytest.raises(Interrupted):
-        fill_store(store, scorer, jobs, options, "label")
+        fill_store(store, labeller, questions, options, "label")
     again = LabelStore.open(tmp_path)
     assert again.read() == written
-    executor = make_scorer(smollm16, options)
-    assert fill_store(again, executor, jobs, options, "label") == [undisturbed[q.key] for q in questions]
+    second = Labeller(make_scorer(smollm16, options), options)
+    tally = fill_store(again, second, questions, options, "label")
     assert again.read() == [undisturbed[question.key] for question in questions]
-    tried = sum(len(undisturbed[q.key].trials) for q in questions if q.key not in {label.key for label in written})
-    assert executor.executor.counters.requests == tried  # finished questions were not searched again
+    assert tally.questions == len(questions)
+    assert second.effort.checked == sum(bool(label.good) for label in again.read() if label not in written)
 
 
-def test_luck_control_draws_wrong_options(questions: list[Question]) -> None:
+class Stub:
+    """Scores from a table, in the place of a model: what chains are worth is known here."""
+
+    num_layers = 8
+
+    def __init__(self, choose: Callable[[Chain], int]) -> None:
+        self.choose = choose
+        self.asked: list[Chain] = []
+
+    def open(self, sample: Sample) -> None: ...
+
+    def close(self, key: str) -> None: ...
+
+    def score(self, requests: Sequence[tuple[str, Chain]]) -> list[OptionScores]:
+        self.asked += [chain for _, chain in requests]
+        return [
+            OptionScores(tuple(float(option == self.choose(chain)) for option in range(4))) for _, chain in requests
+        ]
+
+
+QUESTION = Question("stub", "test", "1", "Which?", ("a", "b", "c", "d"), 0)
+
+
+def label_of(choose: Callable[[Chain], int], plan: Plan) -> tuple[Label, Stub]:
+    stub = Stub(choose)
+    [[(_, label)]] = list(label_questions(stub, [QUESTION], plan))
+    return label, stub
+
+
+def test_neighbours_are_counted_and_filled_up() -> None:
+    """Chains without layer 3 are right: of what is one edit away from such a chain, nearly all is right too."""
+    plan = Plan(search=SearchSettings(simulations=30), neighbours=12)
+    label, stub = label_of(lambda chain: 0 if 3 not in chain.layers else 1, plan)
+    best = label.good[0]
+    assert best.neighbours >= 12
+    assert best.neighbours_good >= best.neighbours - 3  # the ways back to layer 3
+    scored = set(stub.asked)
+    for trial in label.trials:
+        assert trial.neighbours <= len(scored) - 1
+        assert trial.neighbours_good <= trial.neighbours
+    assert len(stub.asked) == len(scored)  # gold, luck and neighbours share every score
+    bare, _ = label_of(lambda chain: 0 if 3 not in chain.layers else 1, dataclasses.replace(plan, neighbours=0))
+    assert [trial.chain for trial in bare.trials] == [trial.chain for trial in label.trials]
+
+
+def test_luck_searches_an_option_that_is_neither_gold_nor_the_answer() -> None:
+    def choose(chain: Chain) -> int:
+        return sum(chain.layers) % 4 if chain != Chain.base(8) else 1
+
+    label, _ = label_of(choose, Plan(search=SearchSettings(simulations=40)))
+    assert label.luck
+    assert label.luck.option in (2, 3)
+    assert label.luck.tried == 40
+    depths = [chain.depth for chain, _ in label.luck.found]
+    assert depths == sorted(set(depths), reverse=True)
+    assert all(choose(chain) == label.luck.option for chain, _ in label.luck.found)
+    assert label_of(choose, Plan(search=SearchSettings(simulations=40), luck=False))[0].luck is None
+
+
+def test_luck_needs_an_option_to_search_for(questions: list[Question]) -> None:
+    def scores(choice: int) -> OptionScores:
+        return OptionScores(tuple(float(option == choice) for option in range(2)))
+
+    two = Question("stub", "test", "2", "Which?", ("a", "b"), 0)
+    assert luck_option(two, scores(1), seed=0) is None
+    assert luck_option(two, scores(0), seed=0) == 1
     for question in questions:
-        job = Job.for_luck(question, seed=0)
-        assert job.target != question.gold
-        assert 0 <= job.target < len(question.choices)
-        assert job == Job.for_luck(question, seed=0)
+        option = luck_option(question, OptionScores((0.0, 1.0, 0.0, 0.0)), seed=0)
+        assert option not in (1, question.gold)
+        assert option == luck_option(question, OptionScores((0.0, 1.0, 0.0, 0.0)), seed=0)
+
+
+def test_patience_ends_a_search_that_finds_nothing_shorter() -> None:
+    plan = Plan(search=SearchSettings(simulations=500, patience=20), luck=False, neighbours=0)
+    label, _ = label_of(lambda chain: 1, plan)
+    assert len(label.trials) == 20
+    label, _ = label_of(lambda chain: 0, plan)
+    found = min(trial.simulation for trial in label.trials if trial.chain.depth == label.good[0].chain.depth)
+    assert max(trial.simulation for trial in label.trials) <= found + 20
+
+
+def test_progress_adds_up(questions: list[Question]) -> None:
+    """What the bar is told is the whole budget, however early searches end."""
+    told: list[int] = []
+    stub = Stub(lambda chain: sum(chain.layers) % 4)
+    plan = Plan(search=SearchSettings(simulations=50, patience=10))
+    rounds: Iterator[object] = label_questions(stub, questions, plan, 3, on_round=told.append)
+    assert sum(len(finished) for finished in rounds) == len(questions)  # type: ignore[arg-type,misc]
+    assert sum(told) == 2 * 50 * len(questions)

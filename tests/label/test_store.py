@@ -1,26 +1,36 @@
+import contextlib
 import dataclasses
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError
-from cola_learn.label import Label, LabelStore, Manifest, Trial
+from cola_learn.label import Label, LabelStore, Luck, Manifest, Trial
 from cola_learn.label.records import pareto_set
+from cola_learn.label.store import FORMAT
 
 MANIFEST = Manifest("tiny", "f00d", 6, "float32", "arc_easy", "test", "cloze", "acc", {"max_block": 4}, {}, 0)
 
 chains = st.lists(st.integers(0, 5), min_size=1, max_size=9).map(lambda layers: Chain(tuple(layers), 6))
-trials = st.builds(Trial, chains, st.sampled_from([0.0, 1.0]), st.floats(-9, 9, width=32), st.integers(1, 200))
+trials = st.builds(Trial, chains, st.sampled_from([0.0, 1.0]), st.floats(-9, 9, width=32), *[st.integers(1, 200)] * 4)
+improvements = st.lists(st.tuples(chains, st.integers(1, 99))).map(tuple)
+lucks = st.builds(Luck, st.integers(0, 3), st.integers(1, 99), improvements)
 labels = st.builds(
     Label,
     st.just("arc_easy"),
     st.just("test"),
     st.text(min_size=1),
     st.lists(trials, min_size=1, max_size=6).map(tuple),
+    st.none() | lucks,
 )
 
 
@@ -36,6 +46,9 @@ def test_labels_round_trip(tmp_path_factory: pytest.TempPathFactory, found: list
     store = LabelStore.create(tmp_path_factory.mktemp("store"), MANIFEST)
     store.append(found)
     assert LabelStore.open(store.folder).read() == found
+    order = [label.key for label in found][::-1]
+    store.compact(order)
+    assert LabelStore.open(store.folder).read() == found[::-1]
 
 
 def test_store_is_read_by_other_tools(tmp_path: Path) -> None:
@@ -59,7 +72,7 @@ def test_compacting_joins_files_in_order_and_keeps_each_label_once(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("fingerprint", "beef"), ("space", {"max_block": 2}), ("seed", 1), ("task", "piqa"), ("target", "luck")],
+    [("fingerprint", "beef"), ("space", {"max_block": 2}), ("seed", 1), ("task", "piqa"), ("luck", False)],
 )
 def test_other_settings_are_refused_and_nothing_changes(tmp_path: Path, name: str, value: object) -> None:
     store = LabelStore.create(tmp_path, MANIFEST)
@@ -72,14 +85,82 @@ def test_other_settings_are_refused_and_nothing_changes(tmp_path: Path, name: st
 
 def test_damage_is_named(tmp_path: Path) -> None:
     store = LabelStore.create(tmp_path, MANIFEST)
-    (tmp_path / "labels-00001.parquet").write_bytes(b"half a fi")
-    with pytest.raises(UserError, match=r"labels-00001.parquet cannot be read"):
-        store.read()
+    store.append([label("a", 1)])
+    [file] = store.files()
+    file.write_bytes(file.read_bytes()[:-9])
+    for read in (store.read, store.keys, lambda: store.compact([])):
+        with pytest.raises(UserError, match=r"part-0000001.parquet cannot be read .* delete it"):
+            read()
+    assert store.files() == [file]
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json cannot be read"):
         LabelStore.open(tmp_path)
     with pytest.raises(UserError, match="is not a label store"):
         LabelStore.open(tmp_path / "nowhere")
+
+
+def test_stores_of_another_format_are_refused(tmp_path: Path) -> None:
+    file = LabelStore.create(tmp_path, MANIFEST).folder / "manifest.json"
+    file.write_text(file.read_text().replace(f'"format": {FORMAT}', '"format": 1'))
+    with pytest.raises(UserError, match=f"has format 1; this version of cola-learn reads format {FORMAT}"):
+        LabelStore.open(tmp_path)
+
+
+def test_a_full_disk_leaves_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LabelStore.create(tmp_path, MANIFEST)
+    store.append([label("a", 1)])
+
+    def full(table: object, file: Path, **_: object) -> None:
+        Path(file).write_bytes(b"PAR1")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pyarrow.parquet, "write_table", full)
+    with pytest.raises(UserError, match=r"part-0000002.parquet cannot be written: No space left on device"):
+        store.append([label("b", 1)])
+    with pytest.raises(UserError, match="No space left"):
+        store.compact([])
+    assert [found.id for found in LabelStore.open(tmp_path).read()] == ["a"]
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_compacting_can_be_killed_anywhere(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Whatever file operation is the last, every label is still there once, and the next try finishes the work."""
+    folder = tmp_path_factory.mktemp("store")
+    names = [str(number) for number in range(7)]
+    order = [f"arc_easy/test/{name}" for name in data.draw(st.permutations(names))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cola_learn.label.store.ROWS_PER_SHARD", 2)
+        store = LabelStore.create(folder, MANIFEST)
+        for part in ("012", "34", "56"):
+            store.append([label(name, 1) for name in part])
+        for _ in range(data.draw(st.integers(1, 3))):
+            left = data.draw(st.integers(0, 14))
+
+            def dying(operation: Callable[..., None]) -> Callable[..., None]:
+                def run(*arguments: Any, **keywords: Any) -> None:
+                    nonlocal left
+                    left -= 1
+                    if left < 0:
+                        raise Killed
+                    operation(*arguments, **keywords)
+
+                return run
+
+            with pytest.MonkeyPatch.context() as dangerous, contextlib.suppress(Killed):
+                dangerous.setattr(os, "replace", dying(os.replace))
+                dangerous.setattr(Path, "unlink", dying(Path.unlink))
+                LabelStore.open(folder).compact(order)
+            assert sorted(found.id for found in LabelStore.open(folder).read()) == names
+        LabelStore.open(folder).compact(order)
+        store = LabelStore.open(folder)
+    assert [found.key for found in store.read()] == order
+    assert [file.name for file in store.files()] == [f"labels-{number:05d}.parquet" for number in range(4)]
+
+
+class Killed(BaseException):
+    """As a kill -9: nothing gets to clean up."""
 
 
 def test_two_writers_are_kept_apart(tmp_path: Path) -> None:

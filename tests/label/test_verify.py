@@ -5,48 +5,45 @@ from dataclasses import replace
 import pytest
 
 from cola_learn.backbone import Backbone, Executor
-from cola_learn.chains import SearchSpace
-from cola_learn.label.driver import Job, search_jobs
-from cola_learn.label.mcts import SearchSettings
-from cola_learn.label.records import Label
+from cola_learn.label import Label, SearchSettings
+from cola_learn.label.driver import Plan, label_questions
 from cola_learn.label.verify import Verifier
 from cola_learn.tasks import Question, Scorer
 
 
 @pytest.fixture(scope="module")
-def found(smollm16: Backbone, arc: list[Question]) -> tuple[Scorer, Job, Label]:
+def found(smollm16: Backbone, arc: list[Question]) -> tuple[Scorer, Question, Label]:
     """A search with several good chains."""
     scorer = Scorer(Executor(smollm16))
-    jobs = [Job.for_gold(question) for question in arc[:6]]
-    rounds = search_jobs(scorer, jobs, SearchSpace(), SearchSettings(simulations=10))
+    rounds = label_questions(scorer, arc[:6], Plan(search=SearchSettings(simulations=10)))
     pairs = [pair for finished in rounds for pair in finished]
     return scorer, *max(pairs, key=lambda pair: len(pair[1].good))
 
 
-def test_a_true_label_is_left_as_it_is(found: tuple[Scorer, Job, Label]) -> None:
-    scorer, job, label = found
+def test_a_true_label_is_left_as_it_is(found: tuple[Scorer, Question, Label]) -> None:
+    scorer, question, label = found
     for mode, checked in (("off", 0), ("auto", 1), ("good", len(label.good))):
         verifier = Verifier(scorer, "cloze", mode)  # type: ignore[arg-type]
-        assert verifier(job, label) == label
+        assert verifier(question, label) == label
         assert (verifier.checked, verifier.moved, verifier.flipped) == (checked, 0, 0)
 
 
-def test_what_is_wrong_alone_is_stored_as_wrong(found: tuple[Scorer, Job, Label]) -> None:
+def test_what_is_wrong_alone_is_stored_as_wrong(found: tuple[Scorer, Question, Label]) -> None:
     """As if company had made every chain look right, and better than it is."""
-    scorer, job, label = found
+    scorer, question, label = found
     lucky = replace(label, trials=tuple(replace(trial, reward=1.0, margin=trial.margin + 50) for trial in label.trials))
     verifier = Verifier(scorer, "cloze", "good")
-    assert verifier(job, lucky) == label
+    assert verifier(question, lucky) == label
     assert verifier.checked == verifier.moved == len(label.trials)
     assert verifier.flipped == len(label.trials) - len(label.good)
 
 
-def test_one_difference_ends_the_trust_in_company(found: tuple[Scorer, Job, Label]) -> None:
-    scorer, job, label = found
+def test_one_difference_ends_the_trust_in_company(found: tuple[Scorer, Question, Label]) -> None:
+    scorer, question, label = found
     verifier = Verifier(scorer, "cloze", "auto")
     first = label.good[0]
     moved = replace(label, trials=tuple(replace(t, margin=9.0) if t == first else t for t in label.trials))
-    assert verifier(job, moved) == label
+    assert verifier(question, moved) == label
     assert verifier.checked == 1
-    assert verifier(job, label) == label
+    assert verifier(question, label) == label
     assert verifier.checked == 1 + len(label.good)

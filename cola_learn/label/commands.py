@@ -1,0 +1,297 @@
+"""What can be done with label stores: look inside, join, run again, and pass on to other projects and back."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from rich.table import Table
+
+from cola_learn.backbone import Executor, load_backbone
+from cola_learn.chains import Chain
+from cola_learn.cli import UserError, console, progress_bar, writable_folder, write_text
+from cola_learn.label.heat import heat_map
+from cola_learn.label.interop import from_drllm, from_polar, read_json, to_drllm, to_lines, to_polar, write_json
+from cola_learn.label.labeller import Identity
+from cola_learn.label.options import LabelOptions
+from cola_learn.label.records import Label
+from cola_learn.label.run import make_manifest
+from cola_learn.label.store import LabelStore
+from cola_learn.label.summary import Tally
+from cola_learn.tasks import Question, Scorer, as_sample, load_task
+
+Form = Literal["polar", "drllm", "lines"]
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """Options of python -m cola_learn.label inspect.
+
+    Attributes:
+        store: a label store.
+        plot: SVG file for the heat map of single edits: mean change of margin by block of layers.
+        chains: how many of the chains that are good for most questions to list.
+    """
+
+    store: Path
+    plot: Path | None = None
+    chains: int = 10
+
+
+def run_inspect(options: InspectOptions) -> Tally:
+    """Print what a store holds.
+
+    Raises:
+        UserError: if there is none, or none of its chains is of a single edit and a heat map is asked for.
+    """
+    store = LabelStore.open(options.store)
+    manifest = store.manifest
+    tally = Tally(manifest.num_layers, manifest.search.get("simulations", 1))
+    good: Counter[Chain] = Counter()
+    tried: Counter[Chain] = Counter()
+    for label in store:
+        tally.add(label)
+        good.update(trial.chain for trial in label.good)
+        tried.update(trial.chain for trial in label.trials)
+    if not tally.questions:
+        raise UserError(f"{options.store} has no labels yet")
+    search = manifest.search
+    console.print(
+        f"[bold]{manifest.task} {manifest.split}[/bold] through {manifest.backbone} ({manifest.num_layers} layers, "
+        f"{manifest.dtype}, {manifest.fingerprint}), {manifest.metric} of {manifest.template}\n"
+        f"search {search.get('method', 'imported')}, {search.get('simulations', '?')} simulations, "
+        f"{manifest.space.get('operations')}, {manifest.space.get('edits')} edits, seed {manifest.seed}\n"
+    )
+    tally.print()
+    _print_layers(tally)
+    table = Table(title="chains good for most questions", box=None, title_justify="left")
+    for name in ("chain", "depth", "good", "tried"):
+        table.add_column(name, justify="left" if name == "chain" else "right")
+    for chain, count in good.most_common(options.chains):
+        table.add_row(str(chain), str(chain.depth), str(count), str(tried[chain]))
+    console.print("\n", table)
+    if options.plot:
+        drawn = heat_map(store, manifest.num_layers)
+        if drawn is None:
+            raise UserError(f"--plot {options.plot}: {options.store} has no chains of one edit; scan makes them all")
+        write_text(options.plot, drawn)
+        console.print(f"heat map    {options.plot}", soft_wrap=True)
+    return tally
+
+
+def _print_layers(tally: Tally) -> None:
+    """Bars of eighths: how often the shallowest good chains leave out and repeat each layer."""
+    found = max(1, sum(tally.depths.values()))
+    console.print("\nin the shallowest good chains, by layer (a full bar is the largest share)")
+    for name, counts in (("left out", tally.skipped), ("run again", tally.repeated)):
+        most = max(1, int(counts.max()))
+        bars = "".join(" ▁▂▃▄▅▆▇█"[round(8 * int(count) / most)] for count in counts)
+        console.print(f"  {name:<10}|{bars}| up to {most / found:.0%}")
+    depths = ", ".join(f"{depth}: {count}" for depth, count in sorted(tally.depths.items()))
+    console.print(f"  depths    {depths}")
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """Options of python -m cola_learn.label merge.
+
+    Attributes:
+        stores: label stores made with the same settings on other questions, or partly the same ones.
+        output: folder of the new store.
+    """
+
+    stores: list[Path]
+    output: Path = Path("runs/merged")
+
+
+def run_merge(options: MergeOptions) -> LabelStore:
+    """Join stores; a question that several hold is taken from the first.
+
+    Raises:
+        UserError: if their settings differ.
+    """
+    stores = [LabelStore.open(folder) for folder in options.stores]
+    for store in stores[1:]:
+        if different := stores[0].manifest.difference(store.manifest):
+            name, first, other = different
+            raise UserError(
+                f"{stores[0].folder} and {store.folder} cannot be joined: {name} is {first} in the first, {other} in "
+                "the other"
+            )
+    merged = LabelStore.create(options.output, stores[0].manifest)
+    with merged.writing():
+        known = merged.keys()
+        for store in stores:
+            fresh = [label for label in store if label.key not in known]
+            merged.append(fresh)
+            known.update(label.key for label in fresh)
+            console.print(f"{store.folder}: {len(fresh)} labels added", soft_wrap=True)
+        merged.compact(sorted(known))
+    console.print(f"labels      {options.output} ({len(known)} questions)", soft_wrap=True)
+    return merged
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Options of python -m cola_learn.label verify.
+
+    Attributes:
+        store: a label store.
+        limit: run the chains of this many questions again, drawn with the seed; default all.
+        chains: good ones only, or all that were tried.
+        device: as for label; other hardware than that of the run may differ in the last bits.
+        seed: of the draw.
+    """
+
+    store: Path
+    limit: int | None = None
+    chains: Literal["good", "all"] = "good"
+    device: str = "auto"
+    seed: int = 0
+
+
+def run_verify(options: VerifyOptions) -> int:
+    """Run stored chains again, each alone and with nothing kept; returns how many rewards differ.
+
+    Raises:
+        UserError: if any differs, or the store's backbone or questions are not to be had.
+    """
+    store = LabelStore.open(options.store)
+    manifest = store.manifest
+    questions = {question.key: question for question in load_task(manifest.task, manifest.split)}
+    keys = sorted(store.keys())
+    if options.limit is not None:
+        keys = random.Random(options.seed).sample(keys, min(options.limit, len(keys)))
+    chosen = set(keys)
+    if missing := chosen - questions.keys():
+        raise UserError(f"{options.store}: question {min(missing)} is not in task {manifest.task} {manifest.split}")
+    backbone = load_backbone(manifest.backbone, options.device, manifest.dtype)
+    if backbone.fingerprint != manifest.fingerprint:
+        raise UserError(
+            f"{options.store} was made with {manifest.backbone} {manifest.fingerprint}; "
+            f"what has this name here is {backbone.fingerprint}"
+        )
+    scorer = Scorer(Executor(backbone, cache_bytes=0), manifest.metric)
+    checked = differ = moved = 0
+    with progress_bar() as bar:
+        task = bar.add_task("verify", total=len(keys), unit="questions", note="")
+        for label in store:
+            if label.key not in chosen:
+                continue
+            question = questions[label.key]
+            scorer.open(as_sample(question, manifest.template))
+            for trial in label.trials if options.chains == "all" else label.good:
+                scores = scorer.score([(label.key, trial.chain)])[0]
+                checked += 1
+                differ += scores.reward(question.gold) != trial.reward
+                moved += scores.margin(question.gold) != trial.margin
+            scorer.close(label.key)
+            bar.advance(task)
+            bar.update(task, note=f"{checked} chains, {differ} differ")
+    console.print(
+        f"{checked} chains of {len(keys)} questions run again alone: {differ} rewards differ, {moved} margins differ "
+        "in any bit"
+    )
+    if differ:
+        raise UserError(f"{options.store}: {differ} of {checked} rewards are not what was stored")
+    return checked
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of python -m cola_learn.label export.
+
+    Attributes:
+        store: a label store.
+        form: polar (merged_mcts_samples.json, with question texts), drllm (executions a layer, JSON lines, the chains
+            that this form can hold) or lines (every chain as a JSON line).
+        output: file; .gz is compressed.
+    """
+
+    store: Path
+    form: Form = "polar"
+    output: Path = Path("merged_mcts_samples.json.gz")
+
+
+def run_export(options: ExportOptions) -> int:
+    """Write a store's labels in another form; returns the number of samples or rows.
+
+    Raises:
+        UserError: if the store cannot be read or the file cannot be written.
+    """
+    store = LabelStore.open(options.store)
+    if options.form == "polar":
+        questions = {question.key: question for question in load_task(store.manifest.task, store.manifest.split)}
+        content = to_polar(store, questions)
+        write_json(options.output, content)
+        count = len(content["samples"])
+    else:
+        rows = to_drllm(store) if options.form == "drllm" else to_lines(store)
+        count = write_json(options.output, rows, lines=True)
+    console.print(f"{count} {'samples' if options.form == 'polar' else 'chains'} written to {options.output}")
+    return count
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Options of python -m cola_learn.label import.
+
+    Attributes:
+        file: labels in another form; .gz is decompressed.
+        form: polar or drllm, as export writes them and as those projects do.
+        output: folder of the new label store.
+        task: task of its questions.
+        split: split of its questions.
+        backbone: the model that the chains are for.
+        device: where it is loaded, to learn its fingerprint and depth.
+    """
+
+    file: Path
+    form: Literal["polar", "drllm"] = "polar"
+    output: Path = Path("runs/imported")
+    task: str = "arc_easy"
+    split: str = "test"
+    backbone: str = "embedded"
+    device: str = "auto"
+
+
+def run_import(options: ImportOptions) -> LabelStore:
+    """Make a label store of labels in another form; margins are unknown there, and stay so (NaN).
+
+    Raises:
+        UserError: naming what in the file cannot be used.
+    """
+    questions = load_task(options.task, options.split)
+    content = read_json(options.file, lines=options.form == "drllm")
+    writable_folder(options.output)
+    identity = Identity.of(load_backbone(options.backbone, options.device))
+    try:
+        labels = list(_imported(options, content, identity.num_layers, questions))
+    except UserError as error:
+        raise UserError(f"{options.file}: {error}") from None
+    label_options = LabelOptions(task=options.task, split=options.split, backbone=options.backbone)
+    manifest = make_manifest(identity, label_options, questions[0])
+    manifest = replace(manifest, search={"imported": options.form}, luck=False, neighbours=0)
+    store = LabelStore.create(options.output, manifest)
+    with store.writing():
+        known = store.keys()
+        store.append([label for label in labels if label.key not in known])
+        store.compact(sorted({label.key for label in labels} | known))
+    console.print(f"labels      {options.output} ({len(labels)} questions)", soft_wrap=True)
+    return store
+
+
+def _imported(options: ImportOptions, content: object, num_layers: int, questions: list[Question]) -> Iterator[Label]:
+    if options.form == "polar":
+        yield from from_polar(content, num_layers, questions)
+        return
+    assert isinstance(content, list)
+    known = {question.key for question in questions}
+    for label in from_drllm(content):
+        if label.base.chain.num_layers != num_layers:
+            raise UserError(f"question {label.key}: chains of {label.base.chain.num_layers} layers, not {num_layers}")
+        if label.key not in known:
+            raise UserError(f"question {label.key} is not in task {options.task} {options.split}")
+        yield label

@@ -1,0 +1,43 @@
+"""The theme that all plots share, and plots as SVG text."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+INK, GRID, SKIP, REPEAT = "#1f2933", "#d9dee3", "#2563eb", "#d97706"
+ORACLE = "#94a3b8"
+_THEME: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.hashsalt": "cola-learn",
+}
+
+
+@contextmanager
+def themed(width: float, height: float) -> Iterator[Figure]:
+    """A figure of that many inches in the project's theme."""
+    with matplotlib.rc_context(_THEME):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
