@@ -184,10 +184,19 @@ def seconds_alone(scorer: Scorer, questions: Sequence[Question], prior: Prior, s
 
 @dataclass(frozen=True)
 class Found:
-    """What a method found within a budget: shares, and the mean share of layers saved on right answers."""
+    """What a method found within a budget, all as shares.
+
+    Attributes:
+        shortened: of the right answers, those with a shorter right chain.
+        saved: of the layers, over the right answers, by the shallowest right chain.
+        saved_by_luck: the same by the shallowest chain that reaches the luck control's wrong option, none if none does.
+        corrected, lucky: of the wrong answers, those with a chain that reaches the gold option, and the wrong one.
+        beyond: corrected minus lucky on the same answers.
+    """
 
     shortened: float
     saved: float
+    saved_by_luck: float
     corrected: float
     lucky: float
     beyond: Interval
@@ -199,14 +208,18 @@ def found_within(rows: Sequence[Mapping[str, Any]], name: str, budget: int, laye
     def depth(row: Mapping[str, Any], target: str) -> int | None:
         return min((d for s, d in row["methods"][name][target] if s <= budget), default=None)
 
-    right = [layers - (depth(row, "gold") or layers) for row in rows if row["base"] >= 1]
+    def saved(row: Mapping[str, Any], target: str) -> int:
+        return max(0, layers - (depth(row, target) or layers))
+
+    right = [row for row in rows if row["base"] >= 1]
     wrong = [row for row in rows if row["base"] < 1]
     paired = [row for row in wrong if "luck" in row["methods"][name]]
     gold = [depth(row, "gold") is not None for row in paired]
     luck = [depth(row, "luck") is not None for row in paired]
     return Found(
-        float(numpy.mean([saved > 0 for saved in right])),
-        float(numpy.mean(right)) / layers,
+        float(numpy.mean([saved(row, "gold") > 0 for row in right])),
+        float(numpy.mean([saved(row, "gold") for row in right])) / layers,
+        float(numpy.mean([saved(row, "luck") for row in right])) / layers,
         float(numpy.mean([depth(row, "gold") is not None for row in wrong])),
         float(numpy.mean(luck)),
         paired_difference(gold, luck),
@@ -219,7 +232,8 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         return
     right = sum(row["base"] >= 1 for row in rows)
     printed = Table(title=f"{title}: {right} right, {len(rows) - right} wrong answers", box=None, title_justify="left")
-    for column in ("method", "budget", "shortened", "saved", "corrected", "luck", "beyond luck, points (95%)"):
+    columns = ("shortened", "saved", "saved by luck", "corrected", "by luck", "beyond luck, points (95%)")
+    for column in ("method", "budget", *columns):
         printed.add_column(column, justify="left" if column == "method" else "right")
     for name in METHODS:
         for budget in BUDGETS:
@@ -228,7 +242,8 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
             printed.add_row(
                 name if budget == BUDGETS[0] else "",
                 str(budget),
-                *(f"{value:.1%}" for value in (found.shortened, found.saved, found.corrected, found.lucky)),
+                *(f"{value:.1%}" for value in (found.shortened, found.saved, found.saved_by_luck)),
+                *(f"{value:.1%}" for value in (found.corrected, found.lucky)),
                 f"{100 * beyond.mean:+.1f} ({100 * beyond.low:+.1f}, {100 * beyond.high:+.1f})",
             )
     Console(width=110).print(printed)
@@ -238,9 +253,14 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Curves of what is found against simulations."""
     from cola_learn.plots import as_svg, themed
 
-    panels = {"saved": "layers saved on right answers", "corrected": "wrong answers corrected", "lucky": "by luck"}
+    panels = {
+        "saved": "layers saved on right answers",
+        "saved_by_luck": "the same by luck",
+        "corrected": "wrong answers corrected",
+        "lucky": "the same by luck",
+    }
     budgets = (1, 2, 4, 8, 12, 18, *range(25, 201, 25))
-    with themed(11, 4.2) as figure:
+    with themed(12.5, 4.0) as figure:
         for place, (field, title) in enumerate(panels.items()):
             axes = figure.add_subplot(1, len(panels), place + 1)
             for number, name in enumerate(METHODS):
@@ -250,7 +270,7 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
             axes.set_title(title)
             axes.set_xlabel("simulations")
             axes.set_ylabel("%")
-            axes.set_ylim(0, None if field == "saved" else 100)
+            axes.set_ylim(0, 100)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
         write_text(file, as_svg(figure))
 

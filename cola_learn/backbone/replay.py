@@ -56,6 +56,7 @@ class Backbone:
             by the number of rows; with these it was found at construction that what becomes of a token does not
             depend, to the last bit, on which and how many others there are. Empty: calls of any size.
         exact: whether there are such sizes, so that results do not depend on company; not on a GPU.
+        threads_agree: whether, with these sizes, a single thread comes to the same bits as the present number does.
 
     Raises:
         UserError: if the decoder layers cannot be found or do not replay to the model's own logits.
@@ -73,6 +74,7 @@ class Backbone:
         self.places = [_device_of(layer) for layer in self.layers]
         self.call_tokens = 512 if self.device.type == "cpu" else 32768
         self.call_sizes: tuple[int, ...] = ()
+        self.threads_agree = False
         self._names = [_parameter_names(layer) for layer in self.layers]
         self._extra_outputs = [0] * self.num_layers  # values a layer returns beside the hidden state, -1: bare tensor
         self._check_replay()
@@ -81,7 +83,7 @@ class Backbone:
         self.stackable = self.joins is not None or self._rows_can_be_stacked()
         if self.joins is not None and self.device.type == "cpu":
             with contextlib.suppress(Exception):  # then nothing is promised
-                self.call_sizes = self._sizes_that_agree(self.joins)
+                self.call_sizes, self.threads_agree = self._sizes_that_agree(self.joins)
                 self.call_tokens = self.call_sizes[-1]
         self.exact = bool(self.call_sizes)
 
@@ -310,9 +312,12 @@ class Backbone:
             return False  # some argument mixes the batch with another dimension
 
     @torch.inference_mode()
-    def _sizes_that_agree(self, joins: list[int | None]) -> tuple[int, ...]:
+    def _sizes_that_agree(self, joins: list[int | None]) -> tuple[tuple[int, ...], bool]:
         """Run short rows in company of fewer and of more others through some layers and the head, and, since few
         of the differences get through a layer, random numbers through one matrix of every shape.
+
+        Returns:
+            The sizes that agree, and whether they agree with a single thread too.
         """
         rows = [Row.pack(tokens, packed=False) for tokens in self.probe_tokens(_SIZES[-1] // _STEP, _STEP).tolist()]
         recordings = [self.record(row) for row in rows]
@@ -352,7 +357,8 @@ class Backbone:
             alone = list(found(_MIDDLE))
         finally:
             torch.set_num_threads(threads)
-        return sizes(alone) or sizes(list(found(_MIDDLE)))
+        found_sizes = sizes(alone)
+        return (found_sizes, True) if found_sizes else (sizes(list(found(_MIDDLE))), False)
 
     def _same_together(self, recordings: list[Recording], batch: Batch) -> bool:
         """Whether rows run as a batch, end to end or stacked, come out as each does alone."""

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Protocol
 
+import torch
+
 from cola_learn.backbone import Backbone, Executor, load_backbone
 from cola_learn.backbone.load import Dtype
+from cola_learn.cli import console
 from cola_learn.label.driver import in_order, label_questions
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.prior import prior_from_store
@@ -101,8 +104,19 @@ class Labeller:
 
     @classmethod
     def load(cls, options: LabelOptions, device: str | None = None) -> "Labeller":
-        """Load the backbone that the options name, on the device given or theirs."""
+        """Load the backbone that the options name, on the device given or theirs.
+
+        On a CPU, labels are those of a single thread: where more threads come to other results in the last bits, one
+        is used, so that no layout of workers changes a label.
+        """
         backbone = load_backbone(options.backbone, device or options.device, options.dtype)
+        if torch.get_num_threads() > 1 and backbone.exact and not backbone.threads_agree:
+            torch.set_num_threads(1)
+            console.print(
+                f"[dim]{backbone.dtype_name} results depend on the number of threads here, so one is used; "
+                "--workers uses more cores[/dim]"
+            )
+            backbone = load_backbone(options.backbone, device or options.device, options.dtype)
         return cls(make_scorer(backbone, options), options)
 
     @property

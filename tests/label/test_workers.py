@@ -1,0 +1,147 @@
+"""Labels by several processes, on a Ray cluster with a lost actor, and through kill -9: always the same store."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cola_learn.cli import UserError
+from cola_learn.label import Label, LabelStore
+from cola_learn.label.labeller import Workers, blocks_of
+from cola_learn.label.options import LabelOptions
+from cola_learn.label.run import start_workers
+from cola_learn.label.search import SearchSettings
+from cola_learn.tasks import load_task
+
+ARGUMENTS = ("--limit", "12", "--search.simulations", "10", "--trees", "4", "--tracking", "disabled")
+OPTIONS = LabelOptions(limit=12, search=SearchSettings(simulations=10), trees=4)
+QUESTIONS = load_task("arc_easy", "test", 12, 0)
+
+
+def start(output: Path, *more: str) -> subprocess.Popen[str]:
+    """``python -m cola_learn.label`` as a process of its own, with children that end with it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cola_learn.label", *ARGUMENTS, "--output", str(output), *more],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Label]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = start(folder)
+    assert process.wait(300) == 0, process.communicate()[1]
+    found = LabelStore.open(folder).read()
+    assert [label.key for label in found] == [question.key for question in QUESTIONS]
+    return found
+
+
+def test_kill_9_at_ten_moments(undisturbed: list[Label], tmp_path: Path) -> None:
+    """Each time a little later; what was finished is never lost, and in the end nothing tells of it."""
+    moments, kept = random.Random(0), 0
+    for _ in range(10):
+        process = start(tmp_path)
+        time.sleep(moments.uniform(4.0, 9.0))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if (tmp_path / "manifest.json").exists():
+            found = LabelStore.open(tmp_path).read()
+            assert len(found) >= kept
+            assert all(label in undisturbed for label in found)
+            kept = len(found)
+    process = start(tmp_path)
+    assert process.wait(300) == 0, process.communicate()[1]
+    store = LabelStore.open(tmp_path)
+    assert store.read() == undisturbed
+    assert [file.name for file in store.files()] == ["labels-00000.parquet"]
+
+
+def test_a_second_run_on_one_folder_is_refused(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    while not (tmp_path / ".lock").exists():
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGSTOP)  # in the middle of its work
+    second = start(tmp_path)
+    _, said = second.communicate(timeout=120)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    assert second.returncode == 2
+    assert f"error: --output {tmp_path} is being written by another run" in said
+
+
+def test_blocks_are_all_the_questions_once() -> None:
+    for count in (1, 2, 7, 12):
+        for workers in (1, 2, 5):
+            options = LabelOptions(trees=4, workers=workers)
+            blocks = blocks_of(QUESTIONS[:count], options)
+            assert sorted(q.key for block in blocks for q in block) == sorted(q.key for q in QUESTIONS[:count])
+            assert max(map(len, blocks)) <= 4
+
+
+def labelled(workers: Workers, during: Callable[[], None] = lambda: None) -> list[Label]:
+    """All labels of the workers, in the order of the questions; ``during`` runs when the first block is done."""
+    told: list[int] = []
+    found: dict[str, Label] = {}
+    for labels in workers.run(QUESTIONS, told.append):
+        if not found:
+            during()
+        found.update((label.key, label) for label in labels)
+    assert sum(told) == 2 * 10 * len(QUESTIONS)
+    return [found[question.key] for question in QUESTIONS]
+
+
+def options_of(**changes: object) -> LabelOptions:
+    return LabelOptions(limit=12, search=SearchSettings(simulations=10), trees=4, **changes)  # type: ignore[arg-type]
+
+
+def test_two_processes_make_the_same_labels(undisturbed: list[Label]) -> None:
+    with closing(start_workers(options_of(workers=2))) as workers:
+        assert labelled(workers) == undisturbed
+        assert workers.effort.layers_run < workers.effort.layers_asked
+
+
+def test_a_lost_process_is_reported() -> None:
+    import multiprocessing
+
+    def kill_all() -> None:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGKILL)
+
+    with closing(start_workers(options_of(workers=2))) as workers, pytest.raises(UserError, match="workers 2 died"):
+        labelled(workers, kill_all)
+
+
+@pytest.fixture(scope="module")
+def ray_workers() -> Iterator[Workers]:
+    with closing(start_workers(options_of(executor="ray", workers=2, worker_cpus=1.0))) as workers:
+        yield workers
+
+
+def test_a_lost_actor_costs_nothing_but_time(undisturbed: list[Label], ray_workers: Workers) -> None:
+    """A real local cluster; an actor's process is killed while it works on a block."""
+    import psutil
+
+    def kill_an_actor() -> None:
+        actors = [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if "ray::_Actor" in " ".join(process.cmdline())
+        ]
+        assert len(actors) == 2
+        actors[0].kill()
+
+    assert labelled(ray_workers, kill_an_actor) == undisturbed
+
+
+def test_resources_that_are_not_there_are_named(ray_workers: Workers) -> None:
+    with pytest.raises(UserError, match="do not fit the cluster"):
+        start_workers(options_of(executor="ray", workers=500, worker_cpus=1.0))
