@@ -18,7 +18,7 @@ from rich.console import Console
 from cola_learn.chains import Chain
 from cola_learn.cli import run_command, write_text
 from cola_learn.label import Label, LabelStore, Manifest, SearchSettings
-from cola_learn.label.driver import Plan, label_questions
+from cola_learn.label.driver import Plan, collect_seldom, label_questions
 from cola_learn.label.summary import Tally
 from cola_learn.plots import SKIP, as_svg, themed
 from cola_learn.tasks import OptionScores, Question, Sample
@@ -79,6 +79,7 @@ def run(options: Options) -> None:
     ]
     plan = Plan(search=SearchSettings(simulations=options.simulations))
     scorer, process = MadeUp(), psutil.Process()
+    collect_seldom()
     memory: list[tuple[int, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         manifest = Manifest("none", "0", LAYERS, "float32", "made_up", "test", "cloze", "acc", {}, {}, 0)

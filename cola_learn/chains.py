@@ -179,41 +179,32 @@ class Chain:
         return tuple(edits)
 
 
-@lru_cache(maxsize=1 << 16)  # the questions of a run share many chains
+@lru_cache(maxsize=1 << 15)  # the questions of a run share many chains
 def _text(layers: tuple[int, ...]) -> str:
     return " ".join(_parts(layers))
 
 
 def _parts(layers: tuple[int, ...]) -> Iterator[str]:
     """The pieces of the text form: runs of consecutive layers, and runs that are looped at once."""
-    position = 0
-    run: list[int] = []
-    while position < len(layers):
-        length, times = _loop_at(layers, position)
-        if times > 1 or (run and layers[position] != run[-1] + 1):
-            if run:
-                yield _span(run[0], run[-1])
-            run = []
-        if times > 1:
-            yield f"({_span(layers[position], layers[position] + length - 1)})x{times}"
-            position += length * times
+    start = 0
+    while start < len(layers):
+        end = start + 1
+        while end < len(layers) and layers[end] == layers[end - 1] + 1:
+            end += 1
+        loop, times = end, 1  # where in the run a block begins that comes again right after it
+        if end < len(layers) and layers[start] <= layers[end] <= layers[end - 1]:
+            loop = start + layers[end] - layers[start]
+            block = layers[loop:end]
+            while layers[end : end + len(block)] == block:
+                end += len(block)
+                times += 1
+        if times == 1:
+            yield _span(layers[start], layers[end - 1])
         else:
-            run.append(layers[position])
-            position += 1
-    if run:
-        yield _span(run[0], run[-1])
-
-
-def _loop_at(layers: tuple[int, ...], position: int) -> tuple[int, int]:
-    """Length and count of the loop over consecutive layers that begins at ``position`` (count 1: none)."""
-    length = 1
-    while position + length < len(layers) and layers[position + length] == layers[position] + length:
-        length += 1
-    block = layers[position : position + length]
-    times = 1
-    while layers[position + length * times : position + length * (times + 1)] == block:
-        times += 1
-    return length, times
+            if loop > start:
+                yield _span(layers[start], layers[loop - 1])
+            yield f"({_span(block[0], block[-1])})x{times}"
+        start = end
 
 
 def _span(first: int, last: int) -> str:

@@ -1,8 +1,9 @@
 """Serves many searches from one scorer: every round, each search asks for one chain and all are scored together."""
 
+import gc
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -99,6 +100,13 @@ def label_questions(
             yield [(work.question, work.label()) for work in finished]
 
 
+def collect_seldom() -> None:
+    """Let Python look for reference cycles less often: searches make millions of small objects, none in a cycle, and
+    going through them all takes a third of their time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+
+
 def in_order(questions: Sequence[Question]) -> list[Question]:
     """Questions in the order in which they are searched: by length."""
     return sorted(questions, key=lambda question: (len(question.text), question.key))
@@ -148,6 +156,7 @@ class _Work:
         self._scores: dict[Chain, OptionScores] = {}
         self._hunts = [self._hunt(question.gold)]
         self._around: list[tuple[Chain, Chain]] | None = None
+        self._near: dict[Chain, set[Chain]] = defaultdict(set)
 
     @property
     def settled(self) -> int:
@@ -177,7 +186,8 @@ class _Work:
     def label(self) -> Label:
         question, gold = self.question, self._hunts[0]
         good = {chain: scores.reward(question.gold) for chain, scores in self._scores.items()}
-        near = self._neighbours()
+        self._note_neighbours(self._around or [])
+        near = self._near
         trials = tuple(
             Trial(
                 chain,
@@ -207,18 +217,17 @@ class _Work:
                 found.append((chain, simulation))
         return Luck(hunt.option, len(hunt.tried), tuple(found))
 
-    def _neighbours(self) -> dict[Chain, set[Chain]]:
-        """Chains one edit away from each other, of all that were scored for this question."""
-        near: dict[Chain, set[Chain]] = defaultdict(set)
-        links = [link for hunt in self._hunts for link in hunt.search.links()]
-        for first, second in links + (self._around or []):
+    def _note_neighbours(self, links: Iterable[tuple[Chain, Chain]]) -> None:
+        """Keep which chains are one edit away from each other, of those that were scored for this question."""
+        for first, second in links:
             if first in self._scores and second in self._scores:
-                near[first].add(second)
-                near[second].add(first)
-        return near
+                self._near[first].add(second)
+                self._near[second].add(first)
 
     def _neighbours_to_try(self) -> list[tuple[Chain, Chain]]:
         """The shallowest good chain with as many new chains one edit away as the plan finds missing."""
+        for hunt in self._hunts:
+            self._note_neighbours(hunt.search.links())
         gold = self.question.gold
         good = [chain for chain in self._hunts[0].tried if self._scores[chain].reward(gold) >= 1]
         if not good or not self._plan.neighbours:
@@ -227,7 +236,7 @@ class _Work:
         chance = random.Random(f"{self._plan.seed}/neighbours/{self.question.key}")
         space, used, seen = self._plan.space, used_layers(best, self._plan.space), set(self._scores)
         links: list[tuple[Chain, Chain]] = []
-        for _ in range(self._plan.neighbours - len(self._neighbours()[best])):
+        for _ in range(self._plan.neighbours - len(self._near[best])):
             found = random_edit(best, used, space, chance, seen)
             if found is None:
                 break

@@ -9,7 +9,7 @@ import torch
 from cola_learn.backbone import Backbone, Executor, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.cli import console
-from cola_learn.label.driver import in_order, label_questions
+from cola_learn.label.driver import collect_seldom, in_order, label_questions
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.prior import prior_from_store
 from cola_learn.label.records import Label
@@ -109,6 +109,7 @@ class Labeller:
         On a CPU, labels are those of a single thread: where more threads come to other results in the last bits, one
         is used, so that no layout of workers changes a label.
         """
+        collect_seldom()
         backbone = load_backbone(options.backbone, device or options.device, options.dtype)
         if torch.get_num_threads() > 1 and backbone.exact and not backbone.threads_agree:
             torch.set_num_threads(1)

@@ -5,6 +5,7 @@ import random
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import Any
 from zlib import crc32
 
 from cola_learn.chains import Chain, Edit, SearchSpace
@@ -103,6 +104,8 @@ class TreeSearch:
 
         Nested edits can lead back to a chain on the path; such a child would only turn in a circle.
         """
+        if node.children is _NONE:
+            node.children, node.chances, node.drawn = [], [], set()
         while (move := self._draw(node)) is not None:
             chain = move.apply(node.chain, self._nested)
             child = self._nodes.get(chain)
@@ -166,6 +169,10 @@ class TreeSearch:
         return best
 
 
+_NONE: list[Any] = []
+_NOTHING: set[int] = set()
+
+
 class _Node:
     """A chain in the tree; ``mean`` has its depth penalty in it, ``used`` the layers of its edits as bits."""
 
@@ -194,9 +201,9 @@ class _Node:
         self.value = 0.0
         self.mean = self.spread = math.inf  # before its first visit a child comes before all others
         self.reward: float | None = None
-        self.children: list[_Node] = []
-        self.chances: list[float] = []
-        self.drawn: set[int] = set()
+        self.children: list[_Node] = _NONE  # most nodes stay leaves; they share one empty list
+        self.chances: list[float] = _NONE
+        self.drawn: set[int] = _NOTHING
         self.rest: list[int] | None = None
 
     def chance(self) -> float:

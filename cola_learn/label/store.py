@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from cola_learn.tasks import Metric, Template
 
 FORMAT = 2
 ROWS_PER_SHARD = 512
-_OPEN_FILES = 16
 _CHAINS = pyarrow.struct(
     [
         ("chain", pyarrow.string()),
@@ -104,7 +103,6 @@ class LabelStore:
         self.folder = folder
         self.manifest = manifest
         self._parts: int | None = None
-        self._open_tables: dict[Path, pyarrow.Table] = {}
 
     @classmethod
     def open(cls, folder: Path) -> "LabelStore":
@@ -186,13 +184,12 @@ class LabelStore:
         if [file.name for file in files] == names and list(places) == keys:
             return
         for number, start in enumerate(shards):
-            rows = [self._row(*places[key]) for key in keys[start : start + ROWS_PER_SHARD]]
-            self._write(self.folder / f"compact-{number:05d}.parquet", pyarrow.concat_tables(rows))
+            rows = self._gather([places[key] for key in keys[start : start + ROWS_PER_SHARD]])
+            self._write(self.folder / f"compact-{number:05d}.parquet", rows)
         for file in files:
             file.unlink()
         for name in names:
             os.replace(self.folder / name.replace("labels", "compact"), self.folder / name)
-        self._open_tables.clear()
 
     def __iter__(self) -> Iterator[Label]:
         """Every label once, one file at a time in memory.
@@ -235,12 +232,15 @@ class LabelStore:
                 places.setdefault("/".join(row.values()), (file, index))
         return places
 
-    def _row(self, file: Path, index: int) -> pyarrow.Table:
-        if file not in self._open_tables:
-            if len(self._open_tables) >= _OPEN_FILES:
-                self._open_tables.pop(next(iter(self._open_tables)))
-            self._open_tables[file] = self._table(file)
-        return self._open_tables[file].slice(index, 1)
+    def _gather(self, places: Sequence[tuple[Path, int]]) -> pyarrow.Table:
+        """The rows at these places, in this order; one file at a time in memory."""
+        order = sorted(range(len(places)), key=lambda number: places[number])
+        pieces = [
+            self._table(file).take([places[number][1] for number in numbers])
+            for file, numbers in groupby(order, key=lambda number: places[number][0])
+        ]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return pyarrow.concat_tables(pieces).take(back).combine_chunks()
 
     def _table(self, file: Path, columns: Sequence[str] | None = None) -> pyarrow.Table:
         try:

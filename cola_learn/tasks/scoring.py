@@ -29,7 +29,7 @@ class OptionScores:
     @property
     def choice(self) -> int:
         """The option the backbone answers with: the best score, the first of equals."""
-        return max(range(len(self.values)), key=self.values.__getitem__)
+        return self.values.index(max(self.values))
 
     def reward(self, gold: int) -> float:
         """1.0 if the answer is ``gold``, else 0.0."""
@@ -42,7 +42,7 @@ class OptionScores:
 
     def margin(self, gold: int) -> float:
         """Score of ``gold`` minus the best other score."""
-        return self.values[gold] - max(value for index, value in enumerate(self.values) if index != gold)
+        return self.values[gold] - max(self.values[:gold] + self.values[gold + 1 :])
 
 
 @dataclass(frozen=True)
