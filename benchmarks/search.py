@@ -191,7 +191,7 @@ class Found:
         saved: of the layers, over the right answers, by the shallowest right chain.
         saved_by_luck: the same by the shallowest chain that reaches the luck control's wrong option, none if none does.
         corrected, lucky: of the wrong answers, those with a chain that reaches the gold option, and the wrong one.
-        beyond: corrected minus lucky on the same answers.
+        saved_beyond, beyond: what is saved minus what luck saves, and corrected minus lucky, on the same answers.
     """
 
     shortened: float
@@ -199,6 +199,7 @@ class Found:
     saved_by_luck: float
     corrected: float
     lucky: float
+    saved_beyond: Interval
     beyond: Interval
 
 
@@ -222,6 +223,9 @@ def found_within(rows: Sequence[Mapping[str, Any]], name: str, budget: int, laye
         float(numpy.mean([saved(row, "luck") for row in right])) / layers,
         float(numpy.mean([depth(row, "gold") is not None for row in wrong])),
         float(numpy.mean(luck)),
+        paired_difference(
+            [saved(row, "gold") / layers for row in right], [saved(row, "luck") / layers for row in right]
+        ),
         paired_difference(gold, luck),
     )
 
@@ -232,21 +236,24 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         return
     right = sum(row["base"] >= 1 for row in rows)
     printed = Table(title=f"{title}: {right} right, {len(rows) - right} wrong answers", box=None, title_justify="left")
-    columns = ("shortened", "saved", "saved by luck", "corrected", "by luck", "beyond luck, points (95%)")
-    for column in ("method", "budget", *columns):
-        printed.add_column(column, justify="left" if column == "method" else "right")
+    columns = ("saved", "by luck", "beyond luck (95%)", "corrected", "by luck", "beyond luck (95%)")
+    for column in ("method", "budget", "shortened", *columns):
+        printed.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for name in METHODS:
         for budget in BUDGETS:
             found = found_within(rows, name, budget)
-            beyond = found.beyond
             printed.add_row(
                 name if budget == BUDGETS[0] else "",
                 str(budget),
-                *(f"{value:.1%}" for value in (found.shortened, found.saved, found.saved_by_luck)),
-                *(f"{value:.1%}" for value in (found.corrected, found.lucky)),
-                f"{100 * beyond.mean:+.1f} ({100 * beyond.low:+.1f}, {100 * beyond.high:+.1f})",
+                f"{found.shortened:.0%}",
+                *(f"{found.saved:.1%}", f"{found.saved_by_luck:.1%}", _points(found.saved_beyond)),
+                *(f"{found.corrected:.0%}", f"{found.lucky:.0%}", _points(found.beyond)),
             )
-    Console(width=110).print(printed)
+    Console(width=130).print(printed)
+
+
+def _points(difference: Interval) -> str:
+    return f"{100 * difference.mean:+.1f} ({100 * difference.low:+.1f}, {100 * difference.high:+.1f})"
 
 
 def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:

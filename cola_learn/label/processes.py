@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -9,13 +10,13 @@ from typing import Any
 
 import torch
 
-from cola_learn.cli import UserError
+from cola_learn.cli import UserError, quiet_libraries
 from cola_learn.label.labeller import Effort, Identity, Labeller, blocks_of, label_block
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.records import Label
 from cola_learn.tasks import Question
 
-_labeller: Labeller  # of a worker process
+_labeller: Labeller | UserError  # of a worker process
 
 
 class ProcessWorkers:
@@ -57,31 +58,39 @@ class ProcessWorkers:
                 f"one of --workers {self._options.workers} died, perhaps for want of memory; the same command, with "
                 "fewer if need be, goes on from what is finished"
             ) from None
-        finally:
-            for future in futures:
-                future.cancel()
 
     def close(self) -> None:
         """End the processes."""
         processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:  # in the middle of a block that nobody waits for any more
             process.terminate()
+        self._pool.shutdown()
 
 
 def _start(options: LabelOptions, started: Any) -> None:
     global _labeller
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    quiet_libraries()
     with started.get_lock():
         number, started.value = started.value, started.value + 1
     gpus = 0 if options.device == "cpu" else torch.cuda.device_count()
     if not gpus:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // options.workers))
-    _labeller = Labeller.load(options, f"cuda:{number % gpus}" if gpus else options.device)
+    try:
+        _labeller = Labeller.load(options, f"cuda:{number % gpus}" if gpus else options.device)
+    except UserError as error:  # an initializer that raises would only be said to be broken
+        _labeller = error
 
 
 def _identity() -> Identity:
-    return _labeller.identity
+    return _loaded().identity
 
 
 def _label(questions: Sequence[Question]) -> tuple[list[Label], Effort]:
-    return label_block(_labeller, questions)
+    return label_block(_loaded(), questions)
+
+
+def _loaded() -> Labeller:
+    if isinstance(_labeller, UserError):
+        raise _labeller
+    return _labeller

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cola_learn.cli import UserError
+from cola_learn.cli import UserError, quiet_libraries
 from cola_learn.label.labeller import Effort, Identity, Labeller, blocks_of, label_block
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.records import Label
@@ -124,6 +124,7 @@ class _Actor:
     def __init__(self, options: LabelOptions, threads: int) -> None:
         import torch
 
+        quiet_libraries()
         torch.set_num_threads(threads)
         self._labeller = Labeller.load(options)
 

@@ -36,7 +36,7 @@ class SearchSettings:
     """
 
     method: Method = "mcts"
-    simulations: int = 200
+    simulations: int = 50
     patience: int | None = None
     exploration: float = math.sqrt(2)
     depth_penalty: float = 5.0

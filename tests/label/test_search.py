@@ -109,7 +109,7 @@ def test_searches_with_other_rewards_try_much_the_same_chains() -> None:
 
 
 def test_tree_goes_deeper_than_one_edit_before_all_are_tried() -> None:
-    edits = [len(chain.edits()) for chain in run(make_search(30, SearchSpace(), SearchSettings(), 0))]
+    edits = [len(chain.edits()) for chain in run(make_search(30, SearchSpace(), SearchSettings(simulations=200), 0))]
     assert len(SearchSpace().legal_edits(Chain.base(30))) > 200
     assert max(edits) >= 3
 

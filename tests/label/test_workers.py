@@ -109,6 +109,12 @@ def test_two_processes_make_the_same_labels(undisturbed: list[Label]) -> None:
         assert workers.effort.layers_run < workers.effort.layers_asked
 
 
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_a_backbone_that_is_not_there_is_one_line(executor: str) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        start_workers(options_of(workers=2, backbone="./nowhere", executor=executor))
+
+
 def test_a_lost_process_is_reported() -> None:
     import multiprocessing
 
