@@ -176,7 +176,8 @@ def seconds_alone(scorer: Scorer, questions: Sequence[Question], prior: Prior, s
     for name, (space, settings) in METHODS.items():
         plan = Plan(space, replace(settings, simulations=max(BUDGETS)), seed=seed, luck=False, neighbours=0)
         begin = time.perf_counter()
-        for _ in label_questions(scorer, questions, plan, prior=prior if name.endswith("prior") else None):
+        priors = (lambda question: prior) if name.endswith("prior") else (lambda question: None)
+        for _ in label_questions(scorer, questions, plan, priors=priors):
             pass
         times[name] = (time.perf_counter() - begin) / len(questions)
     return times

@@ -63,11 +63,16 @@ def test_an_offline_run_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyP
         tracker.log({"found/corrected": 0.75})
         tracker.table("examples", ("id", "chain"), [("q1", "0-29")])
         tracker.histogram("depth", [20, 24, 24])
+        tracker.curves(
+            "found_so_far", "simulations", [{"corrected": 0.0, "luck": 0.0}, {"corrected": 0.5, "luck": 0.25}]
+        )
+        tracker.bars("layers/skip_rate", "layer", {"0": 0.0, "1": 0.5})
         tracker.summary({"base_accuracy": 0.25})
         tracker.artifact("labels", "label-store", [tmp_path / "note.json"])
     found = read_back(tmp_path)
     assert found["metrics"]["found/corrected"] == ["0.5", "0.75"]
-    assert any(name.startswith("examples") for name in found["metrics"])
+    for name in ("examples", "found_so_far", "layers/skip_rate", "depth"):
+        assert any(metric.startswith(name) for metric in found["metrics"]), name
     assert found["config"]["limit"] == "7"
     assert found["summary"]["base_accuracy"] == "0.25"
     assert "labels" in found["artifacts"]

@@ -62,7 +62,7 @@ def label_questions(
     questions: Sequence[Question],
     plan: Plan,
     trees: int = 32,
-    prior: Prior | None = None,
+    priors: Callable[[Question], Prior | None] = lambda question: None,
     on_round: Callable[[int], None] = lambda simulations: None,
 ) -> Iterator[list[tuple[Question, Label]]]:
     """Label every question, ``trees`` at a time; yields the finished ones of each round that finishes any.
@@ -76,7 +76,7 @@ def label_questions(
         questions: what to label.
         plan: how.
         trees: how many questions are open at a time.
-        prior: of tree searches.
+        priors: of each question's tree searches.
         on_round: told the number of simulations that each round settled; a finished question counts in full.
     """
     waiting = in_order(questions)[::-1]
@@ -85,7 +85,7 @@ def label_questions(
         while waiting and len(working) < trees:
             question = waiting.pop()
             scorer.open(as_sample(question, plan.template))
-            working.append(_Work(question, plan, scorer.num_layers, prior))
+            working.append(_Work(question, plan, scorer.num_layers, priors(question)))
         before = sum(work.settled for work in working)
         wanted = [(work, work.wants()) for work in working]
         scores = iter(scorer.score([(work.question.key, chain) for work, chains in wanted for chain in chains]))

@@ -11,7 +11,7 @@ from cola_learn.backbone.load import Dtype
 from cola_learn.cli import console
 from cola_learn.label.driver import collect_seldom, in_order, label_questions
 from cola_learn.label.options import LabelOptions
-from cola_learn.label.prior import prior_from_store
+from cola_learn.label.prior import load_priors
 from cola_learn.label.records import Label
 from cola_learn.label.verify import Verifier
 from cola_learn.tasks import Question, Scorer
@@ -100,7 +100,7 @@ class Labeller:
         self._options = options
         self._verifier = Verifier(scorer, options.template, options.verify)
         self.identity = Identity.of(scorer.backbone)
-        self._prior = prior_from_store(options.search, self.identity.num_layers)
+        self._priors = load_priors(options.search, self.identity.num_layers) or (lambda question: None)
 
     @classmethod
     def load(cls, options: LabelOptions, device: str | None = None) -> "Labeller":
@@ -141,7 +141,7 @@ class Labeller:
     ) -> Iterator[list[Label]]:
         """Verified labels of the questions, as they are finished."""
         options = self._options
-        finished = label_questions(self._scorer, questions, options.plan, options.trees, self._prior, on_round)
+        finished = label_questions(self._scorer, questions, options.plan, options.trees, self._priors, on_round)
         for pairs in finished:
             yield [self._verifier(question, label) for question, label in pairs]
 

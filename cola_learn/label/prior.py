@@ -1,14 +1,20 @@
 """Which edits are worth trying first, learned from labels of other questions."""
 
+import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
-from cola_learn.chains import Edit
-from cola_learn.cli import UserError
+from cola_learn.chains import Chain, Edit
+from cola_learn.cli import UserError, write_text
 from cola_learn.label.records import Label
 from cola_learn.label.search import Prior, SearchSettings
 from cola_learn.label.store import LabelStore
+from cola_learn.tasks import Question
+
+Priors = Callable[[Question], Prior | None]
+"""The prior of a question; None for none."""
 
 
 def edit_gains(labels: Iterable[Label]) -> dict[Edit, tuple[float, int]]:
@@ -27,14 +33,19 @@ def edit_gains(labels: Iterable[Label]) -> dict[Edit, tuple[float, int]]:
     return {edit: (sums[edit] / counts[edit], counts[edit]) for edit in sums}
 
 
-def prior_from_store(settings: SearchSettings, num_layers: int) -> Prior | None:
-    """The prior that the settings ask for: softmax(mean gain / temperature) over the store's single edits.
+def load_priors(settings: SearchSettings, num_layers: int) -> Priors | None:
+    """The prior of each question that the settings ask for.
+
+    A label store gives one for all: softmax(mean gain / temperature) over its single edits. A file has weights for each
+    question, as ``python -m cola_learn.train prior`` writes them with a controller.
 
     Raises:
-        UserError: if the store has none, or is of a backbone of another depth.
+        UserError: if there is nothing of use.
     """
     if settings.prior is None:
         return None
+    if settings.prior.is_file():
+        return _priors_from_file(settings.prior, num_layers)
     store = LabelStore.open(settings.prior)
     if store.manifest.num_layers != num_layers:
         raise UserError(
@@ -45,7 +56,35 @@ def prior_from_store(settings: SearchSettings, num_layers: int) -> Prior | None:
         raise UserError(
             f"--search.prior {settings.prior} has no chains of one edit; make one with --search.method scan"
         )
-    return prior
+    return lambda question: prior
+
+
+def write_priors(file: Path, priors: Mapping[Question, Prior], num_layers: int) -> None:
+    """Weights of edits for each question as JSON lines; an edit is written as the chain that it makes of the base."""
+    rows = [
+        {
+            "task": question.task,
+            "split": question.split,
+            "id": question.id,
+            "edits": [[str(Chain.from_edits([edit], num_layers)), weight] for edit, weight in prior.items()],
+        }
+        for question, prior in priors.items()
+    ]
+    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _priors_from_file(file: Path, num_layers: int) -> Priors:
+    priors: dict[str, Prior] = {}
+    try:
+        for line in file.read_text().splitlines():
+            row = json.loads(line)
+            edits = {Chain.parse(text, num_layers).edits(): float(weight) for text, weight in row["edits"]}
+            priors[f"{row['task']}/{row['split']}/{row['id']}"] = {edit: weight for (edit,), weight in edits.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--search.prior {file} cannot be read: {error!r}; python -m cola_learn.train prior writes one"
+        ) from None
+    return lambda question: priors.get(question.key)
 
 
 def gains_as_prior(labels: Iterable[Label], temperature: float) -> Prior:

@@ -59,7 +59,8 @@ def make_manifest(identity: Identity, options: LabelOptions, question: Question)
     """The manifest of a store that these options would make."""
     search = asdict(options.search)
     if options.search.prior:  # what it holds counts, not where it lies
-        search["prior"] = digest({}, *LabelStore.open(options.search.prior).files())
+        prior = options.search.prior
+        search["prior"] = digest({}, *([prior] if prior.is_file() else LabelStore.open(prior).files()))
     return Manifest(
         backbone=options.backbone,
         fingerprint=identity.fingerprint,

@@ -28,8 +28,9 @@ class SearchSettings:
         widening: a node may have widening * visits**widening_power children, so that the tree grows deep
             before every single edit has been tried.
         widening_power: see widening.
-        prior: label store, best one of method scan, whose mean gain in margin by edit guides mcts: likely edits are
-            tried first, and exploration is c*P(edit)*sqrt(V)/(1 + v), as in PUCT.
+        prior: guides mcts: likely edits are tried first, and exploration is c*P(edit)*sqrt(V)/(1 + v), as in PUCT. A
+            label store, best one of method scan, for P by mean gain in margin of each edit; or a file that
+            python -m cola_learn.train prior wrote with a controller.
         prior_temperature: P is softmax(mean gain in nats / temperature).
         beam_width: chains that beam keeps.
         beam_branch: edits that beam and greedy try in one step, over all chains kept.

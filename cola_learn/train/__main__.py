@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,25 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProg
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from cola_learn.backbone.load import Dtype
-from cola_learn.cli import UserError, console, digest, next_command, user_errors, writable_folder, write_text
+from cola_learn.cli import (
+    UserError,
+    console,
+    digest,
+    next_command,
+    run_command,
+    user_errors,
+    writable_folder,
+    write_text,
+)
 from cola_learn.tracking import Mode, Tracker
 from cola_learn.train.data import LabelDataModule
 from cola_learn.train.module import ControllerModule
+from cola_learn.train.prior import PriorOptions, run_prior
 
 DESCRIPTION = (
     "Train a controller that reads a prompt and writes a chain, on a label store. Everything Lightning's Trainer "
     "takes can be set under trainer. Example: python -m cola_learn.train --config configs/train/demo.yaml "
-    "--labels runs/demo/labels --trainer.max_epochs 20"
+    "--labels runs/demo/labels --trainer.max_epochs 20. Also: python -m cola_learn.train prior --help."
 )
 
 
@@ -139,4 +150,13 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["prior"]:
+        del sys.argv[1]
+        run_command(
+            PriorOptions,
+            run_prior,
+            "cola_learn.train prior",
+            "Write which edits a controller would choose for each question, to guide a search with.",
+        )
+    else:
+        main()

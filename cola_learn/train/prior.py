@@ -1,0 +1,87 @@
+"""A controller as prior of a search: which edits it would write for each question."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from math import exp
+from pathlib import Path
+
+from torch import Tensor
+
+from cola_learn.backbone import load_backbone
+from cola_learn.backbone.load import Dtype
+from cola_learn.chains import Edit
+from cola_learn.cli import console, next_command, progress_bar, writable_folder
+from cola_learn.label.prior import write_priors
+from cola_learn.label.search import Prior
+from cola_learn.tasks import Question, Template, as_sample, load_task
+from cola_learn.train.controller import Controller
+from cola_learn.train.features import prompt_features
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """Options of python -m cola_learn.train prior.
+
+    Attributes:
+        controller: folder of an exported controller.
+        task: task of the questions.
+        split: split of the questions.
+        limit: at most this many questions, drawn with the seed; default all.
+        output: file of edit weights for each question, for label's --search.prior.
+        beams: chains that the controller writes for each question.
+        template: how questions are written.
+        device: auto, cpu, cuda, cuda:1, or split.
+        dtype: auto is bfloat16 where the hardware computes in it, else float32.
+        seed: of the draw of questions.
+    """
+
+    controller: Path
+    task: str = "arc_easy"
+    split: str = "test"
+    limit: int | None = None
+    output: Path = Path("runs/prior.jsonl")
+    beams: int = 32
+    template: Template = "cloze"
+    device: str = "auto"
+    dtype: Dtype = "auto"
+    seed: int = 0
+
+
+def controller_prior(controller: Controller, features: Tensor, beams: int = 32) -> Prior:
+    """Weight of every edit in the chains that the controller writes for a prompt ``[T, F, H]``: the sum of their
+    probabilities.
+    """
+    weights: dict[Edit, float] = defaultdict(float)
+    for chain, logprob in controller.write(features, beams):
+        for edit in controller.config.space.decompose(chain):
+            weights[edit] += exp(logprob)
+    return dict(weights)
+
+
+def run_prior(options: PriorOptions) -> dict[Question, Prior]:
+    """Write the prior of every question.
+
+    Raises:
+        UserError: for options that cannot be met.
+    """
+    controller = Controller.from_pretrained(options.controller)
+    questions = load_task(options.task, options.split, options.limit, options.seed)
+    writable_folder(options.output.parent)
+    config = controller.config
+    backbone = load_backbone(config.backbone, options.device, options.dtype)
+    controller.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
+    priors: dict[Question, Prior] = {}
+    with progress_bar() as bar:
+        task = bar.add_task("prior", total=len(questions), unit="questions", note="")
+        for question in questions:
+            prompt = as_sample(question, options.template).prompt
+            [features] = prompt_features(backbone, [prompt], config.feature_layers)
+            priors[question] = controller_prior(controller, features, options.beams)
+            bar.advance(task)
+    priors = {question: prior for question, prior in priors.items() if prior}
+    write_priors(options.output, priors, config.num_layers)
+    console.print(f"prior       {options.output} ({len(priors)} questions)", soft_wrap=True)
+    next_command(
+        f"python -m cola_learn.label --task {options.task} --split {options.split} --search.prior {options.output}"
+    )
+    return priors
