@@ -19,11 +19,7 @@ QUESTION = Question("pets", "test", "1", "Which?", ("a", "b"), 0)
 
 
 def label(name: str, base: float, **margins: float) -> Label:
-    chains = {
-        "skip": Chain.parse("0-2 4-5", 6),
-        "loop": Chain.parse("0 (1)x2 2-5", 6),
-        "both": Chain.parse("0-1 4 4", 6),
-    }
+    texts = {"skip": "0-2 4-5", "loop": "0 (1)x2 2-5", "both": "0-1 4 4"}
     trials = [Trial(Chain.base(6), 0.0, base, 1)]
     trials += [Trial(Chain.parse(texts[chain], 6), 0.0, margin, 1) for chain, margin in margins.items()]
     return Label("pets", "test", name, tuple(trials))
