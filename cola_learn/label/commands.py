@@ -46,7 +46,7 @@ def run_inspect(options: InspectOptions) -> Tally:
     Raises:
         UserError: if there is none, or none of its chains is of a single edit and a heat map is asked for.
     """
-    store = LabelStore.open(options.store)
+    store = LabelStore.open(options.store, "store")
     manifest = store.manifest
     tally = Tally(manifest.num_layers, manifest.search.get("simulations", 1))
     good: Counter[Chain] = Counter()
@@ -112,7 +112,7 @@ def run_merge(options: MergeOptions) -> LabelStore:
     Raises:
         UserError: if their settings differ.
     """
-    stores = [LabelStore.open(folder) for folder in options.stores]
+    stores = [LabelStore.open(folder, "store") for folder in options.stores]
     for store in stores[1:]:
         if different := stores[0].manifest.difference(store.manifest):
             name, first, other = different
@@ -158,7 +158,7 @@ def run_verify(options: VerifyOptions) -> int:
     Raises:
         UserError: if any differs, or the store's backbone or questions are not to be had.
     """
-    store = LabelStore.open(options.store)
+    store = LabelStore.open(options.store, "store")
     manifest = store.manifest
     questions = {question.key: question for question in load_task(manifest.task, manifest.split)}
     keys = sorted(store.keys())
@@ -221,7 +221,7 @@ def run_export(options: ExportOptions) -> int:
     Raises:
         UserError: if the store cannot be read or the file cannot be written.
     """
-    store = LabelStore.open(options.store)
+    store = LabelStore.open(options.store, "store")
     if options.form == "polar":
         questions = {question.key: question for question in load_task(store.manifest.task, store.manifest.split)}
         content = to_polar(store, questions)

@@ -46,7 +46,7 @@ def load_priors(settings: SearchSettings, num_layers: int) -> Priors | None:
         return None
     if settings.prior.is_file():
         return _priors_from_file(settings.prior, num_layers)
-    store = LabelStore.open(settings.prior)
+    store = LabelStore.open(settings.prior, "--search.prior")
     if store.manifest.num_layers != num_layers:
         raise UserError(
             f"--search.prior {settings.prior} is of a backbone of {store.manifest.num_layers} layers, not {num_layers}"

@@ -60,7 +60,9 @@ def make_manifest(identity: Identity, options: LabelOptions, question: Question)
     search = asdict(options.search)
     if options.search.prior:  # what it holds counts, not where it lies
         prior = options.search.prior
-        search["prior"] = digest({}, *([prior] if prior.is_file() else LabelStore.open(prior).files()))
+        search["prior"] = digest(
+            {}, *([prior] if prior.is_file() else LabelStore.open(prior, "--search.prior").files())
+        )
     return Manifest(
         backbone=options.backbone,
         fingerprint=identity.fingerprint,

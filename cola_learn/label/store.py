@@ -105,8 +105,8 @@ class LabelStore:
         self._parts: int | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> "LabelStore":
-        """An existing store.
+    def open(cls, folder: Path, named: str = "--labels") -> "LabelStore":
+        """An existing store; ``named`` is what the user called it by, for messages.
 
         Raises:
             UserError: if the folder holds none, or one that cannot be read.
@@ -116,16 +116,16 @@ class LabelStore:
             values = json.loads(file.read_text())
             if values.get("format") != FORMAT:
                 raise UserError(
-                    f"--labels {folder} has format {values.get('format')}; this version of cola-learn reads format "
+                    f"{named} {folder} has format {values.get('format')}; this version of cola-learn reads format "
                     f"{FORMAT}: label again, or use the version that made it"
                 )
             manifest = Manifest(**values)
         except FileNotFoundError:
             raise UserError(
-                f"--labels {folder} is not a label store (no manifest.json); make one with python -m cola_learn.label"
+                f"{named} {folder} is not a label store (no manifest.json); make one with python -m cola_learn.label"
             ) from None
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"--labels {folder}: manifest.json cannot be read: {error}") from None
+            raise UserError(f"{named} {folder}: manifest.json cannot be read: {error}") from None
         return cls(Path(folder), manifest)
 
     @classmethod
@@ -136,7 +136,7 @@ class LabelStore:
             UserError: if the folder cannot be written, or holds labels made with other settings.
         """
         if (folder / "manifest.json").exists():
-            store = cls.open(folder)
+            store = cls.open(folder, "--output")
             if different := store.manifest.difference(manifest):
                 name, old, new = different
                 raise UserError(

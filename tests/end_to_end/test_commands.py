@@ -1,6 +1,7 @@
 """The stages as a user runs them, on the real model and real questions, and what they say to wrong input."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,11 +26,14 @@ def label_arguments(folder: Path) -> list[str | Path]:
 def test_1_label(command: Command, folder: Path) -> None:
     code, said = command("cola_learn.label", "--config", "configs/label/demo.yaml", *label_arguments(folder))
     assert code == 0, said
-    assert "8 questions" in said
+    assert re.search(r"questions +8, base accuracy", said)
     assert f"python -m cola_learn.train --config configs/train/demo.yaml --labels {folder / 'labels'}" in said
     assert len(LabelStore.open(folder / "labels").read()) == 8
     logged = read_back(folder / "labels")
     assert {"found/base_accuracy", "chains_per_second"} <= logged["metrics"].keys()
+    for drawn in ("found_so_far", "layers/skip_rate", "layers/extra_runs", "depth/shortest_good", "examples"):
+        assert any(name.startswith(drawn) for name in logged["metrics"]), drawn
+    assert any(name.startswith("labels") for name in logged["artifacts"])
     assert {"base_accuracy", "corrected", "mean_depth"} <= logged["summary"].keys()
 
 
@@ -132,6 +136,43 @@ def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[s
         assert code == 0, said
 
 
+def test_8_stores_are_looked_after(command: Command, folder: Path, tmp_path: Path) -> None:
+    """Inspect, verify, there and back through PoLar's form, guide a search with a store and with a controller."""
+    labels, plot = folder / "labels", tmp_path / "heat.svg"
+    code, said = command("cola_learn.label", "inspect", labels, "--plot", plot)
+    assert code == 0, said
+    assert "8, base accuracy" in said
+    assert "chains good for most questions" in said
+    assert plot.read_text().startswith("<svg")
+    code, said = command("cola_learn.label", "verify", labels, "--chains", "all")
+    assert code == 0, said
+    assert "64 chains of 8 questions run again alone: 0 rewards differ" in said
+    code, said = command("cola_learn.label", "export", labels, "--output", tmp_path / "merged_mcts_samples.json.gz")
+    assert code == 0, said
+    arguments = ["import", tmp_path / "merged_mcts_samples.json.gz", "--output", tmp_path / "imported"]
+    code, said = command("cola_learn.label", *arguments)
+    assert code == 0, said
+    stored, imported = (
+        {label.key: {trial.chain: trial.reward for trial in label.trials} for label in LabelStore.open(store)}
+        for store in (labels, tmp_path / "imported")
+    )
+    assert imported == stored
+    code, said = command("cola_learn.label", "merge", labels, labels, "--output", tmp_path / "merged")
+    assert code == 0, said
+    assert LabelStore.open(tmp_path / "merged").keys() == stored.keys()
+    code, said = command(
+        *("cola_learn.train", "prior", "--controller", folder / "controller"),
+        *("--limit", "2", "--output", tmp_path / "prior.jsonl"),
+    )
+    assert code == 0, said
+    for prior in (labels, tmp_path / "prior.jsonl"):
+        code, said = command(
+            *("cola_learn.label", "--limit", "2", "--search.simulations", "4", "--search.prior", prior),
+            *("--output", tmp_path / f"guided-{prior.stem}", "--tracking", "disabled"),
+        )
+        assert code == 0, said
+
+
 BAD = {
     "unknown task": (["label", "--task", "arc_hard"], "--task arc_hard is not known"),
     "unknown split": (["label", "--split", "tset"], "--split tset of arc_easy is not known"),
@@ -150,6 +191,15 @@ BAD = {
         ["label", "--limit", "8", "--output", "{run}/labels", "--space.max_block", "2", "--search.simulations", "8"],
         "holds labels made with space",
     ),
+    "no workers": (["label", "--workers", "0"], "--workers 0 does nothing"),
+    "ray option": (["label", "--ray_address", "auto"], "--ray_address auto is for --executor ray"),
+    "one place": (["label", "--workers", "2", "--device", "cuda:1"], "--device cuda:1 is one place"),
+    "prior": (["label", "--limit", "1", "--search.prior", "{tmp}"], "--search.prior {tmp} is not a label store"),
+    "prior and beam": (["label", "--search.method", "beam", "--search.prior", "{tmp}"], "guides search.method mcts"),
+    "inspect": (["label", "inspect", "{tmp}"], "store {tmp} is not a label store"),
+    "nothing to join": (["label", "merge", "{tmp}"], "store {tmp} is not a label store"),
+    "no file": (["label", "import", "{tmp}/no.json"], "{tmp}/no.json cannot be read as JSON"),
+    "no form": (["label", "import", "{tmp}/bad.jsonl", "--form", "drllm"], "row 0: KeyError"),
     "no labels": (["train", "--labels", "{tmp}"], "--labels {tmp} is not a label store"),
     "train option": (["train", "--labels", "{run}/labels", "--model.size", "4"], "size"),
     "no checkpoint": (["export", "--checkpoint", "{tmp}/no.ckpt", "--output", "{tmp}/o"], "--checkpoint {tmp}/no.ckpt"),
@@ -170,7 +220,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_8_wrong_input_is_one_clear_line_and_code_2(case: str, command: Command, folder: Path, tmp_path: Path) -> None:
+def test_9_wrong_input_is_one_clear_line_and_code_2(case: str, command: Command, folder: Path, tmp_path: Path) -> None:
     good = json.dumps({"question": "q", "choices": ["a", "b"], "answer": 0})
     (tmp_path / "bad.jsonl").write_text(good + "\n" + good.replace("0}", "9}"))
     (tmp_path / "empty.jsonl").write_text("")
@@ -179,7 +229,7 @@ def test_8_wrong_input_is_one_clear_line_and_code_2(case: str, command: Command,
     arguments, message = BAD[case]
     places = {"tmp": str(tmp_path), "run": str(folder)}
     stage, *rest = [argument.format(**places) for argument in arguments]
-    if stage == "label" and "--output" not in rest:
+    if stage == "label" and "--output" not in rest and "inspect" not in rest:
         rest += ["--output", str(tmp_path / "out")]
     before = sorted(tmp_path.rglob("*"))
     code, said = command(f"cola_learn.{stage}", *rest)
