@@ -28,10 +28,10 @@ from cola_learn import (
     Decoding,
     Executor,
     Generator,
-    OptionScores,
     Question,
     Row,
     Scorer,
+    Scores,
     SearchSettings,
     SearchSpace,
     as_sample,
@@ -88,7 +88,7 @@ class _Recorded(Scorer):
         self.rounds: list[list[tuple[str, Chain]]] = []
         self.positions = 0
 
-    def score(self, requests: Sequence[tuple[str, Chain]]) -> list[OptionScores]:
+    def score(self, requests: Sequence[tuple[str, Chain]]) -> Sequence[Scores]:
         self.rounds.append(list(requests))
         self.positions += sum(len(row.wanted) for key, _ in requests for row in self.rows(key))
         return super().score(requests)

@@ -24,7 +24,7 @@ from cola_learn.intervals import Interval, paired_difference
 from cola_learn.label.driver import Hunt, Plan, label_questions, luck_option
 from cola_learn.label.prior import gains_as_prior
 from cola_learn.label.search import Prior, SearchSettings, make_search
-from cola_learn.tasks import OptionScores, Question, Scorer, as_sample, load_task
+from cola_learn.tasks import Question, Scorer, Scores, as_sample, load_task
 
 BUDGETS = (25, 50, 100, 200)
 TASKS = ("arc_easy", "arc_challenge")
@@ -116,7 +116,7 @@ def search_all(
         group = questions[start : start + trees]
         for question in group:
             scorer.open(as_sample(question))
-        scores: dict[str, dict[Chain, OptionScores]] = {
+        scores: dict[str, dict[Chain, Scores]] = {
             q.key: {base: found} for q, found in zip(group, scorer.score([(q.key, base) for q in group]), strict=True)
         }
         hunts = {}
@@ -159,7 +159,7 @@ def _hunt(name: str, scorer: Scorer, question: Question, option: int, prior: Pri
     return Hunt(make_search(scorer.num_layers, space, settings, f"{seed}/{question.key}", guide), option, None)
 
 
-def _improvements(hunt: Hunt, scores: Mapping[Chain, OptionScores]) -> list[tuple[int, int]]:
+def _improvements(hunt: Hunt, scores: Mapping[Chain, Scores]) -> list[tuple[int, int]]:
     """(simulation, depth) of each chain that reached the option at less depth than those before it."""
     found: list[tuple[int, int]] = []
     for chain, simulation in hunt.tried.items():

@@ -45,16 +45,20 @@ def run_command(
 ) -> None:
     """Parse ``--config FILE`` and options into ``options_class`` and run the stage ``name`` with them.
 
-    Fields named in ``positional`` are given without ``--name``; one that is a list takes the rest.
+    Fields named in ``positional`` are given without their names, or behind it where ``--name`` stands there; one that
+    is a list takes several.
     """
     parser = ArgumentParser(prog=f"python -m {name}", description=description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file that sets any of the options below")
-    parser.add_class_arguments(options_class, as_group=False, skip=set(positional))
+    parser.add_class_arguments(options_class, as_group=False, skip={name.lstrip("-") for name in positional})
     kinds = get_type_hints(options_class)
-    for field in positional:
+    for name_or_flag in positional:
+        field = name_or_flag.lstrip("-")
         several = get_origin(kinds[field]) is list
         kind = get_args(kinds[field])[0] if several else kinds[field]
-        parser.add_argument(field, type=kind, nargs="+" if several else None, help=f"the {field}")
+        required = {"required": True} if name_or_flag != field else {}
+        help_ = f"the {field}"
+        parser.add_argument(name_or_flag, type=kind, nargs="+" if several else None, help=help_, **required)
     with user_errors():
         try:
             arguments = parser.instantiate(parser.parse_args())

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 INK, GRID, SKIP, REPEAT = "#1f2933", "#d9dee3", "#2563eb", "#d97706"
-ORACLE = "#94a3b8"
+ORACLE, FADED = "#94a3b8", "#a9c4f5"
 _THEME: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10.5,

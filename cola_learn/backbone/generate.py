@@ -2,7 +2,7 @@
 values of its own: a looped layer must not see what its earlier visit saw.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -114,6 +114,7 @@ class Generator:
         logits_processor: LogitsProcessorList | None = None,
         stopping_criteria: StoppingCriteriaList | None = None,
         streamer: BaseStreamer | None = None,
+        ended: Callable[[Sequence[int]], bool] = lambda new: False,
     ) -> list[list[int]]:
         """Continuations of all prompts, run together.
 
@@ -125,6 +126,7 @@ class Generator:
                 the row's tokens ``[1, T]`` and its logits ``[1, V]``.
             stopping_criteria: of transformers; given the row's tokens ``[1, T]`` and its logits.
             streamer: of transformers, for one prompt.
+            ended: whether a row that has written these new tokens is done.
 
         Returns:
             New token ids of each row, an end-of-text token not included.
@@ -136,7 +138,7 @@ class Generator:
         self._check(prompts, chains, decoding, streamer)
         processors = LogitsProcessorList([*(logits_processor or ()), *decoding.warpers()])
         stops = StopStringCriteria(self.backbone.tokenizer, list(decoding.stop)) if decoding.stop else None
-        ends = _end_tokens(self.backbone)
+        ends = end_tokens(self.backbone)
         sequences = [
             _Sequence(tuple(prompt), chain.layers, torch.Generator().manual_seed(decoding.seed + index))
             for index, (prompt, chain) in enumerate(zip(prompts, chains, strict=True))
@@ -155,7 +157,7 @@ class Generator:
                     streamer.put(torch.tensor([token]))
                 if len(sequence.new) == decoding.max_new_tokens:
                     continue
-                if stops and bool(stops(torch.tensor([sequence.new]), logits)):
+                if ended(sequence.new) or (stops and bool(stops(torch.tensor([sequence.new]), logits))):
                     continue
                 if stopping_criteria and bool(stopping_criteria(_all_tokens(sequence), logits)):
                     continue
@@ -206,7 +208,8 @@ def _all_tokens(sequence: _Sequence) -> Any:
     return torch.tensor([[*sequence.prompt, *sequence.new]])
 
 
-def _end_tokens(backbone: Backbone) -> set[int]:
+def end_tokens(backbone: Backbone) -> set[int]:
+    """The tokens with which the model ends a text."""
     configured = backbone.model.generation_config.eos_token_id
     if configured is None:
         configured = backbone.tokenizer.eos_token_id

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cola_learn.chains import Chain
 from cola_learn.label import Label
-from cola_learn.tasks import Question, Scorer, Template, as_sample
+from cola_learn.tasks import Question, Scorer, Template, Writer, as_sample
 from cola_learn.train import Controller
 
 
@@ -54,7 +54,7 @@ def static_candidates(labels: Sequence[Label], max_depth: float, count: int) -> 
 
 
 def choose_static(
-    scorer: Scorer, questions: Sequence[Question], candidates: Sequence[Chain], template: Template
+    scorer: Scorer | Writer, questions: Sequence[Question], candidates: Sequence[Chain], template: Template
 ) -> Chain:
     """The candidate with the highest mean probability of the gold option on labelled training questions."""
     totals = dict.fromkeys(candidates, 0.0)

@@ -17,7 +17,7 @@ from cola_learn.label import Label, LabelStore, SearchSettings
 from cola_learn.label.labeller import Labeller, make_scorer
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.run import fill_store, make_manifest
-from cola_learn.tasks import OptionScores, Question, Scorer, as_sample, load_task
+from cola_learn.tasks import Question, Scorer, Scores, Writer, as_sample, load_task
 from cola_learn.tracking import Mode, Tracker
 from cola_learn.train import Controller
 from cola_learn.train.features import prompt_features
@@ -139,6 +139,8 @@ def evaluate_policies(
         backbone=backbone.name,
         template=manifest.template,
         metric=manifest.metric,
+        reward=manifest.reward,
+        prompt=manifest.answer_prompt,
         search=options.search,
         space=manifest.search_space,
         trees=options.trees,
@@ -160,7 +162,8 @@ def evaluate_policies(
         "controller": top1,
     }
     wanted = [{*own, *(chains[index] for chains in policies.values())} for index, own in enumerate(beams)]
-    scores = _score_all(scorer, questions, wanted, label_options)
+    judge = Writer(backbone, label_options.prompt) if questions[0].open else scorer
+    scores = _score_all(judge, questions, wanted, label_options)
     outcomes = {
         name: [
             _outcome(question, chain, scores[index], base)
@@ -176,7 +179,10 @@ def evaluate_policies(
         for index, (question, chains) in enumerate(zip(questions, beams, strict=True))
     ]
     labels = _searched(scorer, questions, label_options, options)
-    outcomes["search_oracle"] = [_search_outcome(question, labels[question.key]) for question in questions]
+    outcomes["search_oracle"] = [
+        _search_outcome(question, labels[question.key], plain.reward)
+        for question, plain in zip(questions, outcomes["base"], strict=True)
+    ]
     luck = [_luck_outcome(labels[question.key], base) for question in questions]
     outcomes["luck_control"] = [outcome for outcome in luck if outcome is not None]
     return {name: rows for name, rows in outcomes.items() if rows}
@@ -209,7 +215,7 @@ def _check_labels(store: LabelStore, backbone: Backbone, controller: Controller)
         )
 
 
-def _static_chain(scorer: Scorer, store: LabelStore, mean_depth: float, options: EvaluateOptions) -> Chain:
+def _static_chain(scorer: Scorer | Writer, store: LabelStore, mean_depth: float, options: EvaluateOptions) -> Chain:
     labels = store.read()
     manifest = store.manifest
     candidates = static_candidates(labels, mean_depth, options.static_candidates)
@@ -221,9 +227,9 @@ def _static_chain(scorer: Scorer, store: LabelStore, mean_depth: float, options:
 
 
 def _score_all(
-    scorer: Scorer, questions: Sequence[Question], wanted: Sequence[set[Chain]], options: LabelOptions
-) -> list[dict[Chain, OptionScores]]:
-    scores: list[dict[Chain, OptionScores]] = [{} for _ in questions]
+    scorer: Scorer | Writer, questions: Sequence[Question], wanted: Sequence[set[Chain]], options: LabelOptions
+) -> list[dict[Chain, Scores]]:
+    scores: list[dict[Chain, Scores]] = [{} for _ in questions]
     order = sorted(range(len(questions)), key=lambda index: len(questions[index].text))
     with progress_bar() as bar:
         task = bar.add_task("policies", total=sum(map(len, wanted)), unit="chains", note="")
@@ -242,14 +248,14 @@ def _score_all(
     return scores
 
 
-def _outcome(question: Question, chain: Chain, scores: Mapping[Chain, OptionScores], base: Chain) -> Outcome:
+def _outcome(question: Question, chain: Chain, scores: Mapping[Chain, Scores], base: Chain) -> Outcome:
     gold = question.gold
     score = scores[chain]
     return Outcome(question.key, chain, score.reward(gold), scores[base].reward(gold), score.choice, gold)
 
 
 def _searched(
-    scorer: Scorer, questions: Sequence[Question], label_options: LabelOptions, options: EvaluateOptions
+    scorer: Scorer | Writer, questions: Sequence[Question], label_options: LabelOptions, options: EvaluateOptions
 ) -> dict[str, Label]:
     """Labels of the held-out questions: full search, with its luck control."""
     labeller = Labeller(scorer, label_options)
@@ -258,10 +264,10 @@ def _searched(
     return {label.key: label for label in store}
 
 
-def _search_outcome(question: Question, label: Label) -> Outcome:
+def _search_outcome(question: Question, label: Label, base_reward: float) -> Outcome:
     best = label.good[0] if label.good else label.base
     return Outcome(
-        label.key, best.chain, best.reward, label.base.reward, question.gold if best.reward >= 1 else -1, question.gold
+        label.key, best.chain, best.reward, base_reward, question.gold if best.reward >= 1 else -1, question.gold
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, overload
 from cola_learn.backbone import Backbone, Decoding, Executor, Generator, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
-from cola_learn.tasks import OptionScores, Question, Scorer, as_sample
+from cola_learn.tasks import Question, Scorer, Scores, as_sample
 from cola_learn.train import Controller
 from cola_learn.train.features import prompt_features
 
@@ -92,7 +92,7 @@ class ColaForCausalLM:
         turns = [{"role": "user", "content": question}]
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
-    def score(self, question: Question, chain: Chain) -> OptionScores:
+    def score(self, question: Question, chain: Chain) -> Scores:
         """Scores of a question's choices through a chain."""
         scorer = Scorer(Executor(self.backbone))
         sample = as_sample(question)

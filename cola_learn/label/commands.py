@@ -9,18 +9,19 @@ from typing import Literal
 
 from rich.table import Table
 
-from cola_learn.backbone import Executor, load_backbone
+from cola_learn.backbone import load_backbone
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError, console, progress_bar, writable_folder, write_text
 from cola_learn.label.heat import heat_map
 from cola_learn.label.interop import from_drllm, from_polar, read_json, to_drllm, to_lines, to_polar, write_json
-from cola_learn.label.labeller import Identity
+from cola_learn.label.labeller import Identity, make_scorer
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.records import Label
 from cola_learn.label.run import make_manifest
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
-from cola_learn.tasks import Question, Scorer, as_sample, load_task
+from cola_learn.label.verify import strict
+from cola_learn.tasks import Question, as_sample, load_task
 
 Form = Literal["polar", "drllm", "lines"]
 
@@ -173,7 +174,8 @@ def run_verify(options: VerifyOptions) -> int:
             f"{options.store} was made with {manifest.backbone} {manifest.fingerprint}; "
             f"what has this name here is {backbone.fingerprint}"
         )
-    scorer = Scorer(Executor(backbone, cache_bytes=0), manifest.metric)
+    scoring = LabelOptions(metric=manifest.metric, reward=manifest.reward, prompt=manifest.answer_prompt)
+    scorer = strict(make_scorer(backbone, scoring), manifest.reward)
     checked = differ = moved = 0
     with progress_bar() as bar:
         task = bar.add_task("verify", total=len(keys), unit="questions", note="")

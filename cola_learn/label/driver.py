@@ -11,7 +11,7 @@ from cola_learn.chains import Chain, SearchSpace
 from cola_learn.label.moves import random_edit, used_layers
 from cola_learn.label.records import Label, Luck, Trial
 from cola_learn.label.search import Prior, Search, SearchSettings, make_search
-from cola_learn.tasks import OptionScores, Question, Sample, Template, as_sample
+from cola_learn.tasks import Question, Sample, Scores, Template, as_sample
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Evaluator(Protocol):
     def close(self, key: str) -> None:
         """Forget it again."""
 
-    def score(self, requests: Sequence[tuple[str, Chain]]) -> list[OptionScores]:
-        """Option scores of each (key of an open sample, chain)."""
+    def score(self, requests: Sequence[tuple[str, Chain]]) -> Sequence[Scores]:
+        """Scores of each (key of an open sample, chain)."""
 
 
 def label_questions(
@@ -124,7 +124,7 @@ class Hunt:
         self._last_found = 0
         self._asked: Chain | None = None
 
-    def wants(self, scores: dict[Chain, OptionScores]) -> Chain | None:
+    def wants(self, scores: dict[Chain, Scores]) -> Chain | None:
         """The next chain without scores; None when the search is over."""
         if self._asked is not None:
             self._tell(self._asked, scores[self._asked])
@@ -137,7 +137,7 @@ class Hunt:
         self._asked = None
         return None
 
-    def _tell(self, chain: Chain, scores: OptionScores) -> None:
+    def _tell(self, chain: Chain, scores: Scores) -> None:
         reward = scores.reward(self.option)
         self.tried[chain] = self.search.simulations + 1
         if reward >= 1 and chain.depth < self._least:
@@ -153,7 +153,7 @@ class _Work:
         self._plan = plan
         self._prior = prior
         self._base = Chain.base(num_layers)
-        self._scores: dict[Chain, OptionScores] = {}
+        self._scores: dict[Chain, Scores] = {}
         self._hunts = [self._hunt(question.gold)]
         self._around: list[tuple[Chain, Chain]] | None = None
         self._near: dict[Chain, set[Chain]] = defaultdict(set)
@@ -179,7 +179,7 @@ class _Work:
             chains = dict.fromkeys(chain for _, chain in self._around)
         return list(chains)
 
-    def take(self, scores: dict[Chain, OptionScores]) -> None:
+    def take(self, scores: dict[Chain, Scores]) -> None:
         """Scores of the chains last wanted."""
         self._scores.update(scores)
 
@@ -245,7 +245,7 @@ class _Work:
         return links
 
 
-def luck_option(question: Question, base: OptionScores, seed: int) -> int | None:
+def luck_option(question: Question, base: Scores, seed: int) -> int | None:
     """The option that the luck control searches for in the place of the gold one, drawn by seed and question: neither
     gold nor what the base chain answers, for then there would be nothing to find. None if no such option is left.
     """

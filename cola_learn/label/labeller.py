@@ -14,7 +14,7 @@ from cola_learn.label.options import LabelOptions
 from cola_learn.label.prior import load_priors
 from cola_learn.label.records import Label
 from cola_learn.label.verify import Verifier
-from cola_learn.tasks import Question, Scorer
+from cola_learn.tasks import Question, Scorer, Writer
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Effort:
         tokens, padding: that layers ran on, and padding among them.
         peak_bytes: most memory for kept states in any worker.
         checked, flipped: good chains run again alone, and those wrong then.
+        ungraded: written answers that could not be graded, and count as wrong.
     """
 
     layers_asked: int = 0
@@ -50,6 +51,7 @@ class Effort:
     padding: int = 0
     checked: int = 0
     flipped: int = 0
+    ungraded: int = 0
     peak_bytes: int = 0
 
     def __add__(self, other: "Effort") -> "Effort":
@@ -95,10 +97,10 @@ class Labeller:
         options: of the run.
     """
 
-    def __init__(self, scorer: Scorer, options: LabelOptions) -> None:
+    def __init__(self, scorer: Scorer | Writer, options: LabelOptions) -> None:
         self._scorer = scorer
         self._options = options
-        self._verifier = Verifier(scorer, options.template, options.verify)
+        self._verifier = Verifier(scorer, options.template, options.verify, options.reward)
         self.identity = Identity.of(scorer.backbone)
         self._priors = load_priors(options.search, self.identity.num_layers) or (lambda question: None)
 
@@ -124,6 +126,7 @@ class Labeller:
     def effort(self) -> Effort:
         """What the labels cost so far."""
         counters, trie = self._scorer.executor.counters, self._scorer.executor.trie
+        failures = sum(grader.failures.total() for grader in self._verifier.graders)
         return Effort(
             counters.layers_asked,
             counters.layers_run,
@@ -133,6 +136,7 @@ class Labeller:
             counters.padding,
             self._verifier.checked,
             self._verifier.flipped,
+            failures,
             trie.peak_bytes,
         )
 
@@ -149,10 +153,12 @@ class Labeller:
         """Nothing to let go of."""
 
 
-def make_scorer(backbone: Backbone, options: LabelOptions) -> Scorer:
-    """A scorer with the options' cache and metric."""
+def make_scorer(backbone: Backbone, options: LabelOptions) -> Scorer | Writer:
+    """What gives chains the options' reward, with the options' cache."""
     cache_bytes = None if options.cache_gib is None else int(options.cache_gib * 2**30)
-    return Scorer(Executor(backbone, cache_bytes), options.metric)
+    if options.reward == "generate":
+        return Writer(backbone, options.prompt, cache_bytes)
+    return Scorer(Executor(backbone, cache_bytes), options.metric, prompt=options.prompt)
 
 
 def blocks_of(questions: Sequence[Question], options: LabelOptions) -> list[list[Question]]:

@@ -1,6 +1,7 @@
 """What a label run can be told."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -8,9 +9,10 @@ from cola_learn.backbone.load import Dtype
 from cola_learn.chains import SearchSpace
 from cola_learn.cli import UserError
 from cola_learn.label.driver import Plan
+from cola_learn.label.records import Reward
 from cola_learn.label.search import SearchSettings
 from cola_learn.label.verify import Verify
-from cola_learn.tasks import Metric, Template
+from cola_learn.tasks import Metric, Prompt, Question, Template
 from cola_learn.tracking import Mode
 
 
@@ -28,6 +30,10 @@ class LabelOptions:
         dtype: auto is bfloat16 where the hardware computes in it, else float32.
         template: score the text of every option (cloze) or the letters of listed options (letter).
         metric: sum of log-probabilities (acc) or that per character (acc_norm).
+        reward: choices scores the options of multiple-choice questions; of open questions, verify asks in one pass
+            whether greedy decoding would write the answer, and confirms what it finds good by generating; generate
+            lets every chain write. auto takes choices or verify.
+        prompt: how open questions are put; --show-prompt prints one and ends.
         search: method, budget and rules of each search.
         space: which edits a chain may have.
         luck: search for a wrong option too, at the same budget, to see how much of what is found is luck. The two
@@ -47,6 +53,7 @@ class LabelOptions:
         worker_gpus: GPUs that Ray reserves for an actor; by default one where the cluster has any.
         seed: of the draw of questions and of the searches.
         tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
+        show_prompt: print what the model reads for the first question, and what it is scored on, and end.
     """
 
     task: str = "arc_easy"
@@ -58,6 +65,8 @@ class LabelOptions:
     dtype: Dtype = "auto"
     template: Template = "cloze"
     metric: Metric = "acc"
+    reward: Literal["auto"] | Reward = "auto"
+    prompt: Prompt = field(default_factory=Prompt)
     search: SearchSettings = field(default_factory=SearchSettings)
     space: SearchSpace = field(default_factory=SearchSpace)
     luck: bool = True
@@ -72,11 +81,25 @@ class LabelOptions:
     worker_gpus: float | None = None
     seed: int = 0
     tracking: Mode = "auto"
+    show_prompt: bool = False
 
     @property
     def plan(self) -> Plan:
         """What the labels depend on."""
         return Plan(self.space, self.search, self.template, self.seed, self.luck, self.neighbours)
+
+    def for_questions(self, questions: Sequence[Question]) -> "LabelOptions":
+        """The options with the reward that these questions take.
+
+        Raises:
+            UserError: if that named by the options is not for such questions.
+        """
+        fitting: tuple[Reward, ...] = ("verify", "generate") if questions[0].open else ("choices",)
+        reward: Reward | Literal["auto"] = fitting[0] if self.reward == "auto" else self.reward
+        if reward not in fitting:
+            kind = "open questions" if questions[0].open else "questions with choices"
+            raise UserError(f"--reward {reward} is not for {kind} such as those of {self.task}; {' or '.join(fitting)}")
+        return replace(self, reward=reward)
 
     def check(self) -> None:
         """Raises:

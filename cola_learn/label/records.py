@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from cola_learn.chains import Chain
+
+Reward = Literal["choices", "verify", "generate"]
 
 
 @dataclass(frozen=True, slots=True)

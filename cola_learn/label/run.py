@@ -1,6 +1,7 @@
 """The label stage: questions in, label store out."""
 
 import importlib.metadata
+import json
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -9,6 +10,7 @@ from dataclasses import asdict
 from cola_learn.cli import console, digest, next_command, progress_bar, writable_folder
 from cola_learn.label.labeller import Effort, Identity, Labeller, Workers
 from cola_learn.label.options import LabelOptions
+from cola_learn.label.show import show_prompt
 from cola_learn.label.store import LabelStore, Manifest
 from cola_learn.label.summary import Tally
 from cola_learn.tasks import Question, load_task
@@ -17,14 +19,19 @@ from cola_learn.tracking import Tracker
 _SECONDS_BETWEEN_LOGS = 10.0
 
 
-def run_label(options: LabelOptions) -> LabelStore:
-    """Label a task as the options say, resuming what is there; prints a summary and the next command.
+def run_label(options: LabelOptions) -> LabelStore | None:
+    """Label a task as the options say, resuming what is there; prints a summary and the next command. With
+    ``show_prompt`` it only prints a prompt.
 
     Raises:
         UserError: for options that cannot be met.
     """
     options.check()
     questions = load_task(options.task, options.split, options.limit, options.seed)
+    options = options.for_questions(questions)
+    if options.show_prompt:
+        show_prompt(questions[0], options)
+        return None
     writable_folder(options.output)
     with closing(start_workers(options)) as workers:
         store = LabelStore.create(options.output, make_manifest(workers.identity, options, questions[0]))
@@ -57,6 +64,8 @@ def start_workers(options: LabelOptions) -> Workers:
 
 def make_manifest(identity: Identity, options: LabelOptions, question: Question) -> Manifest:
     """The manifest of a store that these options would make."""
+    options = options.for_questions([question])
+    assert options.reward != "auto"
     search = asdict(options.search)
     if options.search.prior:  # what it holds counts, not where it lies
         prior = options.search.prior
@@ -77,6 +86,8 @@ def make_manifest(identity: Identity, options: LabelOptions, question: Question)
         seed=options.seed,
         luck=options.luck,
         neighbours=options.neighbours,
+        reward=options.reward,
+        prompt=json.loads(json.dumps(asdict(options.prompt))) if question.open else None,
         versions={name: importlib.metadata.version(name) for name in ("cola-learn", "torch", "transformers")},
     )
 
@@ -125,11 +136,15 @@ def fill_store(
 def print_effort(effort: Effort) -> None:
     """What the searches cost, and what came of running chains again alone."""
     shares = effort.shares()
-    console.print(
-        f"[dim]layers that chains shared and ran once: {shares['layers_saved']:.0%}; beginnings found in the cache: "
-        f"{shares['cache_hit_rate']:.0%} ({effort.peak_bytes / 2**30:.2f} GiB used); padding: {shares['padding']:.1%}\n"
-        f"good chains run again alone: {effort.checked}, of which wrong then: {effort.flipped}[/dim]"
-    )
+    if effort.layers_asked:  # not where chains only write
+        console.print(
+            f"[dim]layers that chains shared and ran once: {shares['layers_saved']:.0%}; beginnings found in the "
+            f"cache: {shares['cache_hit_rate']:.0%} ({effort.peak_bytes / 2**30:.2f} GiB used); "
+            f"padding: {shares['padding']:.1%}[/dim]"
+        )
+    console.print(f"[dim]good chains run again alone: {effort.checked}, of which wrong then: {effort.flipped}[/dim]")
+    if effort.ungraded:
+        console.print(f"[dim]written answers that could not be graded and count as wrong: {effort.ungraded}[/dim]")
 
 
 def _note(tally: Tally) -> str:

@@ -16,8 +16,9 @@ import pyarrow.parquet
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import UserError, writable_folder, write_text
-from cola_learn.label.records import Label, Luck, Trial
-from cola_learn.tasks import Metric, Template
+from cola_learn.label.records import Label, Luck, Reward, Trial
+from cola_learn.tasks import Metric, Prompt, Template
+from cola_learn.tasks.prompts import Example
 
 FORMAT = 2
 ROWS_PER_SHARD = 512
@@ -59,6 +60,7 @@ class Manifest:
         space, search: the search's settings.
         seed: of the search.
         luck, neighbours: which controls were run beside it.
+        reward, prompt: how chains were judged, and how open questions were put (None for questions with choices).
         versions: of the libraries that computed it; stores may be joined over them.
     """
 
@@ -75,8 +77,17 @@ class Manifest:
     seed: int
     luck: bool = True
     neighbours: int = 0
+    reward: Reward = "choices"
+    prompt: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def answer_prompt(self) -> Prompt:
+        """How open questions were put."""
+        values = dict(self.prompt or {})
+        values["examples"] = tuple(Example(**example) for example in values.get("examples", ()))
+        return Prompt(**values)
 
     @property
     def search_space(self) -> SearchSpace:

@@ -1,18 +1,25 @@
 """A benchmark as samples, prompts and a reward."""
 
 from cola_learn.tasks.load import load_task
+from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Question, Sample, Template, as_sample
 from cola_learn.tasks.registry import BENCHMARKS
-from cola_learn.tasks.scoring import Metric, OptionScores, Scorer, encode
+from cola_learn.tasks.scoring import AnswerScores, Metric, OptionScores, Scorer, Scores, encode
+from cola_learn.tasks.writing import Confirmer, Writer
 
 __all__ = [
     "BENCHMARKS",
+    "AnswerScores",
+    "Confirmer",
     "Metric",
     "OptionScores",
+    "Prompt",
     "Question",
     "Sample",
     "Scorer",
+    "Scores",
     "Template",
+    "Writer",
     "as_sample",
     "encode",
     "load_task",

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from cola_learn import assets
 from cola_learn.cli import UserError
+from cola_learn.tasks.answers import with_decoys
+from cola_learn.tasks.arithmetic import GENERATED, generate_questions
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS, Benchmark
 
@@ -30,7 +32,8 @@ def load_task(
     Args:
         task: a name in the registry, or a JSONL, CSV or Parquet file with the columns ``question``,
             ``choices`` (a list; in CSV a JSON list) and ``answer`` (an index from 0, a letter from A, or the
-            text of a choice), and optionally ``id``.
+            text of a choice), and optionally ``id``; without ``choices`` the questions are open and ``answer`` is
+            the short answer.
         split: split of a named task; files have none.
         limit: at most this many, drawn with ``seed``; a larger limit only adds to a smaller one.
         seed: for the draw.
@@ -43,13 +46,17 @@ def load_task(
         raise UserError(f"--limit {limit} leaves no questions; give at least 1")
     if task in BENCHMARKS:
         questions = _read_benchmark(task, split, source)
+    elif task in GENERATED:
+        questions = generate_questions(task, split)
     elif Path(task).suffix in FILE_TYPES or Path(task).exists():
         questions = _read_file(Path(task))
     else:
-        names = ", ".join(BENCHMARKS)
+        names = ", ".join((*BENCHMARKS, *GENERATED))
         raise UserError(f"--task {task} is not known; choose {names}, or a {' / '.join(FILE_TYPES)} file")
     if not questions:
         raise UserError(f"--task {task} holds no questions; it needs at least one row")
+    if questions[0].open:
+        questions = with_decoys(questions)
     if limit is not None:
         random.Random(seed).shuffle(questions)
     return questions[:limit]
@@ -63,10 +70,14 @@ def _read_benchmark(task: str, split: str, source: str) -> list[Question]:
         rows = _embedded_rows(task, benchmark, split)
     else:
         rows = _hub_rows(task, benchmark, split)
-    prefix, suffix, blank = benchmark.prefix, benchmark.suffix, benchmark.blank
+    apart: set[str] = set()
+    if benchmark.without and benchmark.without[0] == split:
+        apart = {question.text for question in _read_benchmark(benchmark.without[1], split, source)}
+    form = (benchmark.prefix, benchmark.suffix, benchmark.blank, benchmark.open)
     return [
-        Question(task, split, id_, text, tuple(choices), gold, prefix, suffix, blank)
+        Question(task, split, id_, text, tuple(choices), gold, *form)
         for id_, (text, choices, gold) in rows
+        if text not in apart
     ]
 
 
@@ -74,17 +85,15 @@ def _embedded_rows(task: str, benchmark: Benchmark, split: str) -> Iterator[tupl
     if split not in benchmark.embedded:
         have = ", ".join(benchmark.embedded)
         raise UserError(f"--split {split} of {task} is not embedded; choose {have}, or give network access")
-    path = benchmark.embedded[split]
-    root = assets.benchmark_root()
     try:
-        if "*" in path:
-            before, after = path.split("/*/")
-            for folder in sorted((root / before).iterdir(), key=lambda folder: folder.name):
-                yield from _numbered(benchmark, _arrow_rows(folder / after), f"{folder.name}/")
-        elif (root / path / "requests.jsonl.gz").exists():
-            yield from _requested_rows(benchmark, root / path / "requests.jsonl.gz")
-        else:
-            yield from _numbered(benchmark, _arrow_rows(root / path))
+        for name, folder in _folders(assets.benchmark_root(), benchmark.embedded[split]):
+            requests = folder / "requests.jsonl.gz"
+            if not requests.exists():
+                yield from _numbered(benchmark, _arrow_rows(folder), name)
+            elif benchmark.open:
+                yield from _numbered(benchmark, _documents(requests), name)
+            else:
+                yield from _requested_rows(benchmark, requests)
     except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
         raise UserError(
             f"the embedded benchmark {task} cannot be read ({error}); delete "
@@ -92,10 +101,23 @@ def _embedded_rows(task: str, benchmark: Benchmark, split: str) -> Iterator[tupl
         ) from None
 
 
+def _folders(root: zipfile.Path, path: str) -> Iterator[tuple[str, zipfile.Path]]:
+    """The folders that a path means, with what ``*`` stands for in each, and a slash."""
+    before, star, after = path.partition("*")
+    if not star:
+        yield "", root / path
+        return
+    parent, _, start = before.rpartition("/")
+    for folder in sorted((root / parent).iterdir(), key=lambda folder: folder.name):
+        if folder.name.startswith(start):
+            yield f"{folder.name[len(start) :]}/", folder / after.strip("/")
+
+
 def _numbered(benchmark: Benchmark, rows: Iterator[Mapping[str, Any]], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for index, row in enumerate(rows):
-        own = row[benchmark.id_column] if benchmark.id_column else index
-        yield f"{prefix}{own}", benchmark.read(row)
+        if benchmark.keep(row):
+            own = row[benchmark.id_column] if benchmark.id_column else index
+            yield f"{prefix}{own}", benchmark.read(row)
 
 
 def _arrow_rows(folder: zipfile.Path) -> Iterator[Mapping[str, Any]]:
@@ -106,15 +128,21 @@ def _arrow_rows(folder: zipfile.Path) -> Iterator[Mapping[str, Any]]:
             yield from pyarrow.ipc.open_stream(file.read_bytes()).read_all().to_pylist()
 
 
-def _requested_rows(benchmark: Benchmark, file: zipfile.Path) -> Iterator[tuple[str, Any]]:
+def _documents(file: zipfile.Path) -> Iterator[Mapping[str, Any]]:
     """Recorded requests: one line an option and variant, so a document is taken at its first line only."""
     seen: set[str] = set()
     for line in gzip.decompress(file.read_bytes()).splitlines():
         document = json.loads(line)["doc"]
-        if document["id"] not in seen:
-            seen.add(document["id"])
-            text = document["query"].removeprefix(benchmark.prefix).removesuffix(benchmark.suffix)
-            yield document["id"], (text, document["choices"], document["gold"])
+        own = document["id"] if "id" in document else document["index"]
+        if own not in seen:
+            seen.add(own)
+            yield document
+
+
+def _requested_rows(benchmark: Benchmark, file: zipfile.Path) -> Iterator[tuple[str, Any]]:
+    for document in _documents(file):
+        text = document["query"].removeprefix(benchmark.prefix).removesuffix(benchmark.suffix)
+        yield document["id"], (text, document["choices"], document["gold"])
 
 
 def _hub_rows(task: str, benchmark: Benchmark, split: str) -> Iterator[tuple[str, Any]]:
@@ -138,6 +166,8 @@ def _read_file(path: Path) -> list[Question]:
     seen: set[str] = set()
     for number, row in enumerate(_file_rows(path), start=1):
         question = _file_question(path, number, row)
+        if questions and question.open != questions[0].open:
+            raise UserError(f"--task {path} row {number}: some rows have choices and some have none; split the file")
         if question.id in seen:
             raise UserError(f"--task {path} row {number}: id {question.id!r} is there twice; ids must differ")
         seen.add(question.id)
@@ -170,10 +200,10 @@ def _file_rows(path: Path) -> Iterator[Any]:
 
 def _file_question(path: Path, number: int, row: Any) -> Question:
     where = f"--task {path} row {number}"
-    if not isinstance(row, dict) or not {"question", "choices", "answer"} <= row.keys():
+    if not isinstance(row, dict) or not {"question", "answer"} <= row.keys():
         found = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-        raise UserError(f"{where}: has {found}; needs question, choices and answer")
-    choices = row["choices"]
+        raise UserError(f"{where}: has {found}; needs question, answer and, unless it is open, choices")
+    choices = row.get("choices")
     if isinstance(choices, str):
         try:
             choices = json.loads(choices)
@@ -182,6 +212,11 @@ def _file_question(path: Path, number: int, row: Any) -> Question:
     text = row["question"]
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"{where}: question is {text!r}; give a text")
+    own = str(number if row.get("id") in (None, "") else row["id"])
+    if choices is None:
+        if not _is_text(row["answer"]):
+            raise UserError(f"{where}: answer is {row['answer']!r}; give a short text or a number")
+        return Question(path.stem, "file", own, text, (str(row["answer"]).strip(),), 0, "", "", open=True)
     if not isinstance(choices, list) or len(choices) < 2 or not all(_is_text(choice) for choice in choices):
         raise UserError(f"{where}: choices is {choices!r}; give a list of at least two texts")
     choices = [str(choice) for choice in choices]
@@ -191,8 +226,7 @@ def _file_question(path: Path, number: int, row: Any) -> Question:
             f"{where}: answer {row['answer']!r} is outside the options; give an index from 0 to "
             f"{len(choices) - 1}, a letter from A to {chr(ord('A') + len(choices) - 1)}, or an option's text"
         )
-    own = row.get("id")
-    return Question(path.stem, "file", str(number if own in (None, "") else own), text, tuple(choices), gold)
+    return Question(path.stem, "file", own, text, tuple(choices), gold)
 
 
 def _is_text(choice: Any) -> bool:

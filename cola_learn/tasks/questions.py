@@ -1,4 +1,4 @@
-"""A benchmark as data: questions with choices, written as prompts and continuations to score."""
+"""A benchmark as data: questions with choices or short answers, written as prompts and texts to score."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,15 +8,16 @@ Template = Literal["cloze", "letter"]
 
 @dataclass(frozen=True)
 class Question:
-    """A multiple-choice question.
+    """A multiple-choice question, or an open one that has a short answer.
 
     Attributes:
         task, split, id: where it comes from; together they are its name in every stored output.
         text: the question; with ``blank`` a sentence in which ``_`` stands for the choice.
-        choices: at least two answers.
+        choices: at least two answers; of an open question the right one and a wrong one for the luck control.
         gold: index of the right one.
         prefix, suffix: what the prompt puts before and after the text.
         blank: whether the choices fill ``_`` in the text, so that the rest of the sentence is scored.
+        open: whether the model has to come up with the answer, choices unseen.
     """
 
     task: str
@@ -28,6 +29,7 @@ class Question:
     prefix: str = "Question: "
     suffix: str = "\nAnswer:"
     blank: bool = False
+    open: bool = False
 
     @property
     def key(self) -> str:
@@ -36,14 +38,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Sample:
-    """A question as the backbone sees it; it does not hold the gold answer.
+    """A question as the backbone sees it; it does not say which answer is right.
 
     Attributes:
         key: ``task/split/id``.
         prompt: what a policy may read.
         contexts: for each option the text before the scored part (the prompt, unless a blank is filled).
-        continuations: for each option the text whose log-probability is its score.
+        continuations: for each option the text whose log-probability is its score; of an open question the bare
+            answers.
         lengths: for each option the characters that ``acc_norm`` divides by.
+        open: whether it is an open question, which a :class:`~cola_learn.tasks.prompts.Prompt` has yet to put.
     """
 
     key: str
@@ -51,15 +55,19 @@ class Sample:
     contexts: tuple[str, ...]
     continuations: tuple[str, ...]
     lengths: tuple[int, ...]
+    open: bool = False
 
 
 def as_sample(question: Question, template: Template = "cloze") -> Sample:
     """Write a question as a prompt and continuations.
 
     ``cloze`` scores the text of every option; ``letter`` lists the options in the prompt and scores their
-    letters.
+    letters. Open questions are left as they are.
     """
     options = tuple(str(choice) for choice in question.choices)
+    if question.open:
+        texts = (question.text,) * len(options)
+        return Sample(question.key, question.text, texts, options, tuple(map(len, options)), open=True)
     if template == "letter":
         letters = [chr(ord("A") + index) for index in range(len(options))]
         listed = "".join(f"\n {letter}. {option}" for letter, option in zip(letters, options, strict=True))

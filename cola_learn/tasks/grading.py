@@ -1,0 +1,136 @@
+"""Whether a written answer is right: the library math-verify, in a process of its own.
+
+What a model writes can be anything. Reading it as mathematics may raise, fill the memory or not come to an end, and
+none of that can be stopped for sure in the process that it happens in. So a child does it, under limits, and is
+replaced when it fails.
+"""
+
+import contextlib
+import multiprocessing
+import re
+import resource
+from collections import Counter
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+
+from cola_learn.tasks.answers import boxed, spellings
+
+LONGEST_ANSWER = 400  # characters; longer is no short answer
+_MEMORY = 4 * 2**30
+_OPERATION = re.compile(r"\d\s*([-+*×÷]|\\times|\\cdot|\\div)\s*\(?-?\d")
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A verdict on one answer; where none could be reached it counts as wrong and ``reason`` says why."""
+
+    right: bool
+    reason: str = ""
+
+
+class Grader:
+    """Grades texts against gold answers; every pair once.
+
+    Args:
+        seconds: how long one answer may take.
+
+    Attributes:
+        failures: how many answers could not be graded, by reason.
+    """
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        self.failures: Counter[str] = Counter()
+        self._seconds = seconds
+        self._known: dict[tuple[str, str], Grade] = {}
+        self._child: tuple[SpawnProcess, Connection] | None = None
+
+    def grade(self, text: str, gold: str) -> Grade:
+        r"""Whether the last ``\boxed{}`` of a text, or the whole text without one, is the gold answer.
+
+        One of the gold answer's :func:`~cola_learn.tasks.answers.spellings` is right as it stands; anything else
+        goes to math-verify, unless a sum or a product in it is not worked out, which is no answer.
+        """
+        inside = boxed(text)
+        answer = (text if inside is None else inside).strip()
+        if answer in spellings(gold):
+            return Grade(True)
+        key = (answer, gold)
+        if key not in self._known:
+            self._known[key] = self._judge(answer, gold)
+            if self._known[key].reason:
+                self.failures[self._known[key].reason] += 1
+        return self._known[key]
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child:
+            process, connection = self._child
+            connection.close()
+            process.kill()
+            process.join()
+            self._child = None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def _judge(self, answer: str, gold: str) -> Grade:
+        if not answer or _worked_out(answer) < _worked_out(gold):
+            return Grade(False)
+        if len(answer) > LONGEST_ANSWER:
+            return Grade(False, f"longer than {LONGEST_ANSWER} characters")
+        connection = self._connection()
+        try:
+            connection.send((answer.encode("utf-8", "replace").decode(), gold))
+            if connection.poll(self._seconds):
+                return Grade(*connection.recv())
+            reason = f"took more than {self._seconds:g} s"
+        except (EOFError, OSError):
+            reason = "the grader died"
+        self.close()
+        return Grade(False, reason)
+
+    def _connection(self) -> Connection:
+        if self._child is None:
+            context = multiprocessing.get_context("spawn")
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process.start()
+            theirs.close()
+            self._child = process, ours
+            ours.recv()  # its imports take a second or two, which no answer should be charged with
+        return self._child[1]
+
+
+def _worked_out(answer: str) -> bool:
+    """Whether there is nothing left to reckon between plain numbers; ``8 + 3 = 11`` has been worked out."""
+    return not _OPERATION.search(answer.rsplit("=", 1)[-1])
+
+
+def _serve(connection: Connection) -> None:
+    import logging
+    import signal
+
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    logging.disable(logging.CRITICAL)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    connection.send("ready")
+    configs = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
+
+    def read(text: str) -> list[object]:
+        found = parse(f"\\boxed{{{text}}}", configs, parsing_timeout=None, raise_on_error=True)
+        return found or parse(text, configs, parsing_timeout=None, raise_on_error=True)
+
+    while True:
+        try:
+            answer, gold = connection.recv()
+        except EOFError:
+            return
+        try:
+            verdict = (bool(verify(read(gold), read(answer), timeout_seconds=None, raise_on_error=True)), "")
+        except (Exception, MemoryError) as error:
+            verdict = (False, type(error).__name__)
+        connection.send(verdict)

@@ -1,0 +1,101 @@
+"""How an open question is put to the model, and how its answer is written."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cola_learn.cli import UserError
+from cola_learn.tasks.answers import MOST_SPELLINGS, boxed, spellings
+
+_PLACE = "{question}"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A worked example.
+
+    Attributes:
+        question: the problem.
+        answer: its short answer.
+    """
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    r"""How open questions are put; in these texts only ``{question}`` is special.
+
+    Attributes:
+        ask: the question and what to do with it.
+        begin: how the answer begins; the model goes on from here.
+        end: what closes an answer behind the words of ``begin``; "" is the model's own end of text.
+        chat: write it as turns of the model's chat template where it has one; else as plain text.
+        examples: answered questions that come before.
+        max_new_tokens: most tokens that are written where answers are generated.
+    """
+
+    ask: str = "{question}\nPut the final answer in \\boxed{}."
+    begin: str = "The final answer is \\boxed"
+    end: str = ""
+    chat: bool = True
+    examples: tuple[Example, ...] = ()
+    max_new_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        if _PLACE not in self.ask:
+            raise UserError(f"--prompt.ask {self.ask!r} does not say where the question goes; write {_PLACE} there")
+        if self.max_new_tokens < 1:
+            raise UserError(f"--prompt.max_new_tokens {self.max_new_tokens} writes nothing; give at least 1")
+        if not self.end and not self.chat:
+            raise UserError('--prompt.end "" closes no answer in plain text; give a line end, for example')
+
+    @property
+    def opens_box(self) -> bool:
+        r"""Whether the beginning of the answer is a ``\boxed`` that waits for its braces."""
+        return self.begin.endswith("\\boxed")
+
+    def text(self, question: str, tokenizer: Any) -> str:
+        """All that the model reads before it goes on with the answer."""
+        if self.chat and tokenizer.chat_template:
+            turns = []
+            for example in self.examples:
+                turns += [
+                    {"role": "user", "content": self.ask.replace(_PLACE, example.question)},
+                    {"role": "assistant", "content": self.begin + self.closed(example.answer)},
+                ]
+            turns.append({"role": "user", "content": self.ask.replace(_PLACE, question)})
+            return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)) + self.begin
+        shown = [
+            f"{self.ask.replace(_PLACE, example.question)}\n{self.begin}{self.closed(example.answer).rstrip()}\n\n"
+            for example in self.examples
+        ]
+        return "".join(shown) + f"{self.ask.replace(_PLACE, question)}\n{self.begin}"
+
+    def closed(self, answer: str) -> str:
+        """The answer as it follows ``begin``, in the prompt's own form."""
+        return f"{{{answer}}}" if self.opens_box else f" {answer}{self.end}" if self.begin else answer + self.end
+
+    def continuations(self, answer: str, end_of_text: str) -> tuple[str, ...]:
+        r"""Every way to write the answer behind ``begin``, closed: in the braces of its ``\boxed``, or, without one,
+        plain, boxed and between dollars, up to ``end``.
+        """
+        written = spellings(answer)
+        if self.opens_box:
+            return tuple(f"{{{text}}}" for text in written)
+        space = " " if self.begin else ""
+        forms = ("{}", "\\boxed{{{}}}", "${}$")
+        close = self.end or end_of_text
+        return tuple(f"{space}{form.format(text)}{close}" for text in written for form in forms)[:MOST_SPELLINGS]
+
+    def finished(self, written: str) -> bool:
+        """Whether a text that the model writes behind ``begin`` needs no more."""
+        if self.opens_box:
+            return boxed("\\boxed" + written) is not None
+        return bool(self.end) and self.end in written.lstrip()
+
+    def answer_in(self, written: str) -> str:
+        """The part of what the model wrote that is to be graded."""
+        if self.opens_box:
+            return boxed("\\boxed" + written) or ""
+        return written.lstrip().split(self.end)[0] if self.end else written

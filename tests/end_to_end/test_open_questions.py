@@ -1,0 +1,125 @@
+"""The stages on questions with short answers instead of choices, as a user runs them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cola_learn import LabelStore, load_task
+
+Command = Callable[..., tuple[int, str]]
+CONFIG = ("--config", "configs/label/math_few_shot.yaml", "--tracking", "disabled")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With two files of sums to label and to hold out."""
+    folder = tmp_path_factory.mktemp("open")
+    for name, split in (("mine", "test"), ("held_out", "validation")):
+        rows = [{"question": q.text, "answer": q.choices[0]} for q in load_task("chain_sum_1", split, 8)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize("reward", ["verify", "generate"])
+def test_1_label_and_verify(command: Command, folder: Path, reward: str) -> None:
+    code, said = command(
+        "cola_learn.label",
+        *(*CONFIG, "--task", folder / "mine.jsonl", "--reward", reward),
+        *("--search.simulations", "6", "--neighbours", "0", "--output", folder / reward),
+    )
+    assert code == 0, said
+    store = LabelStore.open(folder / reward)
+    assert store.manifest.reward == reward
+    assert store.manifest.prompt
+    assert store.manifest.prompt["begin"] == "Answer:"
+    labels = store.read()
+    assert len(labels) == 8
+    assert 0 < sum(label.base.reward for label in labels) < 8
+    assert all(label.luck is None or label.luck.option == 1 for label in labels)
+
+
+def test_2_what_is_stored_as_good_is_written_again(command: Command, folder: Path) -> None:
+    code, said = command("cola_learn.label", "verify", folder / "verify", "--chains", "good")
+    assert code == 0, said
+    assert "0 rewards differ" in said
+
+
+def test_2_another_prompt_does_not_go_into_the_same_store(command: Command, folder: Path) -> None:
+    code, said = command(
+        "cola_learn.label",
+        *(*CONFIG, "--task", folder / "mine.jsonl", "--output", folder / "verify"),
+        *("--search.simulations", "6", "--neighbours", "0", "--prompt.begin", "So it is"),
+    )
+    assert code == 2
+    assert "holds labels made with prompt" in said
+
+
+def test_3_train_export_evaluate(command: Command, folder: Path) -> None:
+    labels, train, controller = folder / "verify", folder / "train", folder / "controller"
+    stages: list[tuple[str | Path, ...]] = [
+        (
+            *("cola_learn.train", "--config", "configs/train/demo.yaml", "--labels", labels),
+            *("--output", train, "--trainer.max_epochs", "2", "--tracking", "disabled"),
+        ),
+        ("cola_learn.export", "--checkpoint", train / "best.ckpt", "--output", controller),
+        (
+            *("cola_learn.evaluate", "--controller", controller, "--labels", labels, "--tracking", "disabled"),
+            *("--task", folder / "held_out.jsonl", "--output", folder / "evaluate", "--search.simulations", "4"),
+        ),
+    ]
+    for stage, *arguments in stages:
+        code, said = command(str(stage), *arguments)
+        assert code == 0, said
+    report = json.loads((folder / "evaluate" / "report.json").read_text())
+    assert report["n"] == 8
+
+
+def test_4_figures_and_table(command: Command, folder: Path) -> None:
+    stores = ("--labels", folder / "verify")
+    code, said = command("cola_learn.evaluate", "figures", *stores, "--output", folder / "figures")
+    assert code == 0, said
+    drawn = {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert drawn == {"depth", "transitions", "layer_use", "skips_and_repeats", "percentiles"}
+    labels = LabelStore.open(folder / "verify").read()
+    numbers = json.loads((folder / "figures" / "figures.json").read_text())["mine.jsonl"]
+    assert sum(numbers["transitions"].values()) == 8
+    assert sorted(numbers["depth_right"]) == sorted(
+        min(trial.chain.depth for trial in label.good) for label in labels if label.base.reward and label.good
+    )
+    code, said = command("cola_learn.evaluate", "table", *stores, "--output", folder / "table.md")
+    assert code == 0, said
+    row = (folder / "table.md").read_text().splitlines()[-1].split(" | ")
+    assert row[1] == "8"
+    assert row[4] == "both"
+    assert row[5].startswith(f"{sum(bool(label.good) for label in labels) / 8:.1%}")
+
+
+def test_5_show_prompt(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[str] = []
+    monkeypatch.setattr("builtins.print", lambda *texts, **_: printed.append(" ".join(map(str, texts))))
+    code, _ = command("cola_learn.label", *CONFIG, "--show-prompt", "--output", folder / "shown")
+    assert code == 0
+    assert printed[0].startswith("Problem: What is 3 plus 4?\nAnswer: 7\n\nProblem: ")
+    assert printed[0].endswith("\nAnswer:")
+    assert not (folder / "shown").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--task", "arc_easy", "--reward", "verify"), "--reward verify is not for questions with choices"),
+        (("--task", "chain_sum_1", "--reward", "choices"), "--reward choices is not for open questions"),
+        (("--task", "chain_sum_1", "--prompt.ask", "Solve it."), "--prompt.ask 'Solve it.' does not say where"),
+        (("--task", "chain_sum_1", "--split", "dev"), "--split dev of chain_sum_1 is not known"),
+    ],
+)
+def test_6_wrong_input_is_one_clear_line(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    code, said = command("cola_learn.label", *arguments, "--output", tmp_path / "out")
+    assert code == 2
+    assert message in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()

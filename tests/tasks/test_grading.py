@@ -1,0 +1,65 @@
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from cola_learn.tasks.grading import Grader
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    grader = Grader(seconds=3)
+    yield grader
+    grader.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "right"),
+    [
+        ("7", "7", True),
+        ("so it is \\boxed{7.0}.", "7", True),
+        ("\\frac{2}{4}", "1/2", True),
+        ("\\sqrt{8}", "2\\sqrt{2}", True),
+        ("8 + 3 = 11", "11", True),
+        ("x=3", "3", True),
+        ("50", "50\\%", True),
+        ("", "7", False),
+        ("8", "7", False),
+        ("-7", "7", False),
+        # equal, but nobody worked it out: the model may only have repeated the question
+        ("8 + 3", "11", False),
+        ("8-4 \\div 2-1", "5", False),
+        ("2 \\times 3", "6", False),
+        # where the answer itself is such a form, it is one
+        ("2 \\times 10^{3}", "2 \\times 10^{3}", True),
+    ],
+)
+def test_grades(grader: Grader, text: str, gold: str, right: bool) -> None:
+    assert grader.grade(text, gold).right is right
+
+
+def test_what_hangs_is_wrong_with_a_reason_and_the_next_answer_is_graded() -> None:
+    grader = Grader(seconds=1)
+    hung = grader.grade("9^{9^{9^9}}", "3")
+    assert not hung.right
+    assert "1 s" in hung.reason
+    assert grader.failures.total() == 1
+    assert grader.grade("\\frac{6}{2}", "3").right
+    grader.close()
+
+
+def test_ten_thousand_odd_strings_never_stop_it(grader: Grader) -> None:
+    """Pieces of what models write, put together without sense; the grader answers every time."""
+    chance = random.Random(0)
+    pieces = [
+        *"0123456789+-*/^_=(){}[]<>|,.;:!?$%&#@~ \\\n\t\"'",
+        *("\\frac", "\\sqrt", "\\boxed{", "\\text{", "\\left(", "\\right)", "\\begin{pmatrix}", "\\end{pmatrix}"),
+        *("\\int", "\\sum", "\\infty", "\\pi", "^{", "_{", "}{", "\\cup", "\\in", "[0,1)", "x", "y", "abc", "\\%"),
+        *("1e9", "0.5", "é", "π", "½", "\ud800", "\x00", "∞", "\\u0000", "None", "__import__('os')", "lambda: 0"),
+    ]
+    for _ in range(10_000):
+        text = "".join(chance.choices(pieces, k=chance.randint(1, 9)))
+        grade = grader.grade(text, chance.choice(["7", "\\frac{1}{2}", "(3,4)"]))
+        assert isinstance(grade.right, bool)
+        assert not (grade.right and grade.reason)
+    assert grader.grade("\\frac{14}{2}", "7").right
