@@ -5,6 +5,8 @@ import sys
 
 from cola_learn.cli import run_command
 from cola_learn.label import commands
+from cola_learn.label.cross import CrossOptions, run_cross
+from cola_learn.label.menu import MenuOptions, run_menu
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.run import run_label
 
@@ -21,6 +23,18 @@ _COMMANDS = {
         commands.run_verify,
         "Run stored chains again, each alone and with nothing kept, and compare with what is stored.",
         ("store",),
+    ),
+    "menu": (
+        MenuOptions,
+        run_menu,
+        "Make a short list of chains: the best single edits, their best compositions, what covers most questions.",
+        ("--labels",),
+    ),
+    "cross": (
+        CrossOptions,
+        run_cross,
+        "Run every chain of a menu on every question of some tasks.",
+        ("--menu", "--tasks"),
     ),
     "export": (commands.ExportOptions, commands.run_export, "Write labels in another project's form.", ("store",)),
     "import": (commands.ImportOptions, commands.run_import, "Make a label store of another's labels.", ("file",)),

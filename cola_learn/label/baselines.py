@@ -2,7 +2,7 @@
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cola_learn.chains import Chain, Edit, SearchSpace
 from cola_learn.label.moves import random_edit
@@ -116,17 +116,18 @@ class BeamSearch:
                 return
 
 
-class ScanSearch:
-    """Every single edit of the space once, shortest blocks first: what a heat map of the layers needs.
+class ListSearch:
+    """Chains of a list, each once, in order: a menu, or all single edits, which a heat map of the layers needs.
 
     Args:
-        num_layers, space, budget: as of :class:`RandomSearch`.
+        chains: the base chain first.
+        one_edit: whether all others are one edit away from it.
     """
 
-    def __init__(self, num_layers: int, space: SearchSpace, budget: int) -> None:
+    def __init__(self, chains: Sequence[Chain], one_edit: bool) -> None:
         self.simulations = 0
-        base = Chain.base(num_layers)
-        self._chains = [base, *(space.apply(base, edit) for edit in scan_edits(num_layers, space))][:budget]
+        self._chains = chains
+        self._one_edit = one_edit
 
     def ask(self) -> Chain | None:
         return self._chains[self.simulations] if self.simulations < len(self._chains) else None
@@ -138,8 +139,8 @@ class ScanSearch:
         return 1
 
     def links(self) -> Iterator[tuple[Chain, Chain]]:
-        """The base chain and every other."""
-        return ((self._chains[0], chain) for chain in self._chains[1 : self.simulations])
+        """The base chain and every other, if that is one edit."""
+        return ((self._chains[0], chain) for chain in self._chains[1 : self.simulations if self._one_edit else 1])
 
 
 def scan_edits(num_layers: int, space: SearchSpace) -> list[Edit]:

@@ -26,6 +26,7 @@ class Plan:
         luck: search for a wrong option too, at the same budget.
         neighbours: of the shallowest good chain, how many chains one edit away are tried at least; 0 leaves it to
             what the search came by.
+        keep_scores: keep the score of every option for each chain.
     """
 
     space: SearchSpace = field(default_factory=SearchSpace)
@@ -34,6 +35,7 @@ class Plan:
     seed: int = 0
     luck: bool = True
     neighbours: int = 4
+    keep_scores: bool = False
 
     def __post_init__(self) -> None:
         if self.neighbours < 0:
@@ -197,6 +199,7 @@ class _Work:
                 simulation,
                 len(near[chain]),
                 sum(good[other] >= 1 for other in near[chain]),
+                self._scores[chain].values if self._plan.keep_scores else (),
             )
             for chain, simulation in gold.tried.items()
         )

@@ -40,6 +40,7 @@ class LabelOptions:
             searches share what they try, so it costs little.
         neighbours: how many chains one edit away from the shallowest good chain are tried at least, to see how robust
             it is; 0 leaves it to what the search came by.
+        keep_scores: keep, for each chain, the score of every option, not only reward and margin.
         trees: questions searched at the same time; more fill a larger chip. The labels do not depend on it.
         cache_gib: memory for hidden states that chains share, in GiB and for each worker; by default a quarter of the
             host's free memory or half of the GPU's. The labels do not depend on it.
@@ -71,6 +72,7 @@ class LabelOptions:
     space: SearchSpace = field(default_factory=SearchSpace)
     luck: bool = True
     neighbours: int = 4
+    keep_scores: bool = False
     trees: int = 32
     cache_gib: float | None = None
     verify: Verify = "auto"
@@ -86,7 +88,7 @@ class LabelOptions:
     @property
     def plan(self) -> Plan:
         """What the labels depend on."""
-        return Plan(self.space, self.search, self.template, self.seed, self.luck, self.neighbours)
+        return Plan(self.space, self.search, self.template, self.seed, self.luck, self.neighbours, self.keep_scores)
 
     def for_questions(self, questions: Sequence[Question]) -> "LabelOptions":
         """The options with the reward that these questions take.

@@ -22,6 +22,8 @@ class Trial:
         simulation: the simulation that tried it, counted from 1.
         neighbours: chains one edit away that were tried too.
         neighbours_good: those of them with reward 1.
+        scores: of every option, log-probabilities in nats (per character with the metric ``acc_norm``); empty unless
+            they were kept.
     """
 
     chain: Chain
@@ -31,6 +33,7 @@ class Trial:
     simulation: int = 0
     neighbours: int = 0
     neighbours_good: int = 0
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

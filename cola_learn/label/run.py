@@ -67,6 +67,8 @@ def make_manifest(identity: Identity, options: LabelOptions, question: Question)
     options = options.for_questions([question])
     assert options.reward != "auto"
     search = asdict(options.search)
+    if options.search.menu:  # its chains count, not where they lie
+        search["menu"] = digest({}, *[options.search.menu])
     if options.search.prior:  # what it holds counts, not where it lies
         prior = options.search.prior
         search["prior"] = digest(
@@ -86,6 +88,7 @@ def make_manifest(identity: Identity, options: LabelOptions, question: Question)
         seed=options.seed,
         luck=options.luck,
         neighbours=options.neighbours,
+        scores=options.keep_scores,
         reward=options.reward,
         prompt=json.loads(json.dumps(asdict(options.prompt))) if question.open else None,
         versions={name: importlib.metadata.version(name) for name in ("cola-learn", "torch", "transformers")},

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from cola_learn.chains import Chain, Edit, SearchSpace
 
-Method = Literal["mcts", "random", "beam", "greedy", "scan"]
+Method = Literal["mcts", "random", "beam", "greedy", "scan", "menu"]
 Prior = Mapping[Edit, float]
 
 
@@ -19,8 +19,9 @@ class SearchSettings:
     Attributes:
         method: mcts (tree search, as CoLa with space.edits nested, as PoLar with disjoint), random (chains of 1 to 4
             random edits), beam (the best few chains, some random edits of each, again and again), greedy (a beam of
-            one), scan (every single edit of the space once, in order).
+            one), scan (every single edit of the space once, in order), menu (every chain of a file once, in order).
         simulations: budget of one search, the base chain included.
+        menu: file of chains for method menu, one a line; python -m cola_learn.label menu makes one.
         patience: stop a search whose Pareto set (reward against depth) has not changed for so many simulations.
         exploration: c of the UCB rule Q/v + c*sqrt(ln V / v) - depth_penalty*depth/N.
         depth_penalty: lambda of the UCB rule; higher looks for shorter chains.
@@ -38,6 +39,7 @@ class SearchSettings:
 
     method: Method = "mcts"
     simulations: int = 50
+    menu: Path | None = None
     patience: int | None = None
     exploration: float = math.sqrt(2)
     depth_penalty: float = 5.0
@@ -58,6 +60,10 @@ class SearchSettings:
             raise ValueError(f"search.random_child is {self.random_child}; give a probability from 0 to 1")
         if self.prior_temperature <= 0:
             raise ValueError(f"search.prior_temperature is {self.prior_temperature}; give more than 0")
+        if (self.menu is None) == (self.method == "menu"):
+            raise ValueError(
+                f"search.menu is {self.menu} with search.method {self.method}; menu needs one, others none"
+            )
         if self.prior and self.method != "mcts":
             raise ValueError(f"search.prior guides search.method mcts, not {self.method}; leave one of them out")
 
@@ -96,14 +102,20 @@ def make_search(
         seed: everything random in the search follows from it.
         prior: weight of every edit, for a tree search; edits it does not name get the least weight it gives.
     """
-    from cola_learn.label.baselines import BeamSearch, RandomSearch, ScanSearch
+    from cola_learn.label.baselines import BeamSearch, ListSearch, RandomSearch, scan_edits
     from cola_learn.label.mcts import TreeSearch
+    from cola_learn.label.menu import read_menu
 
     if settings.method == "mcts":
         return TreeSearch(num_layers, space, settings, seed, prior)
     if settings.method == "random":
         return RandomSearch(num_layers, space, settings.simulations, seed)
+    base = Chain.base(num_layers)
     if settings.method == "scan":
-        return ScanSearch(num_layers, space, settings.simulations)
+        chains = [base, *(space.apply(base, edit) for edit in scan_edits(num_layers, space))]
+        return ListSearch(chains[: settings.simulations], one_edit=True)
+    if settings.menu:
+        chains = [base, *(chain for chain in read_menu(settings.menu, num_layers) if chain != base)]
+        return ListSearch(chains[: settings.simulations], one_edit=False)
     width = settings.beam_width if settings.method == "beam" else 1
     return BeamSearch(num_layers, space, settings.simulations, width, settings.beam_branch, seed)

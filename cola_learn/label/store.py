@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, repeat
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ _SCHEMA = pyarrow.schema(
         ("chains", pyarrow.list_(_CHAINS)),
         ("pareto", pyarrow.list_(pyarrow.int32())),
         ("luck", _LUCK),
+        ("scores", pyarrow.list_(pyarrow.list_(pyarrow.float32()))),
     ]
 )
 
@@ -60,6 +61,7 @@ class Manifest:
         space, search: the search's settings.
         seed: of the search.
         luck, neighbours: which controls were run beside it.
+        scores: whether the score of every option is kept for each chain.
         reward, prompt: how chains were judged, and how open questions were put (None for questions with choices).
         versions: of the libraries that computed it; stores may be joined over them.
     """
@@ -77,6 +79,7 @@ class Manifest:
     seed: int
     luck: bool = True
     neighbours: int = 0
+    scores: bool = False
     reward: Reward = "choices"
     prompt: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -265,8 +268,10 @@ class LabelStore:
     def _label(self, row: Mapping[str, Any]) -> Label:
         depth = self.manifest.num_layers
         names = ("reward", "margin", "visits", "simulation", "neighbours", "neighbours_good")
+        scores = map(tuple, row["scores"]) if row["scores"] else repeat(())
         trials = tuple(
-            Trial(Chain.parse(trial["chain"], depth), *(trial[name] for name in names)) for trial in row["chains"]
+            Trial(Chain.parse(trial["chain"], depth), **{name: trial[name] for name in names}, scores=own)
+            for trial, own in zip(row["chains"], scores, strict=False)
         )
         luck = row["luck"] and Luck(
             row["luck"]["option"],
@@ -313,6 +318,7 @@ def _as_table(labels: Sequence[Label]) -> pyarrow.Table:
         _as_lists([len(label.trials) for label in labels], _as_structs(chains, _CHAINS)),
         [list(label.pareto) for label in labels],
         _as_structs(luck, _LUCK, [label.luck is None for label in labels]),
+        [[trial.scores for trial in label.trials] if label.base.scores else None for label in labels],
     ]
     arrays = [
         column if isinstance(column, pyarrow.Array) else pyarrow.array(column, kind)

@@ -26,6 +26,10 @@ class Scores(Protocol):
     """What one chain makes of one question, for any answer that might be gold."""
 
     @property
+    def values(self) -> tuple[float, ...]:
+        """The score of every answer."""
+
+    @property
     def choice(self) -> int:
         """Index of the answer given; -1 if it is none of the question's."""
 
@@ -80,6 +84,11 @@ class AnswerScores:
     right: tuple[bool, ...]
     leads: tuple[float, ...]
     logprobs: tuple[float, ...]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The log-probabilities."""
+        return self.logprobs
 
     @property
     def choice(self) -> int:

@@ -1,0 +1,170 @@
+"""Menus: short lists of chains that are tried on every question, so that questions can be compared chain by chain."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from cola_learn.backbone import Executor, load_backbone
+from cola_learn.chains import Chain, Edit, Skip
+from cola_learn.cli import UserError, console, next_command, progress_bar, write_text
+from cola_learn.label.prior import edit_gains
+from cola_learn.label.records import Label
+from cola_learn.label.store import LabelStore
+from cola_learn.tasks import Question, Scorer, as_sample, load_task
+
+LARGEST = 256
+
+
+@lru_cache(maxsize=8)
+def read_menu(file: Path, num_layers: int) -> tuple[Chain, ...]:
+    """The chains of a menu file: one a line, ``#`` begins a comment.
+
+    Raises:
+        UserError: naming the line that is no chain of so many layers.
+    """
+    chains: dict[Chain, None] = {}
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--menu {file} cannot be read ({error}); python -m cola_learn.label menu makes one") from None
+    for number, line in enumerate(lines, start=1):
+        text = line.split("#")[0].strip()
+        if text:
+            try:
+                chains[Chain.parse(text, num_layers)] = None
+            except ValueError as error:
+                raise UserError(f"--menu {file} line {number}: {error}") from None
+    if not chains:
+        raise UserError(f"--menu {file} holds no chains; write one a line, such as 0-11 14-29")
+    return tuple(chains)
+
+
+@dataclass(frozen=True)
+class MenuOptions:
+    """Options of python -m cola_learn.label menu.
+
+    Attributes:
+        labels: label stores to take chains from: searches (what covers most questions) and scans (what gains most).
+        size: how many chains the menu has at most, the base chain included.
+        compose: how many edits are put together, one after another, each the best of those that gain most by
+            themselves, and once more of skips alone; every step is a chain of the menu. 0 composes nothing.
+        compose_task: task whose questions decide about compositions, by the mean probability of the gold answer.
+        compose_split: split of that task.
+        compose_questions: how many of them.
+        compose_edits: how many single edits are tried at every step.
+        output: file for the menu, one chain a line.
+        device: as for label.
+    """
+
+    labels: list[Path] = field(default_factory=list)
+    size: int = 64
+    compose: int = 6
+    compose_task: str = "arc_easy"
+    compose_split: str = "test"
+    compose_questions: int = 200
+    compose_edits: int = 16
+    output: Path = Path("runs/menu.txt")
+    device: str = "auto"
+
+
+def run_menu(options: MenuOptions) -> list[Chain]:
+    """Make a menu and write it.
+
+    Raises:
+        UserError: if the stores cannot be read, are of different models, or give no chain.
+    """
+    if not 2 <= options.size <= LARGEST:
+        raise UserError(f"--size {options.size} makes no menu; give 2 to {LARGEST}")
+    stores = [LabelStore.open(folder) for folder in options.labels]
+    manifest = stores[0].manifest
+    for store in stores[1:]:
+        if store.manifest.fingerprint != manifest.fingerprint:
+            raise UserError(f"--labels {store.folder} is of another model than {stores[0].folder}")
+    labels = [label for store in stores for label in store]
+    base = Chain.base(manifest.num_layers)
+    gains = edit_gains(labels)
+    best = sorted(gains, key=lambda edit: (-_shrunk(*gains[edit]), str(edit)))
+    composed: list[Chain] = []
+    if options.compose and best:
+        questions = load_task(options.compose_task, options.compose_split, options.compose_questions)
+        scorer = Scorer(Executor(load_backbone(manifest.backbone, options.device, manifest.dtype)), manifest.metric)
+        composed = compose(scorer, questions, best[: options.compose_edits], options.compose)
+    singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]
+    menu = dict.fromkeys([base, *composed, *singles])
+    for chain in covering(labels, options.size):
+        if len(menu) >= options.size:
+            break
+        menu[chain] = None
+    if len(menu) < 2:
+        raise UserError("--labels hold no chains to make a menu of; label with --search.method scan, or mcts")
+    chains = [base, *sorted(menu.keys() - {base}, key=lambda chain: (chain.depth, chain.layers))][: options.size]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(options.output, "".join(f"{chain}\n" for chain in chains))
+    console.print(f"menu        {options.output} ({len(chains)} chains)", soft_wrap=True)
+    next_command(f"python -m cola_learn.label cross --menu {options.output} --tasks arc_easy:test sciq:validation")
+    return chains
+
+
+def _shrunk(gain: float, count: int) -> float:
+    """A mean over few questions is drawn towards zero, as if ten more had gained nothing."""
+    return gain * count / (count + 10)
+
+
+def covering(labels: Sequence[Label], size: int) -> list[Chain]:
+    """Chains that together are good for most questions: again and again the one that is good for most of those that
+    have none yet, of equals the shallower; when all have one, from the beginning."""
+    good: defaultdict[Chain, set[str]] = defaultdict(set)
+    for label in labels:
+        for trial in label.good:
+            good[trial.chain].add(label.key)
+    chosen: list[Chain] = []
+    left: set[str] = set()
+    while good and len(chosen) < size:
+        if not left:
+            left = set().union(*good.values())
+        counts = Counter({chain: len(keys & left) for chain, keys in good.items()})
+        most = max(counts.values())
+        chain = min((c for c, count in counts.items() if count == most), key=lambda c: (c.depth, c.layers))
+        chosen.append(chain)
+        left -= good.pop(chain)
+        if most == 0:
+            left = set()
+    return chosen
+
+
+def compose(scorer: Scorer, questions: Iterable[Question], edits: Sequence[Edit], steps: int) -> list[Chain]:
+    """Chains of more and more edits: at each step the edit is added that gives the highest mean probability of the
+    gold answer, and, in a second series, the highest among the skips.
+    """
+    questions = list(questions)
+    made: dict[Chain, None] = {}
+    series: list[list[Edit]] = [list(edits), [edit for edit in edits if isinstance(edit, Skip)]]
+    with progress_bar() as bar:
+        total = steps * len(questions) * sum(map(len, series))
+        task = bar.add_task("compose", total=total, unit="chains", note="")
+        for pool in series:
+            chosen: tuple[Edit, ...] = ()
+            for _ in range(steps):
+                chains = {}
+                for edit in pool:
+                    try:
+                        chains[Chain.from_edits([*chosen, edit], scorer.num_layers)] = (*chosen, edit)
+                    except ValueError:  # it overlaps an edit that is chosen already
+                        continue
+                if not chains:
+                    break
+                totals = dict.fromkeys(chains, 0.0)
+                for question in questions:
+                    sample = as_sample(question)
+                    scorer.open(sample)
+                    for chain, score in zip(chains, scorer.score([(sample.key, c) for c in chains]), strict=True):
+                        totals[chain] += score.probability(question.gold)
+                    scorer.close(sample.key)
+                    bar.advance(task, len(chains))
+                best = max(totals, key=totals.__getitem__)
+                chosen = chains[best]
+                made[best] = None
+        bar.update(task, completed=total)
+    return list(made)

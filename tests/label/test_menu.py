@@ -1,0 +1,106 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cola_learn import Chain, LabelStore, Repeat, Skip
+from cola_learn.backbone import Backbone, Executor
+from cola_learn.cli import UserError
+from cola_learn.label import Label, Trial
+from cola_learn.label.menu import compose, covering, read_menu
+from cola_learn.tasks import Question, Scorer, as_sample, load_task
+
+Command = Callable[..., tuple[int, str]]
+
+
+def label(number: int, *good: Chain) -> Label:
+    return Label("t", "s", str(number), tuple(Trial(chain, 1.0, 1.0, 1) for chain in good))
+
+
+def test_covering_takes_what_is_good_for_most_of_those_left() -> None:
+    one, two, three = (Chain.parse(text, 6) for text in ("0-4", "0 2-5", "0-5"))
+    labels = [label(1, one, three), label(2, one), label(3, one, two), label(4, two), label(5, three)]
+    assert covering(labels, 9) == [one, two, three]
+    assert covering(labels, 1) == [one]
+    assert covering([], 5) == []
+
+
+def test_a_menu_is_read_and_what_is_wrong_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "menu.txt"
+    file.write_text("# mine\n0-5\n\n0-2 4-5  # without 3\n0-5\n")
+    assert read_menu(file, 6) == (Chain.base(6), Chain.parse("0-2 4-5", 6))
+    (tmp_path / "bad.txt").write_text("0-5\n0-9\n")
+    with pytest.raises(UserError, match=r"bad\.txt line 2"):
+        read_menu(tmp_path / "bad.txt", 6)
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    with pytest.raises(UserError, match="holds no chains"):
+        read_menu(tmp_path / "empty.txt", 6)
+
+
+def test_compose_adds_what_gains_most(smollm16: Backbone, arc: list[Question]) -> None:
+    edits = [Skip(14, 1), Repeat(22, 1, 2), Skip(20, 1)]
+    made = compose(Scorer(Executor(smollm16)), arc[:6], edits, 2)
+    alone = Scorer(Executor(smollm16, cache_bytes=0))
+
+    def worth(chain: Chain) -> float:
+        total = 0.0
+        for question in arc[:6]:
+            sample = as_sample(question)
+            alone.open(sample)
+            total += alone.score([(sample.key, chain)])[0].probability(question.gold)
+            alone.close(sample.key)
+        return total
+
+    singles = {edit: worth(Chain.from_edits([edit], 30)) for edit in edits}
+    first = max(edits, key=singles.__getitem__)
+    assert made[0] == Chain.from_edits([first], 30)
+    pairs = [Chain.from_edits([first, edit], 30) for edit in edits if edit != first]
+    assert made[1] == max(pairs, key=worth)
+
+
+def test_cross_keeps_the_score_of_every_option(command: Command, tmp_path: Path, smollm16: Backbone) -> None:
+    menu = tmp_path / "menu.txt"
+    menu.write_text("0-13 15-29\n0-22 22-29\n")
+    arguments = ("--menu", menu, "--tasks", "arc_easy:test", "piqa:validation", "--limit", "4")
+    code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
+    assert code == 0, said
+    scorer = Scorer(Executor(smollm16, cache_bytes=0))
+    for task, split in (("arc_easy", "test"), ("piqa", "validation")):
+        store = LabelStore.open(tmp_path / "cross" / f"{task}-{split}")
+        assert store.manifest.scores
+        questions = {question.key: question for question in load_task(task, split)}
+        labels = store.read()
+        assert len(labels) == 4
+        for found in labels:
+            question = questions[found.key]
+            asked = [Chain.parse(text, 30) for text in ("0-29", "0-13 15-29", "0-22 22-29")]
+            assert [trial.chain for trial in found.trials] == asked
+            scorer.open(as_sample(question))
+            for trial in found.trials:
+                scores = scorer.score([(found.key, trial.chain)])[0]
+                assert trial.scores == pytest.approx(scores.values, abs=1e-4)
+                assert trial.reward == scores.reward(question.gold)
+                assert trial.margin == scores.margin(question.gold)
+            scorer.close(found.key)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.parquet")}
+    code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
+    assert code == 0
+    assert "4 of 4 questions are done already" in said
+    assert before == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.parquet")}
+    menu.write_text("0-13 15-29\n")
+    code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
+    assert code == 2
+    assert "holds labels made with search" in said
+
+
+def test_wrong_pools_are_named(command: Command, tmp_path: Path) -> None:
+    menu = tmp_path / "menu.txt"
+    menu.write_text("0-13 15-29\n")
+    for arguments, message in (
+        (("--menu", menu, "--tasks", "arc_easy"), "--tasks arc_easy names no split"),
+        (("--menu", tmp_path / "none.txt", "--tasks", "arc_easy:test"), "none.txt cannot be read"),
+    ):
+        code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
+        assert code == 2
+        assert message in said
+        assert "Traceback" not in said
