@@ -295,7 +295,9 @@ def _make_report(
             "split": options.split,
             "trained on": f"{manifest.task} {manifest.split}, {len(store.keys())} labelled questions",
             "backbone": f"{backbone.name} ({backbone.num_layers} layers, {manifest.dtype})",
-            "metric": f"{manifest.metric}, {manifest.template} scoring",
+            "metric": "answers written greedily and graded"
+            if manifest.prompt
+            else f"{manifest.metric}, {manifest.template} scoring",
             "static chain": str(outcomes["static"][0].chain),
             "search budget": f"{options.search.simulations} simulations a question",
             "seed": str(options.seed),

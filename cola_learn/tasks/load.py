@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cola_learn import assets
 from cola_learn.cli import UserError
-from cola_learn.tasks.answers import with_decoys
+from cola_learn.tasks.answers import spellings, with_decoys
 from cola_learn.tasks.arithmetic import GENERATED, generate_questions
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS, Benchmark
@@ -214,7 +214,7 @@ def _file_question(path: Path, number: int, row: Any) -> Question:
         raise UserError(f"{where}: question is {text!r}; give a text")
     own = str(number if row.get("id") in (None, "") else row["id"])
     if choices is None:
-        if not _is_text(row["answer"]):
+        if not _is_text(row["answer"]) or not spellings(str(row["answer"])):
             raise UserError(f"{where}: answer is {row['answer']!r}; give a short text or a number")
         return Question(path.stem, "file", own, text, (str(row["answer"]).strip(),), 0, "", "", open=True)
     if not isinstance(choices, list) or len(choices) < 2 or not all(_is_text(choice) for choice in choices):

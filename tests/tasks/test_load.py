@@ -124,6 +124,7 @@ def test_files_are_tasks(tmp_path: Path, kind: str) -> None:
         ({"question": "q", "choices": ["a", "b"]}, "row 2: has question, choices; needs question, answer and"),
         ({"question": "q", "answer": "a"}, "row 2: some rows have choices and some have none"),
         ({"question": "q", "answer": None}, "row 2: answer is None; give a short text or a number"),
+        ({"question": "q", "answer": "$."}, "row 2: answer is '$.'; give a short text or a number"),
         ({"question": "q", "choices": ["a", "b"], "answer": 2}, "row 2: answer 2 is outside the options"),
         ({"question": "q", "choices": ["a", "b"], "answer": "C"}, "row 2: answer 'C' is outside the options"),
         ({"question": "q", "choices": ["a"], "answer": 0}, "row 2: choices is"),
