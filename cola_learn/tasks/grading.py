@@ -95,7 +95,7 @@ class Grader:
         if self._child is None:
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, self._seconds), daemon=True)
             process.start()
             theirs.close()
             self._child = process, ours
@@ -108,7 +108,7 @@ def _worked_out(answer: str) -> bool:
     return not _OPERATION.search(answer.rsplit("=", 1)[-1])
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, seconds: float) -> None:
     import logging
     import signal
 
@@ -129,8 +129,10 @@ def _serve(connection: Connection) -> None:
             answer, gold = connection.recv()
         except EOFError:
             return
+        signal.alarm(int(seconds) + 2)  # ends this process, should its parent be gone by then
         try:
             verdict = (bool(verify(read(gold), read(answer), timeout_seconds=None, raise_on_error=True)), "")
         except (Exception, MemoryError) as error:
             verdict = (False, type(error).__name__)
+        signal.alarm(0)
         connection.send(verdict)

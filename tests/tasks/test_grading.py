@@ -1,6 +1,11 @@
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from cola_learn.tasks.grading import Grader
@@ -63,3 +68,24 @@ def test_ten_thousand_odd_strings_never_stop_it(grader: Grader) -> None:
         assert isinstance(grade.right, bool)
         assert not (grade.right and grade.reason)
     assert grader.grade("\\frac{14}{2}", "7").right
+
+
+def test_a_grader_left_alone_with_an_answer_that_hangs_ends(tmp_path: Path) -> None:
+    """Its parent is killed while it waits, as a worker process may be; nothing may go on for ever."""
+    program = tmp_path / "parent.py"
+    program.write_text(
+        "from cola_learn.tasks.grading import Grader\n"
+        "if __name__ == '__main__':\n"
+        "    grader = Grader(seconds=2)\n"
+        "    grader.grade('3', '4')\n"
+        "    print(grader._child[0].pid, flush=True)\n"
+        "    grader.grade('9^{9^{9^9}}', '3')\n"
+    )
+    parent = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    child = psutil.Process(int(parent.stdout.readline()))
+    time.sleep(0.5)
+    parent.kill()
+    parent.wait()
+    assert child.is_running()
+    child.wait(timeout=30)
