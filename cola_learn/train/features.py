@@ -16,6 +16,7 @@ from cola_learn.chains import Chain
 from cola_learn.cli import progress_bar
 
 MAX_TOKENS = 256  # of a longer prompt the last ones are read
+_PROMPTS_AT_ONCE = 16
 
 
 def prompt_features(backbone: Backbone, prompts: Sequence[str], layers: Sequence[int]) -> list[Tensor]:
@@ -25,19 +26,22 @@ def prompt_features(backbone: Backbone, prompts: Sequence[str], layers: Sequence
         For each prompt a bfloat16 tensor ``[T, F, H]`` on the CPU: tokens, entries of ``layers``, hidden size.
     """
     executor = Executor(backbone)
-    depths = sorted(set(layers) - {0})
+    chains = [Chain(tuple(range(depth)), backbone.num_layers) for depth in sorted(set(layers) - {0})]
     features = []
     with progress_bar() as bar:
         task = bar.add_task("features", total=len(prompts), unit="prompts", note="", visible=len(prompts) > 8)
-        for prompt in prompts:
-            tokens = backbone.tokenizer.encode(prompt, add_special_tokens=False)[-MAX_TOKENS:]
-            handle = executor.open(Row.pack(tokens, packed=False))
-            chains = [Chain(tuple(range(depth)), backbone.num_layers) for depth in depths]
-            states = dict(zip(depths, executor.run([(handle, chain) for chain in chains]), strict=True))
-            states[0] = executor.embedded(handle)
-            executor.close(handle)
-            features.append(torch.stack([states[depth] for depth in layers], dim=1).to("cpu", torch.bfloat16))
-            bar.advance(task)
+        for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
+            group = [
+                backbone.tokenizer.encode(prompt, add_special_tokens=False)[-MAX_TOKENS:]
+                for prompt in prompts[start : start + _PROMPTS_AT_ONCE]
+            ]
+            handles = [executor.open(Row.pack(tokens, packed=False)) for tokens in group]
+            found = iter(executor.run([(handle, chain) for handle in handles for chain in chains]))
+            for handle in handles:
+                states = {0: executor.embedded(handle)} | {chain.depth: next(found) for chain in chains}
+                features.append(torch.stack([states[depth] for depth in layers], dim=1).to("cpu", torch.bfloat16))
+                executor.close(handle)
+            bar.advance(task, len(group))
     return features
 
 

@@ -1,24 +1,43 @@
-"""Training the controller by weighted imitation of the chains that the search found good."""
+"""Training the controller: one module, four objectives."""
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
 import lightning
+import numpy
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from cola_learn.cli import UserError
+from cola_learn.train.calibration import calibrate
 from cola_learn.train.controller import Controller, ControllerConfig
-from cola_learn.train.data import Batch
+from cola_learn.train.data import Batch, Example
+from cola_learn.train.diagnostics import Choices, collapse
+
+Objective = Literal["imitation", "expected", "preference", "value"]
 
 
 class ControllerModule(lightning.LightningModule):
     """A controller with its loss and optimiser.
 
     Args:
+        objective: what it is trained for. imitation: the likelihood of each prompt's good chains. expected: the soft
+            reward, less the price of depth, that it would have on average over a menu's chains; its gradient is exact.
+            preference: that it writes a chain more (or less) probably than the base chain if that chain gains (or
+            loses), each pair counting by how much. value: predicting what each chain gains, and how surely. All but
+            imitation need labels of a menu (data.trials: all).
+        pooling: attend to every token of the prompt, or read their mean.
         width: of the controller's decoder.
         blocks: of the decoder.
         heads: of its attention.
         dropout: while training.
+        max_price: prices of depth are drawn from 0 to this for each prompt, and given to the network, so that one
+            controller serves every budget; not for imitation and value, which do not depend on it.
+        price: of depth for choosing, unless another is asked for: the gain in soft reward that N layers are worth.
+        error_rate: of acting on a predicted gain that validation questions do not bear out; the base chain runs where
+            the lower confidence bound at this rate is not above zero. 1 acts on any predicted gain.
         learning_rate: of AdamW.
         weight_decay: of AdamW.
         warm_up_steps: over which the learning rate rises.
@@ -27,10 +46,15 @@ class ControllerModule(lightning.LightningModule):
 
     def __init__(
         self,
+        objective: Objective = "imitation",
+        pooling: Literal["attend", "mean"] = "attend",
         width: int = 128,
         blocks: int = 2,
         heads: int = 4,
         dropout: float = 0.1,
+        max_price: float = 0.3,
+        price: float = 0.0,
+        error_rate: float = 1.0,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.05,
         warm_up_steps: int = 20,
@@ -46,20 +70,37 @@ class ControllerModule(lightning.LightningModule):
             self.controller = Controller(ControllerConfig.from_dict(self.hparams["shape"]))
 
     def examples(self, limit: int = 50) -> list[tuple[int, str, str]]:
-        """Validation prompts: number of good chains, the most weighted one, and the chain written now."""
+        """Validation prompts: number of good chains, the most weighted one, and the chain chosen now."""
         assert self.controller is not None
         rows = []
         for example in self.trainer.datamodule.validation[:limit]:  # type: ignore[attr-defined]
             best = example.sequences[max(range(len(example.weights)), key=example.weights.__getitem__)]
             written = self.controller.choose(example.features)
-            rows.append((len(example.sequences), str(self.controller.vocabulary.decode(list(best))), str(written)))
+            good = sum(weight > 0 for weight in example.weights)
+            rows.append((good, str(self.controller.vocabulary.decode(list(best))), str(written)))
         return rows
 
     def _shape_from_labels(self) -> dict[str, Any]:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        size = {name: self.hparams[name] for name in ("width", "blocks", "heads", "dropout")}
+        objective = self.hparams["objective"]
+        menu = () if objective == "imitation" and not data.menu else data.menu
+        if objective != "imitation" and not menu:
+            raise UserError(
+                f"--model.objective {objective} needs the same chains on every question: labels of python -m "
+                "cola_learn.label cross, with --data.trials all"
+            )
+        names = ("width", "blocks", "heads", "dropout", "pooling", "objective")
         labels = {name: getattr(data, name) for name in ("num_layers", "hidden_size", "feature_layers", "fingerprint")}
-        return asdict(ControllerConfig(space=data.space, backbone=data.backbone_name, **labels, **size))
+        config = ControllerConfig(
+            space=data.space,
+            backbone=data.backbone_name,
+            menu=tuple(map(str, menu)),
+            decision="value" if objective == "value" else "write",
+            price=self.hparams["price"],
+            **labels,
+            **{name: self.hparams[name] for name in names},
+        )
+        return asdict(config)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         loss = self._loss(batch)
@@ -67,27 +108,59 @@ class ControllerModule(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
+        self.log("val/loss", self._loss(batch), prog_bar=True, batch_size=len(batch.features))
+
+    def on_validation_epoch_end(self) -> None:
+        """What the chosen chains come to on the validation questions, and whether the choice has collapsed."""
         assert self.controller is not None
-        size = len(batch.features)
-        self.log("val/loss", self._loss(batch), prog_bar=True, batch_size=size)
-        chains = [
-            self.controller.choose(features[~padding])
-            for features, padding in zip(batch.features, batch.padding, strict=True)
-        ]
-        self.log("val/depth", sum(chain.depth for chain in chains) / size, prog_bar=True, batch_size=size)
-        self.log("val/base_share", sum(chain.is_base for chain in chains) / size, batch_size=size)
-        self.log("val/distinct_chains", float(len(set(chains))), batch_size=size)
+        examples: Sequence[Example] = self.trainer.datamodule.validation  # type: ignore[attr-defined]
+        if self.controller.menu and len(examples[0].sequences) == len(self.controller.menu):
+            choices = self._choices(examples)
+            self.log_dict({f"val/{name}": value for name, value in collapse(choices).items()})
+            self.log("val/depth", choices.depth, prog_bar=True)
+            self.log("val/gain", choices.gain, prog_bar=True)
+        else:
+            chains = [self.controller.choose(example.features) for example in examples]
+            self.log("val/depth", sum(chain.depth for chain in chains) / len(chains), prog_bar=True)
+            self.log("val/base_share", sum(chain.is_base for chain in chains) / len(chains))
+            self.log("val/distinct_chains", float(len(set(chains))))
+
+    def _choices(self, examples: Sequence[Example]) -> Choices:
+        """What is chosen for examples that hold the whole menu; where values decide, they are calibrated on them."""
+        assert self.controller is not None
+        self.controller.config = replace(self.controller.config, gain_scale=1.0)
+        weighed = self.controller.weigh_all([example.features for example in examples])
+        gains = torch.tensor([example.gains for example in examples]).double().numpy()
+        if self.controller.config.decision == "value":
+            rule = calibrate(weighed.gains.double().numpy(), gains, self.hparams["error_rate"])
+            weighed = weighed._replace(gains=weighed.gains * rule["gain_scale"])
+            self.controller.config = replace(self.controller.config, **rule)
+            self.hparams["shape"] = asdict(self.controller.config)
+        chosen = self.controller.utilities(weighed).argmax(1).numpy()
+        tasks = numpy.array([example.task for example in examples])
+        return Choices(chosen, gains, numpy.array(examples[0].depths), tasks)
 
     def _loss(self, batch: Batch) -> Tensor:
-        """Mean over prompts of the weighted negative log-likelihood of their good chains, in nats."""
+        """Mean over prompts; in nats, but for expected (soft reward, negated)."""
         assert self.controller is not None
-        memory = self.controller.encode(batch.features)[batch.owners]
-        log_probabilities = self.controller(memory, batch.padding[batch.owners], batch.tokens[:, :-1])
-        targets = batch.tokens[:, 1:]
-        chosen = log_probabilities.gather(2, targets[:, :, None])[:, :, 0]
-        real = torch.arange(targets.shape[1], device=targets.device) < batch.lengths[:, None]
-        likelihood = torch.where(real, chosen, 0.0).sum(1)
-        return -(batch.weights * likelihood).sum() / len(batch.features)
+        objective, size, device = self.hparams["objective"], len(batch.features), batch.features.device
+        learns_price = objective in ("expected", "preference")
+        prices = self.hparams["max_price"] * torch.rand(size, device=device) * learns_price
+        memory, padding = self.controller.encode(batch.features, batch.padding, prices)
+        logprobs, values, spreads = self.controller.judge(
+            memory[batch.owners], padding[batch.owners], batch.tokens, batch.lengths
+        )
+        if objective == "imitation":
+            return -(batch.weights * logprobs).sum() / size
+        if objective == "value":
+            # Variances, in units of a tenth squared, keep the two terms of the likelihood at one scale.
+            return functional.gaussian_nll_loss(10 * values, 10 * batch.gains, 100 * spreads.exp(), eps=1e-4)
+        utilities = batch.gains + prices[batch.owners] * (1 - batch.depths)
+        if objective == "expected":
+            share = logprobs.view(size, -1).softmax(1)
+            return -(share * utilities.view(size, -1)).sum() / size
+        base = logprobs.view(size, -1)[:, :1].expand(size, len(logprobs) // size).reshape(-1)
+        return (utilities.abs() * functional.softplus(-utilities.sign() * (logprobs - base))).sum() / size
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(

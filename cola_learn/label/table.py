@@ -1,0 +1,131 @@
+"""What every chain of a menu makes of every question, as arrays: the stores of ``label cross``, read at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy
+from numpy.typing import NDArray
+
+from cola_learn.chains import Chain
+from cola_learn.cli import UserError
+from cola_learn.label.store import LabelStore
+from cola_learn.tasks import Question, load_task
+
+Array = NDArray[numpy.float64]
+
+
+def open_stores(folder: Path, named: str = "--labels") -> list[LabelStore]:
+    """The label store in a folder, or all stores in its subfolders, of one backbone.
+
+    Raises:
+        UserError: if there is none, or they are of different backbones or spaces.
+    """
+    folder = Path(folder)
+    inner = sorted(file.parent for file in folder.glob("*/manifest.json"))
+    if (folder / "manifest.json").exists() or not inner:
+        return [LabelStore.open(folder, named)]
+    stores = [LabelStore.open(one, named) for one in inner]
+    for store in stores[1:]:
+        for name in ("fingerprint", "space", "template"):
+            mine, others = getattr(store.manifest, name), getattr(stores[0].manifest, name)
+            if mine != others:
+                raise UserError(f"{named} {folder}: {inner[0].name} and {store.folder.name} differ in {name}")
+    return stores
+
+
+def questions_of(store: LabelStore) -> list[Question]:
+    """The questions of a store's labels, in the order of the labels.
+
+    Raises:
+        UserError: if the task no longer has one of them.
+    """
+    manifest = store.manifest
+    questions = {question.key: question for question in load_task(manifest.task, manifest.split)}
+    labels = [label.key for label in store]
+    missing = [key for key in labels if key not in questions]
+    if missing:
+        raise UserError(f"--labels {store.folder}: question {missing[0]} is not in task {manifest.task}")
+    return [questions[key] for key in labels]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Q questions, C chains, up to O options.
+
+    Attributes:
+        chains: the menu, the base chain first.
+        questions: what they were run on.
+        scores: of every option in nats, minus infinity behind a question's last one, ``[Q, C, O]``.
+    """
+
+    chains: tuple[Chain, ...]
+    questions: tuple[Question, ...]
+    scores: Array
+
+    @classmethod
+    def load(cls, stores: Sequence[LabelStore], named: str = "--labels") -> "Table":
+        """All labels of stores that were made with one menu.
+
+        Raises:
+            UserError: if a store has no scores, or another menu than the first.
+        """
+        questions: list[Question] = []
+        scores: list[list[tuple[float, ...]]] = []
+        chains: tuple[Chain, ...] | None = None
+        for store in stores:
+            if not store.manifest.scores or store.manifest.prompt:
+                raise UserError(f"{named} {store.folder} has no scores of options; python -m cola_learn.label cross")
+            questions += questions_of(store)
+            for label in store:
+                menu = tuple(trial.chain for trial in label.trials)
+                chains = chains or menu
+                if menu != chains:
+                    raise UserError(f"{named} {store.folder}: question {label.key} was run through another menu")
+                scores.append([trial.scores for trial in label.trials])
+        if chains is None:
+            raise UserError(f"{named} {stores[0].folder.parent} holds no labels yet")
+        most = max(len(rows[0]) for rows in scores)
+        filled = numpy.full((len(scores), len(chains), most), -numpy.inf)
+        for row, rows in enumerate(scores):
+            filled[row, :, : len(rows[0])] = rows
+        return cls(chains, tuple(questions), filled)
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def take(self, rows: NDArray[numpy.int64]) -> "Table":
+        """Some of the questions."""
+        return Table(self.chains, tuple(self.questions[row] for row in rows), self.scores[rows])
+
+    @cached_property
+    def tasks(self) -> NDArray[numpy.str_]:
+        """Task of each question, ``[Q]``."""
+        return numpy.array([question.task for question in self.questions])
+
+    @cached_property
+    def depths(self) -> Array:
+        """Layers that each chain runs, ``[C]``."""
+        return numpy.array([chain.depth for chain in self.chains], dtype=float)
+
+    @cached_property
+    def gold(self) -> NDArray[numpy.int64]:
+        """Index of the right option, ``[Q]``."""
+        return numpy.array([question.gold for question in self.questions])
+
+    @cached_property
+    def probabilities(self) -> Array:
+        """Softmax over the options, ``[Q, C, O]``."""
+        raised = numpy.exp(self.scores - self.scores.max(-1, keepdims=True))
+        return raised / raised.sum(-1, keepdims=True)
+
+    @cached_property
+    def rewards(self) -> Array:
+        """1 where the best option is the right one, else 0, ``[Q, C]``."""
+        return (self.scores.argmax(-1) == self.gold[:, None]).astype(float)
+
+    @cached_property
+    def soft(self) -> Array:
+        """Probability of the right option, ``[Q, C]``: a reward far less noisy than right or wrong."""
+        return numpy.take_along_axis(self.probabilities, self.gold[:, None, None], 2)[:, :, 0]
