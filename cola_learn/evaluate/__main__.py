@@ -4,6 +4,7 @@ import sys
 
 from cola_learn.cli import run_command
 from cola_learn.evaluate.found import FiguresOptions, TableOptions, run_figures, run_table
+from cola_learn.evaluate.menu import MenuEvaluateOptions, run_menu_evaluate
 from cola_learn.evaluate.run import EvaluateOptions, run_evaluate
 
 if __name__ == "__main__":
@@ -15,6 +16,10 @@ if __name__ == "__main__":
         sys.argv.pop(1)
         about = "Tabulate what searches found by task and kind of edit, beside what luck would find."
         run_command(TableOptions, run_table, "cola_learn.evaluate table", about, ("--labels",))
+    elif sys.argv[1:2] == ["menu"]:
+        sys.argv.pop(1)
+        about = "Compare policies that choose from one menu of chains, at equal depth, on stored scores of many tasks."
+        run_command(MenuEvaluateOptions, run_menu_evaluate, "cola_learn.evaluate menu", about)
     else:
         run_command(
             EvaluateOptions,
@@ -23,5 +28,5 @@ if __name__ == "__main__":
             "Measure a controller on held-out questions beside the plain model, the best static chain, its own "
             "choices for shuffled prompts, and oracles (full search with a luck control). Example: python -m "
             "cola_learn.evaluate --config configs/evaluate/demo.yaml --controller runs/demo/train/controller. "
-            "Other commands: python -m cola_learn.evaluate figures | table --help",
+            "Other commands: python -m cola_learn.evaluate figures | table | menu --help",
         )

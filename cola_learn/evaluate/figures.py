@@ -1,6 +1,7 @@
 """The plots of the report, and those of what searches found."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy
 
@@ -153,4 +154,32 @@ def percentiles(stores: Mapping[str, Mapping[int, Sequence[float]]], num_layers:
         axes.set_yticks([-place for place in range(len(stores))], names)
         axes.set_xlabel("depth within a question's good chains (median and middle half of questions)")
         figure.legend(loc="outside upper center", frameon=False, ncols=3, fontsize=9)
+        return as_svg(figure)
+
+
+def accuracy_curves(rows: Sequence[Any], num_layers: float) -> str:
+    """Accuracy against depth of every policy of a menu evaluation, shuffled prompts and oracles left out."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row.target is not None and "shuffled" not in row.policy and "oracle" not in row.policy:
+            curves.setdefault(row.policy, []).append((row.depth, 100 * row.accuracy))
+    base = next(row for row in rows if row.policy == "base")
+    with themed(7.6, 4.6) as figure:
+        axes = figure.add_subplot()
+        axes.axhline(100 * base.accuracy, color=GRID, linewidth=1.5)
+        axes.axvline(num_layers, color=GRID, linewidth=1.5)
+        axes.plot([num_layers], [100 * base.accuracy], "s", color=INK, label="base")
+        for name, points in curves.items():
+            static = name == "static"
+            axes.plot(
+                *zip(*sorted(points), strict=True),
+                marker="o",
+                markersize=4,
+                color=INK if static else None,
+                linestyle="--" if static else "-",
+                label=name.replace("_", " "),
+            )
+        axes.set_xlabel("mean depth (layers executed)")
+        axes.set_ylabel("accuracy, %")
+        axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
         return as_svg(figure)

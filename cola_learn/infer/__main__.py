@@ -21,6 +21,8 @@ class InferOptions:
     Attributes:
         question: what to ask.
         controller: folder of an exported controller.
+        price: of depth: the gain in the probability of a right answer that all layers of the plain model are worth;
+            more of it makes chains shorter. Default the controller's own.
         choices: answer by scoring these options, for example '["rust", "gold"]', instead of writing freely.
         backbone: default the one that the controller was trained for.
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
@@ -30,6 +32,7 @@ class InferOptions:
 
     question: str
     controller: Path
+    price: float | None = None
     choices: list[str] | None = None
     backbone: str | None = None
     device: str = "auto"
@@ -48,7 +51,7 @@ def run_infer(options: InferOptions) -> None:
     if options.choices is not None and len(options.choices) < 2:
         raise UserError(f"--choices {options.choices} leaves nothing to choose; give at least two")
     model = ColaForCausalLM.from_pretrained(options.controller, options.backbone, options.device, options.dtype)
-    chosen = model.choose(as_prompt(options.question))
+    chosen = model.choose(as_prompt(options.question), options.price)
     console = Console(highlight=False)
     for name, chain in (("chosen", chosen), ("plain", Chain.base(model.backbone.num_layers))):
         console.print(f"[bold]{name:7}[/bold] {chain}  [dim]({chain.depth} layers)[/dim]", soft_wrap=True)

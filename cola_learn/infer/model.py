@@ -40,9 +40,11 @@ class ColaForCausalLM:
         chooser.check_backbone(model.num_layers, model.fingerprint, model.name)
         return cls(model, chooser)
 
-    def choose(self, prompt: str) -> Chain:
-        """The chain for a prompt."""
-        return self.controller.choose(prompt_features(self.backbone, [prompt], self._layers)[0])
+    def choose(self, prompt: str, price: float | None = None) -> Chain:
+        """The chain for a prompt. ``price`` is that of depth, default the controller's own: the gain in the probability
+        of a right answer that all layers of the base chain are worth; more of it makes chains shorter.
+        """
+        return self.controller.choose(prompt_features(self.backbone, [prompt], self._layers)[0], price)
 
     def alternatives(self, prompt: str, count: int = 5) -> list[tuple[Chain, float]]:
         """The most probable chains for a prompt with log-probabilities, best first."""

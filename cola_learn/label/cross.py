@@ -1,14 +1,17 @@
 """Every chain of a menu on every question of a pool: dense supervision, in which questions differ and chains do not."""
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cola_learn.cli import UserError, console, next_command
+from cola_learn.cli import UserError, console, next_command, writable_folder
 from cola_learn.label.menu import LARGEST
 from cola_learn.label.options import LabelOptions
-from cola_learn.label.run import run_label
+from cola_learn.label.run import fill_store, make_manifest, start_workers
 from cola_learn.label.search import SearchSettings
 from cola_learn.label.store import LabelStore
+from cola_learn.label.verify import Verify
+from cola_learn.tasks import Question, load_task
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class CrossOptions:
         workers: as for label.
         trees: as for label.
         cache_gib: as for label.
+        verify: as for label; auto costs a quarter more time on a CPU, label verify does the same for a sample later.
         seed: of the draw.
     """
 
@@ -37,6 +41,7 @@ class CrossOptions:
     workers: int = 1
     trees: int = 32
     cache_gib: float | None = None
+    verify: Verify = "auto"
     seed: int = 0
 
 
@@ -64,23 +69,44 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
         keep_scores=True,
         trees=options.trees,
         cache_gib=options.cache_gib,
+        verify=options.verify,
         workers=options.workers,
         seed=options.seed,
         tracking="disabled",
     )
+    pools = [_pool(name, options) for name in options.tasks]
     stores = []
-    for number, name in enumerate(options.tasks, start=1):
-        whole, bracket, part = name.partition("[")
-        task, colon, split = whole.rpartition(":")
-        if not colon:
-            raise UserError(f"--tasks {name} names no split; give task:split, such as arc_easy:test")
-        console.rule(f"{name} ({number} of {len(options.tasks)})")
-        folder = options.output / f"{Path(task).stem}-{split}"  # parts of a split never share a question
-        store = run_label(replace(common, task=task, split=split + bracket + part, output=folder))
-        assert store is not None
-        stores.append(store)
-    next_command(*(f"python -m cola_learn.label inspect {store.folder}" for store in stores))
+    with closing(start_workers(common)) as workers:
+        for number, (name, (task, split, questions)) in enumerate(zip(options.tasks, pools, strict=True), start=1):
+            console.rule(f"{name} ({number} of {len(pools)})")
+            own = replace(common, task=task, split=split)
+            folder = options.output / f"{Path(task).stem}-{split}"  # parts of a split share no question
+            writable_folder(folder)
+            store = LabelStore.create(folder, make_manifest(workers.identity, own, questions[0]))
+            fill_store(store, workers, questions, own, "cross").print()
+            console.print(f"labels      {folder}", soft_wrap=True)
+            stores.append(store)
+    next_command(
+        f"python -m cola_learn.train --config configs/train/menu.yaml --labels {options.output}",
+        *(f"python -m cola_learn.label inspect {store.folder}" for store in stores),
+    )
     return stores
+
+
+def _pool(name: str, options: CrossOptions) -> tuple[str, str, list[Question]]:
+    """Task, split and questions that a ``task:split`` names.
+
+    Raises:
+        UserError: if it names none, or open questions.
+    """
+    whole, bracket, part = name.partition("[")
+    task, colon, split = whole.rpartition(":")
+    if not colon:
+        raise UserError(f"--tasks {name} names no split; give task:split, such as arc_easy:test")
+    questions = load_task(task, split + bracket + part, options.limit, options.seed)
+    if questions[0].open:
+        raise UserError(f"--tasks {name} has open questions; a menu is run on questions with choices")
+    return task, split, questions
 
 
 def _text(file: Path) -> str:

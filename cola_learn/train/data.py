@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cola_learn.assets import cache_folder
-from cola_learn.backbone import load_backbone
+from cola_learn.backbone import Backbone, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.cli import UserError, console
+from cola_learn.cli import UserError
 from cola_learn.label import Label
 from cola_learn.label.table import open_stores, questions_of
 from cola_learn.tasks import OptionScores, Question, as_sample
 from cola_learn.train.controller import join_sequences, pad_features
-from cola_learn.train.features import feature_file, prompt_features, read_features, write_features
+from cola_learn.train.features import ensure_features, feature_file, read_features
 from cola_learn.train.vocabulary import EditVocabulary
 
 Trials = Literal["good", "all"]
@@ -149,13 +148,9 @@ class LabelDataModule(lightning.LightningDataModule):
         except ValueError as error:
             raise UserError(f"--labels {labels}: {error}") from None
         self._labels = self._usable_labels(limit)
-        self._prompts = {
-            question.key: (question, as_sample(question, manifest.template).prompt)
-            for store in self.stores
-            for question in questions_of(store)
-        }
-        texts = [self._prompts[label.key][1] for label in self._labels]
-        self._features_at = feature_file(cache_folder() / "features", self.fingerprint, texts, self.feature_layers)
+        self._questions = {question.key: question for store in self.stores for question in questions_of(store)}
+        self._texts = [as_sample(self._questions[label.key], manifest.template).prompt for label in self._labels]
+        self._features_at = feature_file(self.fingerprint, self._texts, self.feature_layers)
         self.examples: list[Example] = []
         self.hidden_size = 0
 
@@ -179,17 +174,16 @@ class LabelDataModule(lightning.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Compute the prompt features once; later runs with the same labels read them."""
-        if read_features(self._features_at) is not None:
-            return
+        ensure_features(self._features_at, self._texts, self.feature_layers, self._load_backbone)
+
+    def _load_backbone(self) -> Backbone:
         backbone = load_backbone(self.backbone_name, self._device, self._dtype)
         if backbone.fingerprint != self.fingerprint:
             raise UserError(
                 f"--labels {self._labels_at} were made with backbone {self.stores[0].manifest.backbone} "
                 f"({self.fingerprint}), not {self.backbone_name} ({backbone.fingerprint})"
             )
-        texts = [self._prompts[label.key][1] for label in self._labels]
-        write_features(self._features_at, prompt_features(backbone, texts, self.feature_layers))
-        console.print(f"features    {self._features_at}", soft_wrap=True)
+        return backbone
 
     def setup(self, stage: str) -> None:
         if self.examples:
@@ -205,7 +199,7 @@ class LabelDataModule(lightning.LightningDataModule):
 
     def _example(self, label: Label, features: Tensor) -> Example:
         """Beside the good chains, or all of them, the base chain comes first."""
-        question = self._prompts[label.key][0]
+        question = self._questions[label.key]
         trials = [label.base, *label.trials[1:]] if self._trials == "all" else label.good
         good = [trial for trial in trials if trial.reward >= 1.0]
         preferred = chain_weights([trial.chain.depth for trial in good], self.num_layers, self._depth_preference)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,9 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cola_learn.assets import cache_folder
 from cola_learn.backbone import Backbone, Executor, Row
 from cola_learn.chains import Chain
-from cola_learn.cli import progress_bar
+from cola_learn.cli import console, progress_bar
 
 MAX_TOKENS = 256  # of a longer prompt the last ones are read
 _PROMPTS_AT_ONCE = 16
@@ -45,10 +46,17 @@ def prompt_features(backbone: Backbone, prompts: Sequence[str], layers: Sequence
     return features
 
 
-def feature_file(folder: Path, fingerprint: str, prompts: Sequence[str], layers: Sequence[int]) -> Path:
-    """The file under ``folder`` that holds, or will hold, the features of exactly these prompts."""
+def ensure_features(file: Path, prompts: Sequence[str], layers: Sequence[int], load: Callable[[], Backbone]) -> None:
+    """Compute the features of the prompts into a file, unless it holds them."""
+    if read_features(file) is None:
+        write_features(file, prompt_features(load(), prompts, layers))
+        console.print(f"features    {file}", soft_wrap=True)
+
+
+def feature_file(fingerprint: str, prompts: Sequence[str], layers: Sequence[int]) -> Path:
+    """The file in the cache that holds, or will hold, the features of exactly these prompts."""
     identity = json.dumps([fingerprint, list(layers), list(prompts), MAX_TOKENS])
-    return folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+    return cache_folder() / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
 
 
 def write_features(file: Path, features: Sequence[Tensor]) -> None:

@@ -133,8 +133,8 @@ class ControllerModule(lightning.LightningModule):
         gains = torch.tensor([example.gains for example in examples]).double().numpy()
         if self.controller.config.decision == "value":
             rule = calibrate(weighed.gains.double().numpy(), gains, self.hparams["error_rate"])
-            weighed = weighed._replace(gains=weighed.gains * rule["gain_scale"])
-            self.controller.config = replace(self.controller.config, **rule)
+            weighed = weighed._replace(gains=weighed.gains * rule.gain_scale)
+            self.controller.config = replace(self.controller.config, gain_scale=rule.gain_scale, threshold=rule.threshold)
             self.hparams["shape"] = asdict(self.controller.config)
         chosen = self.controller.utilities(weighed).argmax(1).numpy()
         tasks = numpy.array([example.task for example in examples])

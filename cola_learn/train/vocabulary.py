@@ -1,7 +1,5 @@
 """Chains as token sequences: disjoint edits in layer order, then a stop token."""
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
@@ -17,6 +15,9 @@ class EditVocabulary:
         num_layers: N of the backbone.
         space: a space with disjoint edits.
 
+    Attributes:
+        factors: operation, start, length and times of every token, ``[len(self), 4]``; ``STOP`` is all zeros.
+
     Raises:
         ValueError: if the space is nested: its chains have no canonical edits.
     """
@@ -28,6 +29,9 @@ class EditVocabulary:
         self.space = space
         self.edits: list[Edit] = space.legal_edits(Chain.base(num_layers))
         self._tokens = {edit: token for token, edit in enumerate(self.edits, start=1)}
+        with torch.inference_mode(False):  # a controller that is made to be used may be trained later
+            self.factors = self._factors()
+            self._follows = self._legal_pairs()
 
     def __len__(self) -> int:
         return len(self.edits) + 1
@@ -44,8 +48,7 @@ class EditVocabulary:
         """The chain of a token sequence, with or without its ``STOP``."""
         return Chain.from_edits([self.edits[token - 1] for token in tokens if token != STOP], self.num_layers)
 
-    @cached_property
-    def factors(self) -> Tensor:
+    def _factors(self) -> Tensor:
         """Operation, start, length and times of every token, ``[len(self), 4]``; ``STOP`` is all zeros."""
         rows = [(0, 0, 0, 0)]
         for edit in self.edits:
@@ -53,8 +56,7 @@ class EditVocabulary:
             rows.append((operation, edit.start, edit.length, times))
         return torch.tensor(rows)
 
-    @cached_property
-    def _follows(self) -> Tensor:
+    def _legal_pairs(self) -> Tensor:
         """Whether token j may come right after token i, ``[len(self), len(self)]``; row 0 is the beginning.
 
         Later edits begin at or behind the end of earlier ones, and a skip is not cut in two where one block

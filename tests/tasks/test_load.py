@@ -209,3 +209,25 @@ def test_generated_tasks_have_right_answers_and_splits_apart(task: str) -> None:
         assert expression
         reckoned = eval(expression[0].rstrip(". ="), {"__builtins__": {}})
         assert float(question.choices[0]) == pytest.approx(float(reckoned))
+
+
+@pytest.mark.parametrize("cut", [1, 30, 75, 99])
+def test_parts_of_a_split_share_nothing_and_lack_nothing(cut: int) -> None:
+    whole = load_task("openbookqa", "validation")
+    first, second = (load_task("openbookqa", f"validation[{part}]") for part in (f":{cut}%", f"{cut}%:"))
+    assert {question.key for question in first}.isdisjoint(question.key for question in second)
+    assert sorted([*first, *second], key=lambda q: q.key) == sorted(whole, key=lambda q: q.key)
+    assert len(first) == len(whole) * cut // 100
+    assert set(load_task("openbookqa", f"validation[:{cut}%]", limit=5)) <= set(first)
+
+
+def test_parts_are_not_the_file_s_order() -> None:
+    """MMLU is sorted by subject; a tenth of it still has most subjects."""
+    subjects = {question.id.split("/")[0] for question in load_task("mmlu", "validation[:10%]")}
+    assert len(subjects) > 40
+
+
+@pytest.mark.parametrize("split", ["test[:0%]", "test[80%:20%]", "test[:5]", "test[", "test[:101%]"])
+def test_wrong_parts_are_named(split: str) -> None:
+    with pytest.raises(UserError, match=r"is no part of a split; write validation\[:75%\]"):
+        load_task("openbookqa", split)

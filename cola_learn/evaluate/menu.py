@@ -1,0 +1,388 @@
+"""Policies over one menu of chains, compared at equal depth on held-out questions of many tasks, from stored scores.
+
+``label cross`` has run every chain of the menu on every question, so that any policy that chooses among them is
+evaluated without running the backbone again; only its prompt features are computed.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table as Grid
+from scipy import stats
+from torch import Tensor
+
+from cola_learn.backbone import Backbone, load_backbone
+from cola_learn.cli import UserError, console, next_command, writable_folder, write_text
+from cola_learn.evaluate import multichain
+from cola_learn.evaluate.figures import accuracy_curves
+from cola_learn.intervals import Interval, mcnemar, paired_difference
+from cola_learn.label.table import Array, Table, open_stores
+from cola_learn.tasks import as_sample
+from cola_learn.train import Controller
+from cola_learn.train.baselines import menu_classifier, menu_regressor, pooled, probe
+from cola_learn.train.diagnostics import Choices, collapse
+from cola_learn.train.features import ensure_features, feature_file, read_features
+from cola_learn.train.routers import LayerRouters, SegmentPredictor, fit_router, route
+
+Chosen = NDArray[numpy.int64]
+Utilities = Callable[[float], Array]
+"""What a policy thinks of every (question, chain) at a price of depth, ``[Q, C]``; it takes the largest."""
+
+PRICES = (0.0, *numpy.geomspace(0.002, 0.5, 17))
+_TUNING = 2000  # training questions on which the price for a depth is found
+
+
+@dataclass(frozen=True)
+class MenuEvaluateOptions:
+    """Options of python -m cola_learn.evaluate menu.
+
+    Attributes:
+        labels: stores of training questions that label cross made; all that is chosen or fitted is so on these.
+        held: stores of held-out questions, run through the same menu.
+        controllers: folders of exported controllers with that menu.
+        depths: mean depths at which policies are compared, as shares of the base chain's; each takes the lowest price
+            of depth that keeps it there on training questions.
+        learners: also fit and evaluate plain learners (ridge, logistic regression), a probe and the routers of Dr.LLM
+            and PoLar on the same labels.
+        output: folder for report.json, report.md and curves.svg.
+        device: for prompt features.
+        seed: of draws and fits.
+    """
+
+    labels: Path = Path("runs/menu/pool")
+    held: Path = Path("runs/menu/held")
+    controllers: list[Path] = field(default_factory=list)
+    depths: list[float] = field(default_factory=lambda: [0.85, 0.9, 0.95, 1.0])
+    learners: bool = True
+    output: Path = Path("runs/menu/evaluate")
+    device: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy at one depth.
+
+    Attributes:
+        policy: name.
+        target: the mean depth it was set to, as a share of the base chain's; None for those that have no price.
+        accuracy, depth: on the held-out questions; depth in layers run, shared ones counted once.
+        to_base, to_static: paired differences in accuracy to the base chain and to the best static chain of no more
+            depth, with 95% intervals; None where there is no such chain.
+        p_base, p_static: of McNemar's exact test, or of a paired t test where several controllers are averaged.
+        by_task: difference to base of each task.
+        collapse: diagnostics of the choice; empty for policies that run several chains.
+    """
+
+    policy: str
+    target: float | None
+    accuracy: float
+    depth: float
+    to_base: Interval
+    p_base: float
+    to_static: Interval | None
+    p_static: float | None
+    static: str
+    by_task: dict[str, float]
+    collapse: dict[str, float]
+
+
+def run_menu_evaluate(options: MenuEvaluateOptions) -> list[Row]:
+    """Compare the policies, print the table and write the report.
+
+    Raises:
+        UserError: for stores or controllers that do not belong together.
+    """
+    writable_folder(options.output)
+    study = Study.load(options)
+    rows = study.rows()
+    _print(rows, study)
+    write_text(
+        options.output / "report.json",
+        json.dumps({"n": len(study.held), "rows": [asdict(row) for row in rows]}, indent=2) + "\n",
+    )
+    write_text(options.output / "report.md", as_markdown(rows, study))
+    write_text(options.output / "curves.svg", accuracy_curves(rows, study.held.depths[0]))
+    console.print(f"report      {options.output / 'report.md'}", soft_wrap=True)
+    if options.controllers:
+        next_command(f'python -m cola_learn.infer --controller {options.controllers[0]} "What do plants need to grow?"')
+    return rows
+
+
+class Study:
+    """The two tables, prompt features, and the policies fitted on the first.
+
+    Attributes:
+        pool, held: training and held-out questions.
+    """
+
+    def __init__(
+        self,
+        pool: Table,
+        held: Table,
+        controllers: Mapping[str, Controller],
+        features: Callable[[Table, Sequence[int]], list[Tensor]],
+        backbone: Callable[[], Backbone],
+        options: MenuEvaluateOptions,
+    ) -> None:
+        self.pool, self.held = pool, held
+        self._controllers, self._features, self._backbone, self._options = controllers, features, backbone, options
+        draws = numpy.random.default_rng(options.seed)
+        self._tuning = draws.permutation(len(pool))[:_TUNING]
+        self._shuffle = draws.permutation(len(held))
+
+    @classmethod
+    def load(cls, options: MenuEvaluateOptions) -> "Study":
+        stores, others = open_stores(options.labels), open_stores(options.held, "--held")
+        pool, held = Table.load(stores), Table.load(others, "--held")
+        manifest = stores[0].manifest
+        if pool.chains != held.chains or manifest.fingerprint != others[0].manifest.fingerprint:
+            raise UserError(f"--held {options.held} was run through another menu or model than --labels")
+        seen = {question.key for question in pool.questions} & {question.key for question in held.questions}
+        if seen:
+            raise UserError(f"--held {options.held}: {len(seen)} questions, such as {min(seen)}, are among --labels")
+        controllers = {}
+        for folder in options.controllers:
+            controller = Controller.from_pretrained(folder)
+            controller.check_backbone(manifest.num_layers, manifest.fingerprint, manifest.backbone)
+            if controller.menu != pool.chains:
+                raise UserError(f"--controllers {folder} chooses from another menu than that of --labels")
+            controllers[folder.parent.name if folder.name == "controller" else folder.name] = controller
+        loaded: list[Backbone] = []
+
+        def backbone() -> Backbone:
+            if not loaded:
+                loaded.append(load_backbone(manifest.backbone, options.device, manifest.dtype))
+            return loaded[0]
+
+        def features(table: Table, layers: Sequence[int]) -> list[Tensor]:
+            prompts = [as_sample(question, manifest.template).prompt for question in table.questions]
+            file = feature_file(manifest.fingerprint, prompts, layers)
+            ensure_features(file, prompts, layers, backbone)
+            found = read_features(file)
+            assert found is not None
+            return found
+
+        return cls(pool, held, controllers, features, backbone, options)
+
+    def rows(self) -> list[Row]:
+        """Every policy at every depth."""
+        held, pool = self.held, self.pool
+        rows = [self._row("base", None, held.rewards[:, 0], held.depths[:1].repeat(len(held)))]
+        for share in self._options.depths:
+            limit = share * pool.depths[0]
+            chain = self.static(limit)
+            if chain is not None:
+                rows.append(self._chosen("static", share, numpy.full(len(held), chain)))
+            rows.append(self._chosen("static_per_task_oracle", share, self._per_task(limit)))
+            voters = multichain.choose_voters(pool, 5, limit)
+            if len(voters) > 1:
+                rows.append(self._row("vote", share, *multichain.vote(held, voters)))
+        best = multichain.choose_voters(pool, 5)
+        rows.append(self._row("vote", None, *multichain.vote(held, best)))
+        for share in self._options.depths:
+            first = self.static(min(0.9, share) * pool.depths[0])
+            if first is not None:
+                order = [first, *(voter for voter in best if voter != first)]
+                limit = multichain.cascade_limit(pool, order, share * pool.depths[0])
+                rows.append(self._row("cascade", share, *multichain.cascade(held, order, limit)))
+        if self._options.learners:
+            for name, tuning, utilities in self._learners():
+                rows += self._at_depths(name, tuning, utilities)
+        rows += self._of_controllers()
+        rows.append(self._row("menu_oracle", None, held.rewards.max(1), held.depths[:1].repeat(len(held))))
+        return rows
+
+    def static(self, limit: float) -> int | None:
+        """The chain of no more depth with the highest mean probability of the gold option on training questions."""
+        short = numpy.where(self.pool.depths <= limit + 1e-9, self.pool.soft.mean(0), -numpy.inf)
+        return int(short.argmax()) if numpy.isfinite(short).any() else None
+
+    def _per_task(self, limit: float) -> Chosen:
+        """Each task's best static chain at the price that keeps the mean depth of training questions in the limit."""
+        means = {task: self.pool.soft[self.pool.tasks == task].mean(0) for task in set(self.pool.tasks.tolist())}
+
+        def utilities(table: Table) -> Utilities:
+            stacked = numpy.array([means.get(task, self.pool.soft.mean(0)) for task in table.tasks.tolist()])
+            return lambda price: stacked + price * self._saved()
+
+        price = self._price(utilities(self.pool), limit)
+        return utilities(self.held)(price).argmax(1)
+
+    def _saved(self) -> Array:
+        return 1 - self.pool.depths / self.pool.depths[0]
+
+    def _price(self, utilities: Utilities, limit: float, scale: float = 1.0) -> float:
+        """The lowest price at which the mean depth of the training questions is within the limit."""
+        for price in PRICES:
+            if self.pool.depths[utilities(scale * price).argmax(1)].mean() <= limit + 1e-9:
+                return scale * float(price)
+        return scale * float(PRICES[-1])
+
+    def _at_depths(self, name: str, tuning: Utilities, utilities: Utilities, scale: float = 1.0) -> list[Row]:
+        return [
+            self._chosen(name, share, utilities(self._price(tuning, share * self.pool.depths[0], scale)).argmax(1))
+            for share in self._options.depths
+        ]
+
+    def _learners(self) -> list[tuple[str, Utilities, Utilities]]:
+        layers = next(iter(self._controllers.values())).config.feature_layers if self._controllers else (0, 2)
+        prompts, others = self._features(self.pool, layers), self._features(self.held, layers)
+        vectors, held = pooled(prompts), pooled(others)
+        # Prices are found on questions that were not fitted on.
+        rest = numpy.setdiff1d(numpy.arange(len(self.pool)), self._tuning)
+        found: list[tuple[str, Array, float]] = []
+        both = numpy.concatenate([vectors[self._tuning], held])
+        table = self.pool.take(rest)
+        with console.status("fitting plain learners ..."):
+            found.append(("ridge", menu_regressor(vectors[rest], table, both), 1.0))
+            found.append(("logistic", menu_classifier(vectors[rest], table, both), 50.0))
+        best = [table.chains[index] for index in table.soft.argmax(1)]
+        size, depth = prompts[0].shape[1] * prompts[0].shape[2], table.chains[0].num_layers
+        for name, kind in (("drllm", LayerRouters), ("polar", SegmentPredictor)):
+            with console.status(f"training the routers of {name} ..."):
+                torch.manual_seed(self._options.seed)
+                router = kind(size, depth)
+                fit_router(router, [prompts[row] for row in rest], best, seed=self._options.seed)
+                scores = route(router, [*(prompts[row] for row in self._tuning), *others], table.chains)
+                found.append((name, scores.double().numpy(), 500.0))
+        count = len(self._tuning)
+        return [
+            (name, self._additive(scores[:count], scale), self._additive(scores[count:], scale))
+            for name, scores, scale in found
+        ]
+
+    def _additive(self, scores: Array, scale: float = 1.0) -> Utilities:
+        return lambda price: scores + scale * price * self._saved()
+
+    def probe_row(self, layers: Sequence[int]) -> Row:
+        """What answers can be read off the controller's own input: no chain is run at all."""
+        vectors = pooled(self._features(self.pool, layers))
+        answers = probe(vectors, self.pool, pooled(self._features(self.held, layers)), self.held, self._backbone())
+        return self._row("probe", None, (answers == self.held.gold).astype(float), numpy.zeros(len(self.held)))
+
+    def _of_controllers(self) -> list[Row]:
+        rows: list[Row] = []
+        for name, controller in self._controllers.items():
+            layers = controller.config.feature_layers
+            prompts, others = self._features(self.pool, layers), self._features(self.held, layers)
+            tuning = _memory(controller, [prompts[row] for row in self._tuning])
+            utilities = _memory(controller, others)
+            rows += self._at_depths(name, tuning, utilities)
+            for share in self._options.depths:
+                price = self._price(tuning, share * self.pool.depths[0])
+                chosen = utilities(price).argmax(1)
+                rows.append(self._chosen(f"{name}, shuffled prompt", share, chosen[self._shuffle]))
+                rows.append(self._chosen(f"{name}, shuffled in task", share, chosen[self._within_tasks()]))
+        if self._options.learners and self._controllers:
+            rows.append(self.probe_row(next(iter(self._controllers.values())).config.feature_layers))
+        return rows
+
+    def _within_tasks(self) -> Chosen:
+        order = numpy.arange(len(self.held))
+        draws = numpy.random.default_rng(self._options.seed)
+        for task in set(self.held.tasks.tolist()):
+            places = numpy.flatnonzero(self.held.tasks == task)
+            order[places] = draws.permutation(places)
+        return order
+
+    def _chosen(self, name: str, share: float | None, chosen: Chosen) -> Row:
+        held = self.held
+        gains = held.soft - held.soft[:, :1]
+        found = collapse(Choices(chosen, gains, held.depths / held.depths[0], held.tasks))
+        rewards = held.rewards[numpy.arange(len(held)), chosen]
+        return self._row(name, share, rewards, held.depths[chosen], found)
+
+    def _row(
+        self, name: str, share: float | None, rewards: Array, layers: Array, found: dict[str, float] | None = None
+    ) -> Row:
+        held, seed = self.held, self._options.seed
+        base = held.rewards[:, 0]
+        chain = self.static(float(layers.mean()))
+        static = None if chain is None else held.rewards[:, chain]
+        return Row(
+            policy=name,
+            target=share,
+            accuracy=float(rewards.mean()),
+            depth=float(layers.mean()),
+            to_base=paired_difference(list(rewards), list(base), seed),
+            p_base=p_value(rewards, base),
+            to_static=None if static is None else paired_difference(list(rewards), list(static), seed),
+            p_static=None if static is None else p_value(rewards, static),
+            static="" if chain is None else str(held.chains[chain]),
+            by_task={
+                task: float((rewards - base)[held.tasks == task].mean()) for task in sorted(set(held.tasks.tolist()))
+            },
+            collapse=found or {},
+        )
+
+
+def p_value(values: Array, others: Array) -> float:
+    """McNemar's exact test where both are right or wrong, else a paired t test."""
+    gains = values - others
+    if set(numpy.unique(gains)) <= {-1.0, 0.0, 1.0}:
+        return mcnemar(int((gains > 0).sum()), int((gains < 0).sum()))
+    return float(stats.ttest_rel(values, others).pvalue)
+
+
+def _memory(controller: Controller, prompts: Sequence[Tensor]) -> Utilities:
+    """A controller's utilities; where values decide, the network need not run again for another price."""
+    if controller.config.decision == "value":
+        weighed = controller.weigh_all(prompts)
+        return lambda price: controller.utilities(weighed, price).double().numpy()
+    return lambda price: controller.utilities(controller.weigh_all(prompts, price), price).double().numpy()
+
+
+def _points(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    return f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f}, {100 * interval.high:+.1f})"
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        row.policy,
+        "" if row.target is None else f"{row.target:.0%}",
+        f"{row.depth:.1f}",
+        f"{row.accuracy:.1%}",
+        _points(row.to_base),
+        f"{row.p_base:.3f}",
+        _points(row.to_static),
+        "" if row.p_static is None else f"{row.p_static:.3f}",
+        f"{row.collapse['base_share']:.0%}" if row.collapse else "",
+    ]
+
+
+_HEADINGS = ("policy", "set to", "layers", "accuracy", "to base (95%)", "p", "to static (95%)", "p", "base share")
+
+
+def as_markdown(rows: Sequence[Row], study: Study) -> str:
+    """The table, and differences to base by task."""
+    lines = [f"{len(study.held)} held-out questions, {len(study.pool)} training questions.", ""]
+    lines += [f"| {' | '.join(_HEADINGS)} |", "|---" * len(_HEADINGS) + "|"]
+    lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
+    tasks = sorted(rows[0].by_task)
+    counts = {task: int((study.held.tasks == task).sum()) for task in tasks}
+    lines += ["", "Difference to base in points, by task (questions):", ""]
+    lines += [f"| policy | set to | {' | '.join(f'{task} ({counts[task]})' for task in tasks)} |"]
+    lines += ["|---" * (2 + len(tasks)) + "|"]
+    for row in rows[1:]:
+        cells = [f"{100 * row.by_task[task]:+.1f}" for task in tasks]
+        lines.append(f"| {row.policy} | {'' if row.target is None else f'{row.target:.0%}'} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _print(rows: Sequence[Row], study: Study) -> None:
+    grid = Grid(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in _HEADINGS:
+        grid.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*_cells(row), style="dim" if "oracle" in row.policy else None)
+    Console(highlight=False, width=150).print(grid)
+    console.print(f"{len(study.held)} held-out questions; chosen and fitted on {len(study.pool)} others")
