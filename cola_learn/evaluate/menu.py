@@ -4,9 +4,11 @@
 evaluated without running the backbone again; only its prompt features are computed.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy
@@ -27,7 +29,7 @@ from cola_learn.tasks import as_sample
 from cola_learn.train import Controller
 from cola_learn.train.baselines import menu_classifier, menu_regressor, pooled, probe
 from cola_learn.train.diagnostics import Choices, collapse
-from cola_learn.train.features import ensure_features, feature_file, read_features
+from cola_learn.train.features import stored_features
 from cola_learn.train.routers import LayerRouters, SegmentPredictor, fit_router, route
 
 Chosen = NDArray[numpy.int64]
@@ -154,19 +156,15 @@ class Study:
             if controller.menu != pool.chains:
                 raise UserError(f"--controllers {folder} chooses from another menu than that of --labels")
             controllers[folder.parent.name if folder.name == "controller" else folder.name] = controller
-        loaded: list[Backbone] = []
-
-        def backbone() -> Backbone:
-            if not loaded:
-                loaded.append(load_backbone(manifest.backbone, options.device, manifest.dtype))
-            return loaded[0]
+        backbone = lru_cache(lambda: load_backbone(manifest.backbone, options.device, manifest.dtype))
 
         def features(table: Table, layers: Sequence[int]) -> list[Tensor]:
-            prompts = [as_sample(question, manifest.template).prompt for question in table.questions]
-            file = feature_file(manifest.fingerprint, prompts, layers)
-            ensure_features(file, prompts, layers, backbone)
-            found = read_features(file)
-            assert found is not None
+            found: list[Tensor] = []
+            for _, questions in itertools.groupby(
+                table.questions, key=lambda question: (question.task, question.split)
+            ):
+                prompts = [as_sample(question, manifest.template).prompt for question in questions]
+                found += stored_features(manifest.fingerprint, prompts, layers, backbone)
             return found
 
         return cls(pool, held, controllers, features, backbone, options)

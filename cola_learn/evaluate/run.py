@@ -32,6 +32,7 @@ class EvaluateOptions:
     Attributes:
         controller: folder of an exported controller.
         labels: label store that it was trained on; the static chain is chosen on its questions.
+        beside: folders of other exported controllers to compare it with.
         task: task of the held-out questions; default that of the labels.
         split: split of the held-out questions; none of them may be among the labels.
         limit: evaluate at most this many questions, drawn with the seed; default all.
@@ -50,6 +51,7 @@ class EvaluateOptions:
 
     controller: Path
     labels: Path
+    beside: list[Path] = field(default_factory=list)
     task: str | None = None
     split: str = "validation"
     limit: int | None = None
@@ -72,7 +74,7 @@ def run_evaluate(options: EvaluateOptions) -> Report:
     Raises:
         UserError: for options that cannot be met.
     """
-    controller = Controller.from_pretrained(options.controller)
+    controller, *_ = [Controller.from_pretrained(folder) for folder in (options.controller, *options.beside)]
     store = LabelStore.open(options.labels)
     questions = _held_out_questions(options, store)
     writable_folder(options.output)
@@ -111,8 +113,8 @@ def _evaluate(
 
 def _identity(options: EvaluateOptions, store: LabelStore) -> str:
     settings = {key: value for key, value in asdict(options).items() if key not in ("tracking", "output", "trees")}
-    weights = options.controller / "model.safetensors"
-    return digest(settings, weights, *store.files())
+    weights = [folder / "model.safetensors" for folder in (options.controller, *options.beside)]
+    return digest(settings, *weights, *store.files())
 
 
 def _finished_report(options: EvaluateOptions, store: LabelStore) -> Report | None:
@@ -150,6 +152,7 @@ def evaluate_policies(
     scorer = make_scorer(backbone, label_options)
     prompts = [as_sample(question, label_options.template).prompt for question in questions]
     features = prompt_features(backbone, prompts, controller.config.feature_layers)
+    others = {str(folder): _beside(folder, backbone, prompts) for folder in options.beside}
     beams = controller_beams(controller, features, BEAMS)
     top1 = [chains[0] for chains in beams]
     mean_depth = sum(chain.depth for chain in top1) / len(top1)
@@ -160,6 +163,7 @@ def evaluate_policies(
         "static": [static] * len(questions),
         "shuffled_prompt": shuffled(top1, options.seed),
         "controller": top1,
+        **others,
     }
     wanted = [{*own, *(chains[index] for chains in policies.values())} for index, own in enumerate(beams)]
     judge = Writer(backbone, label_options.prompt) if questions[0].open else scorer
@@ -186,6 +190,15 @@ def evaluate_policies(
     luck = [_luck_outcome(labels[question.key], base) for question in questions]
     outcomes["luck_control"] = [outcome for outcome in luck if outcome is not None]
     return {name: rows for name, rows in outcomes.items() if rows}
+
+
+def _beside(folder: Path, backbone: Backbone, prompts: Sequence[str]) -> list[Chain]:
+    """What another controller chooses for the prompts."""
+    controller = Controller.from_pretrained(folder)
+    controller.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
+    return [
+        controller.choose(prompt) for prompt in prompt_features(backbone, prompts, controller.config.feature_layers)
+    ]
 
 
 def _held_out_questions(options: EvaluateOptions, store: LabelStore) -> list[Question]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cola_learn.cli import UserError, console, next_command
-from cola_learn.train import Controller
+from cola_learn.train import Controller, ControllerConfig
 
 _CARD = """---
 library_name: cola-learn
@@ -20,8 +20,8 @@ run for it: which layers to skip and which to repeat. No weight of the model cha
 | | |
 |---|---|
 | reads | hidden states after {layers} layers (0 is the embedding layer) |
-| writes | up to {max_block} layers an edit, at most {max_extra} extra runs of a block, operations: {operations} |
-| training | weighted imitation of the chains that tree search found good |
+| writes | {writes} |
+| training | {training} |
 
 ```python
 from cola_learn import ColaForCausalLM
@@ -34,6 +34,14 @@ What it gains or loses on held-out questions is measured with `python -m cola_le
 {folder}`; a controller without such a report should not be trusted to help. Files: `config.json`,
 `model.safetensors`; nothing in them is executed.
 """
+
+_TRAINING = {
+    "imitation": "weighted imitation of the chains that were found good",
+    "expected": "the soft reward, less a price of depth, expected over the chains of a menu",
+    "preference": "preferences between each chain of a menu and the base chain, at a price of depth",
+    "value": "the predicted gain of each chain of a menu over the base chain; it runs the chain with the highest "
+    "predicted gain, less a price of depth",
+}
 
 
 @dataclass(frozen=True)
@@ -84,9 +92,18 @@ def write_controller(controller: Controller, folder: Path) -> None:
         num_layers=config.num_layers,
         fingerprint=config.fingerprint,
         layers=", ".join(map(str, config.feature_layers)),
-        max_block=config.space.max_block,
-        max_extra=config.space.max_extra,
-        operations=config.space.operations,
+        writes=_writes(config),
+        training=_TRAINING[config.objective or "imitation"],
         folder=folder,
     )
     (folder / "README.md").write_text(card)
+
+
+def _writes(config: ControllerConfig) -> str:
+    if config.menu:
+        return "one of " + ", ".join(f"`{chain}`" for chain in config.menu)
+    space = config.space
+    return (
+        f"up to {space.max_block} layers an edit, at most {space.max_extra} extra runs of a block, "
+        f"operations: {space.operations}"
+    )

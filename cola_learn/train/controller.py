@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -72,20 +72,6 @@ class ControllerConfig:
         return cls(**{**values, "space": space, **tuples})
 
 
-class Weighed(NamedTuple):
-    """What a controller thinks of its menu's C chains, for B prompts.
-
-    Attributes:
-        logprobs: of writing each chain, at the price given, ``[B, C]``.
-        gains: predicted gain of each in soft reward over the base chain, 0 for the base chain, ``[B, C]``.
-        deviations: standard deviation that the gain of one question is predicted to have, ``[B, C]``.
-    """
-
-    logprobs: Tensor
-    gains: Tensor
-    deviations: Tensor
-
-
 class Controller(nn.Module):
     """Reads prompt features ``[B, T, F, H]`` and writes chains.
 
@@ -140,14 +126,18 @@ class Controller(nn.Module):
         return memory, padding
 
     def decode(self, memory: Tensor, padding: Tensor, tokens: Tensor) -> Tensor:
-        """States ``[B, L, width]`` after every prefix of edits; arguments as for :meth:`forward`."""
-        length = tokens.shape[1]
+        """States ``[B, C, L, width]`` after every prefix of edits; arguments as for :meth:`forward`.
+
+        The chains of a prompt lie side by side in one sequence, each seeing itself only: the prompt is read once.
+        """
+        size, chains, length = tokens.shape
         table = self._edit_embeddings()
-        inputs = torch.cat([self.begin.expand(len(tokens), 1, -1), table[tokens[:, 1:]]], dim=1)
-        inputs = inputs + self.places.weight[:length]
-        causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
-        states: Tensor = self.decoder(inputs, memory, tgt_mask=causal, memory_key_padding_mask=padding)
-        return states
+        begin = self.begin.expand(size, chains, 1, -1)
+        inputs = torch.cat([begin, table[tokens[:, :, 1:]]], dim=2) + self.places.weight[:length]
+        causal = torch.ones(length, length, device=tokens.device).tril()
+        hidden = torch.block_diag(*[causal] * chains) == 0
+        states: Tensor = self.decoder(inputs.flatten(1, 2), memory, tgt_mask=hidden, memory_key_padding_mask=padding)
+        return states.view(size, chains, length, -1)
 
     def forward(self, memory: Tensor, padding: Tensor, tokens: Tensor) -> Tensor:
         """Log-probabilities of the next token after every prefix.
@@ -155,60 +145,57 @@ class Controller(nn.Module):
         Args:
             memory: ``[B, M, width]``.
             padding: True where memory is padding, ``[B, M]``.
-            tokens: edits so far, ``[B, L]``; column 0 is the begin mark, any value.
+            tokens: edits so far of C chains a prompt, ``[B, C, L]``; the first is the begin mark, any value.
 
         Returns:
-            ``[B, L, V]``, minus infinity for illegal tokens.
+            ``[B, C, L, V]``, minus infinity for illegal tokens.
         """
         return self.next_tokens(self.decode(memory, padding, tokens), tokens)
 
     def next_tokens(self, states: Tensor, tokens: Tensor) -> Tensor:
-        """Log-probabilities ``[B, L, V]`` of the next token, from :meth:`decode`'s states."""
+        """Log-probabilities ``[B, C, L, V]`` of the next token, from :meth:`decode`'s states."""
         logits = states @ self._edit_embeddings().T + self.bias
-        begun = torch.cat([torch.full_like(tokens[:, :1], STOP), tokens[:, 1:]], dim=1)
-        legal = self.vocabulary.legal_everywhere(begun)
+        begun = torch.cat([torch.full_like(tokens[:, :, :1], STOP), tokens[:, :, 1:]], dim=2)
+        legal = self.vocabulary.legal_everywhere(begun.flatten(0, 1)).view(logits.shape)
         return logits.masked_fill(~legal, float("-inf")).log_softmax(-1)
 
-    def judge(self, memory: Tensor, padding: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the controller thinks of whole chains.
+    def likelihood(self, states: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Log-probability of writing each chain, ``[B, C]``.
 
         Args:
-            memory, padding: of each chain's prompt, ``[C, M, width]`` and ``[C, M]``.
-            tokens: begin mark, edits, then stop tokens, ``[C, L + 1]``.
-            lengths: edits and one stop token of each chain, ``[C]``.
-
-        Returns:
-            Log-probability, value and logarithm of the value's variance of each chain, ``[C]`` each.
+            states: of :meth:`decode`, ``[B, C, L, width]``.
+            tokens: begin mark, edits, then stop tokens, ``[B, C, L + 1]``.
+            lengths: edits and one stop token of each chain, ``[B, C]``.
         """
-        prefixes, targets = tokens[:, :-1], tokens[:, 1:]
-        states = self.decode(memory, padding, prefixes)
-        chosen = self.next_tokens(states, prefixes).gather(2, targets[:, :, None])[:, :, 0]
-        real = torch.arange(targets.shape[1], device=targets.device) < lengths[:, None]
-        ends = states[torch.arange(len(states), device=targets.device), lengths - 1]
+        targets = tokens[:, :, 1:]
+        chosen = self.next_tokens(states, tokens[:, :, :-1]).gather(3, targets[..., None])[..., 0]
+        real = torch.arange(targets.shape[2], device=targets.device) < lengths[..., None]
+        return torch.where(real, chosen, 0.0).sum(2)
+
+    def worth(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What each chain is predicted to gain in soft reward, and the logarithm of the variance that the gain of one
+        question has, ``[B, C]`` each; arguments as for :meth:`likelihood`."""
+        ends = states.gather(2, (lengths - 1)[..., None, None].expand(-1, -1, 1, states.shape[3]))[:, :, 0]
         value, spread = self.value(ends).unbind(-1)
-        return torch.where(real, chosen, 0.0).sum(1), value, spread
+        return value, spread
 
     @torch.inference_mode()
-    def weigh(self, features: Tensor, padding: Tensor, price: float | None = None) -> Weighed:
-        """What the controller thinks of every chain of its menu, for prompts ``[B, T, F, H]``."""
-        device = self.bias.device
-        size, chains = len(features), len(self.menu)
+    def weigh(self, features: Tensor, padding: Tensor, price: float | None = None) -> Tensor:
+        """What decides about every chain of the menu, for prompts ``[B, T, F, H]``: the log-probability of writing it
+        at this price, or its predicted gain over the base chain, ``[B, C]``."""
+        device, size = self.bias.device, len(features)
         prices = torch.full((size,), self.config.price if price is None else price, device=device)
         memory, hidden = self.encode(features.to(device), padding.to(device), prices)
-        logprobs, values, spreads = (
-            part.view(size, chains)
-            for part in self.judge(
-                memory.repeat_interleave(chains, 0),
-                hidden.repeat_interleave(chains, 0),
-                self._menu_tokens.to(device).repeat(size, 1),
-                self._menu_lengths.to(device).repeat(size),
-            )
-        )
-        gains = (values - values[:, :1]) * self.config.gain_scale
-        return Weighed(logprobs, gains, (0.5 * spreads).exp())
+        tokens = self._menu_tokens.to(device).expand(size, -1, -1)
+        lengths = self._menu_lengths.to(device).expand(size, -1)
+        states = self.decode(memory, hidden, tokens[:, :, :-1])
+        if self.config.decision == "write":
+            return self.likelihood(states, tokens, lengths)
+        values, _ = self.worth(states, lengths)
+        return (values - values[:, :1]) * self.config.gain_scale
 
-    def weigh_all(self, features: Sequence[Tensor], price: float | None = None) -> Weighed:
-        """:meth:`weigh` in eval mode for any number of prompts ``[T, F, H]``; results on the CPU."""
+    def weigh_all(self, features: Sequence[Tensor], price: float | None = None) -> Tensor:
+        """:meth:`weigh` in eval mode for any number of prompts ``[T, F, H]``; the result is on the CPU."""
         was_training = self.training
         self.eval()
         parts = [
@@ -216,20 +203,20 @@ class Controller(nn.Module):
             for start in range(0, len(features), _PROMPTS_AT_ONCE)
         ]
         self.train(was_training)
-        return Weighed(*(torch.cat(pieces).cpu() for pieces in zip(*parts, strict=True)))
+        return torch.cat(parts).cpu()
 
-    def utilities(self, weighed: Weighed, price: float | None = None) -> Tensor:
-        """By what the menu's chains are chosen, ``[B, C]``: log-probabilities or, where values decide, predicted gains
-        and what the saved layers are worth at this price; the base chain's are 0 and those below the threshold less.
+    def utilities(self, weighed: Tensor, price: float | None = None) -> Tensor:
+        """By what the menu's chains are chosen, from what :meth:`weigh` gave, ``[B, C]``: log-probabilities or, where
+        values decide, predicted gains and what the saved layers are worth at this price. There the base chain's is 0,
+        and those of chains that do not exceed the threshold are below.
         """
         if self.config.decision == "write":
-            return weighed.logprobs
+            return weighed
         price = self.config.price if price is None else price
         saved = torch.tensor([1 - chain.depth / self.config.num_layers for chain in self.menu])
-        utilities = weighed.gains.cpu() + price * saved
-        return torch.where(utilities > self.config.threshold, utilities, utilities.clamp(max=0.0) - 1e-9).index_fill(
-            1, torch.tensor([0]), 0.0
-        )
+        utilities = weighed.cpu() + price * saved
+        below = utilities.clamp(max=0.0) - 1e-9
+        return torch.where(utilities > self.config.threshold, utilities, below).index_fill(1, torch.tensor([0]), 0.0)
 
     def _edit_embeddings(self) -> Tensor:
         """``[V, width]``: an edit is the sum of its operation, start, length and times."""
@@ -258,7 +245,7 @@ class Controller(nn.Module):
         done: list[tuple[list[int], float]] = []
         while open_beams:
             tokens = torch.tensor([beam for beam, _ in open_beams], device=device)
-            scores = self(memory.expand(len(tokens), -1, -1), padding.expand(len(tokens), -1), tokens)[:, -1]
+            scores = self(memory, padding, tokens[None])[0, :, -1]
             scores = scores + torch.tensor([score for _, score in open_beams], device=device)[:, None]
             best = scores.flatten().topk(min(beams, scores.numel()))
             grown: list[tuple[list[int], float]] = []

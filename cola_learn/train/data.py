@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,7 +21,7 @@ from cola_learn.label import Label
 from cola_learn.label.table import open_stores, questions_of
 from cola_learn.tasks import OptionScores, Question, as_sample
 from cola_learn.train.controller import join_sequences, pad_features
-from cola_learn.train.features import ensure_features, feature_file, read_features
+from cola_learn.train.features import stored_features
 from cola_learn.train.vocabulary import EditVocabulary
 
 Trials = Literal["good", "all"]
@@ -50,22 +51,20 @@ class Example:
 
 
 class Batch(NamedTuple):
-    """Examples joined: B prompts with C chains among them.
+    """B examples joined, with up to C chains each; where one has fewer, its row is filled with its first at weight 0.
 
     Attributes:
         features: ``[B, T, F, H]``.
         padding: ``[B, T]``, True = padding.
-        owners: prompt of each chain, ``[C]``.
-        tokens: begin mark, edits, then stop tokens, ``[C, L + 1]``.
-        lengths: edits and one stop token of each chain, ``[C]``.
-        weights: of each chain; they add up to B.
-        gains: of each chain over the base chain, in soft reward, ``[C]``.
-        depths: of each chain, as a share of the base chain's, ``[C]``.
+        tokens: begin mark, edits, then stop tokens, ``[B, C, L + 1]``.
+        lengths: edits and one stop token of each chain, ``[B, C]``.
+        weights: of each chain as a thing to imitate, ``[B, C]``.
+        gains: of each chain over the base chain, in soft reward, ``[B, C]``.
+        depths: of each chain, as a share of the base chain's, ``[B, C]``.
     """
 
     features: Tensor
     padding: Tensor
-    owners: Tensor
     tokens: Tensor
     lengths: Tensor
     weights: Tensor
@@ -81,16 +80,21 @@ def chain_weights(depths: Sequence[int], num_layers: int, depth_preference: floa
 
 def collate(examples: Sequence[Example]) -> Batch:
     features, padding = pad_features([example.features for example in examples])
-    tokens, lengths = join_sequences([sequence for example in examples for sequence in example.sequences])
+    most = max(len(example.sequences) for example in examples)
+    sequences = [
+        sequence
+        for example in examples
+        for sequence in (*example.sequences, *example.sequences[:1] * (most - len(example.sequences)))
+    ]
+    tokens, lengths = join_sequences(sequences)
+
+    def filled(name: str) -> Tensor:
+        rows = [getattr(example, name) for example in examples]
+        return torch.tensor([[*row, *[0.0] * (most - len(row))] for row in rows])
+
+    shape = (len(examples), most)
     return Batch(
-        features,
-        padding,
-        torch.tensor([owner for owner, example in enumerate(examples) for _ in example.sequences]),
-        tokens,
-        lengths,
-        torch.tensor([weight for example in examples for weight in example.weights]),
-        torch.tensor([gain for example in examples for gain in example.gains]),
-        torch.tensor([depth for example in examples for depth in example.depths]),
+        features, padding, tokens.view(*shape, -1), lengths.view(shape), *map(filled, ("weights", "gains", "depths"))
     )
 
 
@@ -147,10 +151,8 @@ class LabelDataModule(lightning.LightningDataModule):
             self._vocabulary = EditVocabulary(self.num_layers, self.space)
         except ValueError as error:
             raise UserError(f"--labels {labels}: {error}") from None
-        self._labels = self._usable_labels(limit)
         self._questions = {question.key: question for store in self.stores for question in questions_of(store)}
-        self._texts = [as_sample(self._questions[label.key], manifest.template).prompt for label in self._labels]
-        self._features_at = feature_file(self.fingerprint, self._texts, self.feature_layers)
+        self._labels = self._usable_labels(limit)
         self.examples: list[Example] = []
         self.hidden_size = 0
 
@@ -173,8 +175,29 @@ class LabelDataModule(lightning.LightningDataModule):
         return labels
 
     def prepare_data(self) -> None:
-        """Compute the prompt features once; later runs with the same labels read them."""
-        ensure_features(self._features_at, self._texts, self.feature_layers, self._load_backbone)
+        """Compute the prompt features of all labelled questions once; later runs with the same labels read them."""
+        self._features()
+
+    def setup(self, stage: str) -> None:
+        if self.examples:
+            return
+        features = self._features()
+        self.hidden_size = features[self._labels[0].key].shape[-1]
+        self.examples = [self._example(label, features[label.key]) for label in self._labels]
+        order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self._seed)).tolist()
+        held_out = max(1, round(self._validation_share * len(order)))
+        self.validation = [self.examples[index] for index in order[:held_out]]
+        self.training = [self.examples[index] for index in order[held_out:]]
+
+    def _features(self) -> dict[str, Tensor]:
+        backbone = lru_cache(self._load_backbone)
+        found: dict[str, Tensor] = {}
+        for store in self.stores:
+            questions = questions_of(store)
+            prompts = [as_sample(question, store.manifest.template).prompt for question in questions]
+            features = stored_features(self.fingerprint, prompts, self.feature_layers, backbone)
+            found |= {question.key: feature for question, feature in zip(questions, features, strict=True)}
+        return found
 
     def _load_backbone(self) -> Backbone:
         backbone = load_backbone(self.backbone_name, self._device, self._dtype)
@@ -184,18 +207,6 @@ class LabelDataModule(lightning.LightningDataModule):
                 f"({self.fingerprint}), not {self.backbone_name} ({backbone.fingerprint})"
             )
         return backbone
-
-    def setup(self, stage: str) -> None:
-        if self.examples:
-            return
-        features = read_features(self._features_at)
-        assert features is not None
-        self.hidden_size = features[0].shape[-1]
-        self.examples = [self._example(label, tensor) for label, tensor in zip(self._labels, features, strict=True)]
-        order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self._seed)).tolist()
-        held_out = max(1, round(self._validation_share * len(order)))
-        self.validation = [self.examples[index] for index in order[:held_out]]
-        self.training = [self.examples[index] for index in order[held_out:]]
 
     def _example(self, label: Label, features: Tensor) -> Example:
         """Beside the good chains, or all of them, the base chain comes first."""

@@ -46,17 +46,19 @@ def prompt_features(backbone: Backbone, prompts: Sequence[str], layers: Sequence
     return features
 
 
-def ensure_features(file: Path, prompts: Sequence[str], layers: Sequence[int], load: Callable[[], Backbone]) -> None:
-    """Compute the features of the prompts into a file, unless it holds them."""
-    if read_features(file) is None:
-        write_features(file, prompt_features(load(), prompts, layers))
-        console.print(f"features    {file}", soft_wrap=True)
-
-
-def feature_file(fingerprint: str, prompts: Sequence[str], layers: Sequence[int]) -> Path:
-    """The file in the cache that holds, or will hold, the features of exactly these prompts."""
+def stored_features(
+    fingerprint: str, prompts: Sequence[str], layers: Sequence[int], load: Callable[[], Backbone]
+) -> list[Tensor]:
+    """:func:`prompt_features` that are computed once and kept in the cache; ``load`` gives the backbone, if it is
+    needed, that ``fingerprint`` is of."""
     identity = json.dumps([fingerprint, list(layers), list(prompts), MAX_TOKENS])
-    return cache_folder() / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+    file = cache_folder() / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+    features = read_features(file)
+    if features is None:
+        features = prompt_features(load(), prompts, layers)
+        write_features(file, features)
+        console.print(f"features    {file}", soft_wrap=True)
+    return features
 
 
 def write_features(file: Path, features: Sequence[Tensor]) -> None:

@@ -132,9 +132,11 @@ class ControllerModule(lightning.LightningModule):
         weighed = self.controller.weigh_all([example.features for example in examples])
         gains = torch.tensor([example.gains for example in examples]).double().numpy()
         if self.controller.config.decision == "value":
-            rule = calibrate(weighed.gains.double().numpy(), gains, self.hparams["error_rate"])
-            weighed = weighed._replace(gains=weighed.gains * rule.gain_scale)
-            self.controller.config = replace(self.controller.config, gain_scale=rule.gain_scale, threshold=rule.threshold)
+            rule = calibrate(weighed.double().numpy(), gains, self.hparams["error_rate"])
+            weighed = weighed * rule.gain_scale
+            self.controller.config = replace(
+                self.controller.config, gain_scale=rule.gain_scale, threshold=rule.threshold
+            )
             self.hparams["shape"] = asdict(self.controller.config)
         chosen = self.controller.utilities(weighed).argmax(1).numpy()
         tasks = numpy.array([example.task for example in examples])
@@ -147,20 +149,19 @@ class ControllerModule(lightning.LightningModule):
         learns_price = objective in ("expected", "preference")
         prices = self.hparams["max_price"] * torch.rand(size, device=device) * learns_price
         memory, padding = self.controller.encode(batch.features, batch.padding, prices)
-        logprobs, values, spreads = self.controller.judge(
-            memory[batch.owners], padding[batch.owners], batch.tokens, batch.lengths
-        )
-        if objective == "imitation":
-            return -(batch.weights * logprobs).sum() / size
+        states = self.controller.decode(memory, padding, batch.tokens[:, :, :-1])
         if objective == "value":
+            values, spreads = self.controller.worth(states, batch.lengths)
             # Variances, in units of a tenth squared, keep the two terms of the likelihood at one scale.
             return functional.gaussian_nll_loss(10 * values, 10 * batch.gains, 100 * spreads.exp(), eps=1e-4)
-        utilities = batch.gains + prices[batch.owners] * (1 - batch.depths)
+        logprobs = self.controller.likelihood(states, batch.tokens, batch.lengths)
+        if objective == "imitation":
+            return -(batch.weights * logprobs).sum() / size
+        utilities = batch.gains + prices[:, None] * (1 - batch.depths)
         if objective == "expected":
-            share = logprobs.view(size, -1).softmax(1)
-            return -(share * utilities.view(size, -1)).sum() / size
-        base = logprobs.view(size, -1)[:, :1].expand(size, len(logprobs) // size).reshape(-1)
-        return (utilities.abs() * functional.softplus(-utilities.sign() * (logprobs - base))).sum() / size
+            return -(logprobs.softmax(1) * utilities).sum() / size
+        lead = logprobs - logprobs[:, :1]
+        return (utilities.abs() * functional.softplus(-utilities.sign() * lead)).sum() / size
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(

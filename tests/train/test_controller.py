@@ -82,7 +82,7 @@ def controller() -> Controller:
 def log_probability(controller: Controller, features: torch.Tensor, sequence: tuple[int, ...]) -> float:
     tokens = torch.tensor([[STOP, *sequence]])
     padded, padding = pad_features([features])
-    scores = controller(*controller.encode(padded, padding), tokens[:, :-1])[0]
+    scores = controller(*controller.encode(padded, padding), tokens[None, :, :-1])[0, 0]
     return float(sum(scores[place, token] for place, token in enumerate(sequence)))
 
 
@@ -111,9 +111,9 @@ def test_padding_changes_nothing(controller: Controller) -> None:
     short, long = torch.randn(3, 2, 16), torch.randn(9, 2, 16)
     padded, padding = pad_features([short, long])
     tokens = torch.zeros(2, 1, dtype=torch.long)
-    both = controller(*controller.encode(padded, padding), tokens)
+    both = controller(*controller.encode(padded, padding), tokens[:, None])
     one, mask = pad_features([short])
-    alone = controller(*controller.encode(one, mask), tokens[:1])
+    alone = controller(*controller.encode(one, mask), tokens[:1, None])
     assert torch.allclose(both[0].exp(), alone[0].exp(), atol=1e-5)
 
 

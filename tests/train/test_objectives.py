@@ -1,4 +1,4 @@
-"""Objectives against sums written out chain by chain; that each learns what there is to learn; when gains are believed."""
+"""Objectives against sums written out chain by chain; that each learns its lesson; when gains are believed."""
 
 import dataclasses
 import itertools
@@ -42,8 +42,8 @@ def alone(controller: Controller, features: torch.Tensor, text: str) -> tuple[fl
     memory = controller.encode(padded, padding, torch.zeros(1))
     total = 0.0
     for place in range(1, len(tokens)):
-        total += float(controller(*memory, torch.tensor([tokens[:place]]))[0, -1, tokens[place]])
-    state = controller.decode(*memory, torch.tensor([tokens[:-1]]))[0, -1]
+        total += float(controller(*memory, torch.tensor([[tokens[:place]]]))[0, 0, -1, tokens[place]])
+    state = controller.decode(*memory, torch.tensor([[tokens[:-1]]]))[0, 0, -1]
     return total, float(controller.value(state)[0])
 
 
@@ -85,11 +85,14 @@ def test_preferences_count_by_what_they_gain(examples: list[Example]) -> None:
 def test_chains_are_weighed_as_each_is_alone(examples: list[Example]) -> None:
     controller = module_for("value").controller
     assert controller is not None
-    weighed = controller.weigh_all([example.features for example in examples], price=0.0)
-    for row, example in enumerate(examples):
-        found = [alone(controller, example.features, text) for text in MENU]
-        assert weighed.logprobs[row].tolist() == pytest.approx([logprob for logprob, _ in found], abs=1e-5)
-        assert weighed.gains[row].tolist() == pytest.approx([value - found[0][1] for _, value in found], abs=1e-5)
+    prompts = [example.features for example in examples]
+    gains = controller.weigh_all(prompts, price=0.0)
+    controller.config = dataclasses.replace(controller.config, decision="write")
+    logprobs = controller.weigh_all(prompts, price=0.0)
+    for row, prompt in enumerate(prompts):
+        found = [alone(controller, prompt, text) for text in MENU]
+        assert logprobs[row].tolist() == pytest.approx([logprob for logprob, _ in found], abs=1e-5)
+        assert gains[row].tolist() == pytest.approx([value - found[0][1] for _, value in found], abs=1e-5)
 
 
 @pytest.mark.parametrize("objective", ["imitation", "expected", "preference", "value"])

@@ -1,0 +1,96 @@
+"""What a controller costs beside one forward of its backbone: floating-point operations and time.
+
+``python -m benchmarks.controller --controller checkpoints/menu``; question by question, nothing shared between them.
+A decision reads the prompt's hidden states and weighs the chains. Where the chains begin with the layers whose states
+are read, those layers run anyway; both ways of counting are printed.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from cola_learn.backbone import Executor, load_backbone
+from cola_learn.chains import Chain
+from cola_learn.cli import run_command
+from cola_learn.tasks import Scorer, as_sample, load_task
+from cola_learn.train import Controller
+from cola_learn.train.features import prompt_features
+
+
+@dataclass(frozen=True)
+class ControllerCostOptions:
+    """Options of python -m benchmarks.controller.
+
+    Attributes:
+        controller: folder of an exported controller.
+        task: task of the questions.
+        split: their split.
+        questions: how many.
+        repetitions: of each measurement; medians are taken.
+    """
+
+    controller: Path = Path("checkpoints/menu")
+    task: str = "arc_easy"
+    split: str = "validation"
+    questions: int = 50
+    repetitions: int = 5
+
+
+def run(options: ControllerCostOptions) -> None:
+    """Print the table."""
+    controller = Controller.from_pretrained(options.controller)
+    backbone = load_backbone(controller.config.backbone)
+    scorer = Scorer(Executor(backbone, cache_bytes=0))
+    base = Chain.base(backbone.num_layers)
+    measured: dict[str, list[tuple[float, float]]] = {"base forward": [], "prompt features": [], "decision": []}
+    for question in load_task(options.task, options.split, options.questions):
+        sample = as_sample(question)
+        features: list[Tensor] = prompt_features(backbone, [sample.prompt], controller.config.feature_layers)
+
+        def forward(sample=sample) -> None:  # type: ignore[no-untyped-def]
+            scorer.open(sample)
+            scorer.score([(sample.key, base)])
+            scorer.close(sample.key)
+
+        def read(prompt: str = sample.prompt) -> None:
+            prompt_features(backbone, [prompt], controller.config.feature_layers)
+
+        def decide(prompt: Tensor = features[0]) -> None:
+            controller.choose(prompt)
+
+        for name, work in (("base forward", forward), ("prompt features", read), ("decision", decide)):
+            measured[name].append(_cost(work, options.repetitions))
+    sums = {name: [sum(column) for column in zip(*rows, strict=True)] for name, rows in measured.items()}
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("", "MFLOP a question", "to base", "ms a question", "to base"):
+        grid.add_column(heading, justify="right" if heading else "left")
+    flops, seconds = sums["base forward"]
+    for name, (own, took) in sums.items():
+        count = options.questions
+        grid.add_row(
+            name, f"{own / count / 1e6:.1f}", f"{own / flops:.2%}", f"{1e3 * took / count:.2f}", f"{took / seconds:.2%}"
+        )
+    Console(highlight=False).print(grid)
+
+
+def _cost(work: Callable[[], None], repetitions: int) -> tuple[float, float]:
+    """Operations and the median of the seconds."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    times = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return float(counter.get_total_flops()), statistics.median(times)
+
+
+if __name__ == "__main__":
+    run_command(ControllerCostOptions, run, "benchmarks.controller", "What a controller costs beside its backbone.")

@@ -1,0 +1,171 @@
+"""Policies over a menu: against counts made by hand, blind to held-out gold answers, and from command to report."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cola_learn.backbone import Backbone, Executor, Row
+from cola_learn.chains import Chain, SearchSpace
+from cola_learn.evaluate.menu import MenuEvaluateOptions, Study
+from cola_learn.evaluate.multichain import cascade, cascade_limit, choose_voters, shared_layers, vote
+from cola_learn.label.table import Table
+from cola_learn.tasks import Question
+from cola_learn.train import Controller, ControllerConfig
+
+Command = Callable[..., tuple[int, str]]
+MENU = ("0-5", "0-3 5", "0-2 5", "0-1 5")
+
+
+def table_of(seed: int, size: int = 200, first: int = 0) -> Table:
+    """Random scores; each chain is a little better than the base chain on its own task."""
+    draws = numpy.random.default_rng(seed)
+    questions = tuple(
+        Question(f"task{row % 3}", "s", str(first + row), f"text {row}", ("a", "b", "c"), int(draws.integers(3)))
+        for row in range(size)
+    )
+    scores = draws.normal(0, 1, (size, len(MENU), 3))
+    for row, question in enumerate(questions):
+        scores[row, 1 + row % 3, question.gold] += 1.0
+    return Table(tuple(Chain.parse(text, 6) for text in MENU), questions, scores)
+
+
+@given(texts=st.lists(st.sampled_from(["0-5", "0-3 5", "0-2 5", "0 (1)x3 2-5", "1-5"]), min_size=1, max_size=5))
+def test_shared_layers_are_those_that_the_executor_runs(tiny: Backbone, texts: list[str]) -> None:
+    executor = Executor(tiny)
+    handle = executor.open(Row.pack([5, 6, 7, 8], packed=False))
+    chains = [Chain.parse(text, 6) for text in texts]
+    executor.run([(handle, chain) for chain in chains])
+    assert shared_layers(chains) == executor.counters.layers_run
+
+
+def test_a_vote_averages_probabilities() -> None:
+    table = table_of(0)
+    rewards, layers = vote(table, [0, 2])
+    raised = numpy.exp(table.scores[:, [0, 2]])
+    averaged = (raised / raised.sum(-1, keepdims=True)).mean(1)
+    assert (rewards == (averaged.argmax(1) == table.gold)).all()
+    assert set(layers) == {6 + 1}  # the second shares all but its last layer
+    assert vote(table, [3])[0].tolist() == table.rewards[:, 3].tolist()
+    assert len(choose_voters(table, 9)) == len(MENU)
+    assert all(table.depths[voter] <= 4 for voter in choose_voters(table, 9, most_layers=4))
+
+
+def test_a_cascade_runs_more_only_where_it_is_unsure() -> None:
+    table = table_of(1)
+    order = [3, 0, 1]
+    nothing, all_of_them = cascade(table, order, 0.0), cascade(table, order, 2.0)
+    assert nothing[0].tolist() == table.rewards[:, 3].tolist()
+    assert set(nothing[1]) == {3.0}
+    assert all_of_them[0].tolist() == vote(table, order)[0].tolist()
+    limit = cascade_limit(table, order, 5.0)
+    assert cascade(table, order, limit)[1].mean() == pytest.approx(5.0, abs=0.05)
+
+
+def study_of(pool: Table, held: Table, **changes: object) -> Study:
+    torch.manual_seed(0)
+    config = ControllerConfig(
+        *(6, 16, SearchSpace(2, 1), (0, 1), 32, 1, 2, 0.0), menu=MENU, decision="value", gain_scale=1.0
+    )
+    controller = Controller(config).eval()
+    torch.nn.init.normal_(controller.read.weight, std=1.0)
+
+    def features(table: Table, layers: object) -> list[torch.Tensor]:
+        """The task can be read off the prompt."""
+        found = []
+        for question in table.questions:
+            draw = torch.Generator().manual_seed(int(question.id))
+            prompt = torch.randn(4, 2, 16, generator=draw)
+            prompt[:, :, int(question.task[-1])] += 4
+            found.append(prompt)
+        return found
+
+    options = MenuEvaluateOptions(**{"depths": [0.7, 1.0], "learners": True, **changes})  # type: ignore[arg-type]
+    study = Study(pool, held, {"mine": controller}, features, lambda: None, options)  # type: ignore[arg-type,return-value]
+    study.probe_row = lambda layers: study._row("probe", None, held.rewards[:, 0], held.depths)  # type: ignore[method-assign]
+    return study
+
+
+def test_other_gold_answers_change_nothing_that_is_chosen() -> None:
+    """Depth shows what was chosen: with other gold answers every policy runs the same layers, but for the oracle."""
+    pool, held = table_of(2), table_of(3, first=1000)
+    moved = Table(
+        held.chains,
+        tuple(dataclasses.replace(question, gold=(question.gold + 1) % 3) for question in held.questions),
+        held.scores,
+    )
+    one, other = study_of(pool, held).rows(), study_of(pool, moved).rows()
+    assert [row.policy for row in one] == [row.policy for row in other]
+    for mine, others in zip(one, other, strict=True):
+        assert (mine.depth, mine.static) == (others.depth, others.static), mine.policy
+        keys = ("base_share", "largest_share", "entropy_bits", "task_information_bits")
+        assert [mine.collapse.get(key) for key in keys] == [others.collapse.get(key) for key in keys]
+
+
+def test_what_can_be_read_off_the_prompt_is_found() -> None:
+    """Each task has a chain of its own: choosing by task beats every static chain, and shuffled prompts lose it."""
+    rows = {(row.policy, row.target): row for row in study_of(table_of(4, 900), table_of(5, 900, 1000)).rows()}
+    base = rows["base", None]
+    assert base.to_base.mean == 0
+    assert base.p_base == 1
+    for name in ("static_per_task_oracle", "ridge", "logistic", "polar"):
+        row = rows[name, 1.0]
+        assert row.to_static is not None
+        assert row.to_static.low > 0, name
+        assert row.p_static is not None
+        assert row.p_static < 0.05
+        assert row.collapse["task_information_bits"] > 0.5
+    for row in rows.values():
+        assert row.target is None or row.depth <= 6 * row.target + 0.15, row.policy
+        assert sum(row.by_task.values()) / 3 == pytest.approx(row.to_base.mean, abs=0.005)
+    static = rows["static", 0.7]
+    assert static.to_static is not None
+    assert static.to_static.mean == 0
+
+
+def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "menu.txt").write_text("0-16 (17)x2 18-29\n0-17 20-29\n0-16 21-23 26-29\n")
+    for name, tasks in (
+        ("pool", ("commonsense_qa:validation[:75%]", "sciq:validation[:75%]")),
+        ("held", ("commonsense_qa:validation[75%:]", "sciq:validation[75%:]")),
+    ):
+        code, said = command(
+            *("cola_learn.label", "cross", "--menu", tmp_path / "menu.txt", "--tasks", *tasks, "--limit", "12"),
+            *("--output", tmp_path / name, "--verify", "off"),
+        )
+        assert code == 0, said
+    code, said = command(
+        *("cola_learn.train", "--config", "configs/train/menu.yaml", "--labels", tmp_path / "pool"),
+        *("--output", tmp_path / "value", "--trainer.max_epochs", "1", "--tracking", "disabled"),
+    )
+    assert code == 0, said
+    folder = tmp_path / "value" / "controller"
+    code, said = command("cola_learn.export", "--checkpoint", tmp_path / "value" / "best.ckpt", "--output", folder)
+    assert code == 0, said
+    assert "predicted gain" in (folder / "README.md").read_text()
+    arguments = ("--labels", tmp_path / "pool", "--output", tmp_path / "evaluate", "--controllers", folder)
+    code, said = command("cola_learn.evaluate", "menu", "--held", tmp_path / "held", *arguments)
+    assert code == 0, said
+    report = json.loads((tmp_path / "evaluate" / "report.json").read_text())
+    assert report["n"] == 24
+    names = {row["policy"] for row in report["rows"]}
+    assert {"base", "static", "static_per_task_oracle", "vote", "cascade", "ridge", "logistic", "drllm"} <= names
+    assert {"polar", "probe", "value", "value, shuffled prompt", "menu_oracle"} <= names
+    assert "| value |" in (tmp_path / "evaluate" / "report.md").read_text()
+    assert (tmp_path / "evaluate" / "curves.svg").read_text().startswith("<svg")
+    code, said = command("cola_learn.evaluate", "menu", "--held", tmp_path / "pool", *arguments)
+    assert code == 2
+    assert "are among --labels" in said
+    code, said = command(
+        *("cola_learn.train", "--config", "configs/train/menu.yaml", "--labels", tmp_path / "pool"),
+        *("--output", tmp_path / "no", "--model.objective", "expected", "--data.trials", "good"),
+        *("--tracking", "disabled"),
+    )
+    assert code == 2
+    assert "--model.objective expected needs the same chains on every question" in said

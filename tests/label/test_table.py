@@ -1,0 +1,57 @@
+"""The table of a menu's scores, against scoring each chain alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pytest
+
+from cola_learn.backbone import Backbone, Executor
+from cola_learn.cli import UserError
+from cola_learn.label import LabelStore
+from cola_learn.label.table import Table, open_stores
+from cola_learn.tasks import Scorer, as_sample
+
+Command = Callable[..., tuple[int, str]]
+
+
+def test_a_table_holds_what_each_chain_scores_alone(command: Command, tmp_path: Path, smollm16: Backbone) -> None:
+    menu = tmp_path / "menu.txt"
+    menu.write_text("0-13 15-29\n0-22 22-29\n")
+    tasks = ("openbookqa:test", "winogrande:validation[:50%]")
+    arguments = ("--menu", menu, "--tasks", *tasks, "--limit", "3", "--output", tmp_path / "cross")
+    code, said = command("cola_learn.label", "cross", *arguments)
+    assert code == 0, said
+    table = Table.load(open_stores(tmp_path / "cross"))
+    assert [str(chain) for chain in table.chains] == ["0-29", "0-13 15-29", "0-22 22-29"]
+    assert table.scores.shape == (6, 3, 4)
+    assert sorted(set(table.tasks.tolist())) == ["openbookqa", "winogrande"]
+    scorer = Scorer(Executor(smollm16, cache_bytes=0))
+    for row, question in enumerate(table.questions):
+        scorer.open(as_sample(question))
+        for place, chain in enumerate(table.chains):
+            alone = scorer.score([(question.key, chain)])[0]
+            count = len(question.choices)
+            assert table.scores[row, place, :count] == pytest.approx(alone.values, abs=1e-4)
+            assert numpy.isneginf(table.scores[row, place, count:]).all()
+            assert table.rewards[row, place] == alone.reward(question.gold)
+            assert table.soft[row, place] == pytest.approx(alone.probability(question.gold), abs=1e-4)
+        scorer.close(question.key)
+    part = table.take(numpy.array([4, 1]))
+    assert part.questions == (table.questions[4], table.questions[1])
+    assert (part.rewards == table.rewards[[4, 1]]).all()
+
+
+def test_stores_that_do_not_belong_together_are_named(command: Command, tmp_path: Path) -> None:
+    for name, chain in (("one", "0-13 15-29"), ("two", "0-22 22-29")):
+        (tmp_path / f"{name}.txt").write_text(chain + "\n")
+        code, _ = command(
+            *("cola_learn.label", "cross", "--menu", tmp_path / f"{name}.txt", "--tasks", "sciq:validation"),
+            *("--limit", "2", "--output", tmp_path / "both" / name),
+        )
+        assert code == 0
+    stores = [LabelStore.open(tmp_path / "both" / name / "sciq-validation") for name in ("one", "two")]
+    with pytest.raises(UserError, match="was run through another menu"):
+        Table.load(stores)
+    with pytest.raises(UserError, match="is not a label store"):
+        open_stores(tmp_path / "nowhere")
