@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from cola_learn.backbone import Backbone, load_backbone
 from cola_learn.tasks import Question, load_task
 
 torch.manual_seed(0)
+settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,10 @@ evaluated without running the backbone again; only its prompt features are compu
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy
@@ -37,7 +38,7 @@ Utilities = Callable[[float], Array]
 """What a policy thinks of every (question, chain) at a price of depth, ``[Q, C]``; it takes the largest."""
 
 PRICES = (0.0, *numpy.geomspace(0.002, 0.5, 17))
-_TUNING = 2000  # training questions on which the price for a depth is found
+_TUNING = 2000  # training questions, a fifth of them at most, on which the price for a depth is found
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class MenuEvaluateOptions:
         seed: of draws and fits.
     """
 
-    labels: Path = Path("runs/menu/pool")
-    held: Path = Path("runs/menu/held")
+    labels: Path = Path("data/menu/pool")
+    held: Path = Path("data/menu/held")
     controllers: list[Path] = field(default_factory=list)
     depths: list[float] = field(default_factory=lambda: [0.85, 0.9, 0.95, 1.0])
     learners: bool = True
@@ -136,7 +137,7 @@ class Study:
         self.pool, self.held = pool, held
         self._controllers, self._features, self._backbone, self._options = controllers, features, backbone, options
         draws = numpy.random.default_rng(options.seed)
-        self._tuning = draws.permutation(len(pool))[:_TUNING]
+        self._tuning = draws.permutation(len(pool))[: min(_TUNING, len(pool) // 5)]
         self._shuffle = draws.permutation(len(held))
 
     @classmethod
@@ -266,21 +267,40 @@ class Study:
         return self._row("probe", None, (answers == self.held.gold).astype(float), numpy.zeros(len(self.held)))
 
     def _of_controllers(self) -> list[Row]:
+        """Every controller, with shuffled prompts, and those that differ in a number at the end of their names (seeds)
+        together: their mean, and as an ensemble that chooses by their mean utility."""
         rows: list[Row] = []
+        groups: dict[str, list[tuple[Utilities, Utilities]]] = {}
         for name, controller in self._controllers.items():
             layers = controller.config.feature_layers
             prompts, others = self._features(self.pool, layers), self._features(self.held, layers)
             tuning = _memory(controller, [prompts[row] for row in self._tuning])
             utilities = _memory(controller, others)
-            rows += self._at_depths(name, tuning, utilities)
+            groups.setdefault(re.sub(r"-\d+$", "", name), []).append((tuning, utilities))
             for share in self._options.depths:
                 price = self._price(tuning, share * self.pool.depths[0])
                 chosen = utilities(price).argmax(1)
+                rows.append(self._chosen(name, share, chosen))
                 rows.append(self._chosen(f"{name}, shuffled prompt", share, chosen[self._shuffle]))
                 rows.append(self._chosen(f"{name}, shuffled in task", share, chosen[self._within_tasks()]))
+        for name, members in groups.items():
+            if len(members) > 1:
+                rows += self._of_seeds(name, members)
         if self._options.learners and self._controllers:
             rows.append(self.probe_row(next(iter(self._controllers.values())).config.feature_layers))
         return rows
+
+    def _of_seeds(self, name: str, members: Sequence[tuple[Utilities, Utilities]]) -> list[Row]:
+        held, places = self.held, numpy.arange(len(self.held))
+        rows = []
+        for share in self._options.depths:
+            limit = share * self.pool.depths[0]
+            chosen = [utilities(self._price(tuning, limit)).argmax(1) for tuning, utilities in members]
+            rewards = numpy.mean([held.rewards[places, one] for one in chosen], axis=0)
+            layers = numpy.mean([held.depths[one] for one in chosen], axis=0)
+            rows.append(self._row(f"{name}, mean of {len(members)}", share, rewards, layers))
+        tuning, utilities = (_mean([member[part] for member in members]) for part in (0, 1))
+        return rows + self._at_depths(f"{name}, ensemble of {len(members)}", tuning, utilities)
 
     def _within_tasks(self) -> Chosen:
         order = numpy.arange(len(self.held))
@@ -329,12 +349,21 @@ def p_value(values: Array, others: Array) -> float:
     return float(stats.ttest_rel(values, others).pvalue)
 
 
+def _mean(members: Sequence[Utilities]) -> Utilities:
+    return lambda price: numpy.mean([utilities(price) for utilities in members], axis=0)
+
+
 def _memory(controller: Controller, prompts: Sequence[Tensor]) -> Utilities:
-    """A controller's utilities; where values decide, the network need not run again for another price."""
+    """A controller's utilities; where values decide, the network need not run again for another price. One that imitates
+    knows no price: it is added to the log-probabilities, a hundredth of which is one of a price."""
+    if controller.config.objective == "imitation":
+        logprobs = controller.weigh_all(prompts).double().numpy()
+        saved = numpy.array([1 - chain.depth / chain.num_layers for chain in controller.menu])
+        return lambda price: logprobs + 100 * price * saved
     if controller.config.decision == "value":
         weighed = controller.weigh_all(prompts)
         return lambda price: controller.utilities(weighed, price).double().numpy()
-    return lambda price: controller.utilities(controller.weigh_all(prompts, price), price).double().numpy()
+    return cache(lambda price: controller.utilities(controller.weigh_all(prompts, price), price).double().numpy())
 
 
 def _points(interval: Interval | None) -> str:

@@ -151,8 +151,10 @@ class LabelDataModule(lightning.LightningDataModule):
             self._vocabulary = EditVocabulary(self.num_layers, self.space)
         except ValueError as error:
             raise UserError(f"--labels {labels}: {error}") from None
-        self._questions = {question.key: question for store in self.stores for question in questions_of(store)}
+        self._pools = [questions_of(store) for store in self.stores]
+        self._questions = {question.key: question for pool in self._pools for question in pool}
         self._labels = self._usable_labels(limit)
+        self._features: dict[str, Tensor] = {}
         self.examples: list[Example] = []
         self.hidden_size = 0
 
@@ -176,12 +178,12 @@ class LabelDataModule(lightning.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Compute the prompt features of all labelled questions once; later runs with the same labels read them."""
-        self._features()
+        self._features = self._read_features()
 
     def setup(self, stage: str) -> None:
         if self.examples:
             return
-        features = self._features()
+        features = self._features or self._read_features()
         self.hidden_size = features[self._labels[0].key].shape[-1]
         self.examples = [self._example(label, features[label.key]) for label in self._labels]
         order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self._seed)).tolist()
@@ -189,14 +191,14 @@ class LabelDataModule(lightning.LightningDataModule):
         self.validation = [self.examples[index] for index in order[:held_out]]
         self.training = [self.examples[index] for index in order[held_out:]]
 
-    def _features(self) -> dict[str, Tensor]:
+    def _read_features(self) -> dict[str, Tensor]:
+        """By question, ``[T, F, H]`` each."""
         backbone = lru_cache(self._load_backbone)
         found: dict[str, Tensor] = {}
-        for store in self.stores:
-            questions = questions_of(store)
-            prompts = [as_sample(question, store.manifest.template).prompt for question in questions]
+        for store, pool in zip(self.stores, self._pools, strict=True):
+            prompts = [as_sample(question, store.manifest.template).prompt for question in pool]
             features = stored_features(self.fingerprint, prompts, self.feature_layers, backbone)
-            found |= {question.key: feature for question, feature in zip(questions, features, strict=True)}
+            found |= {question.key: feature for question, feature in zip(pool, features, strict=True)}
         return found
 
     def _load_backbone(self) -> Backbone:

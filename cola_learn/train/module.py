@@ -1,5 +1,6 @@
 """Training the controller: one module, four objectives."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
@@ -40,7 +41,7 @@ class ControllerModule(lightning.LightningModule):
             the lower confidence bound at this rate is not above zero. 1 acts on any predicted gain.
         learning_rate: of AdamW.
         weight_decay: of AdamW.
-        warm_up_steps: over which the learning rate rises.
+        warm_up_steps: over which the learning rate rises; until the last epoch it falls to nothing.
         shape: the full :class:`ControllerConfig` as a dict; the command fills it in from the labels.
     """
 
@@ -167,5 +168,11 @@ class ControllerModule(lightning.LightningModule):
         optimizer = torch.optim.AdamW(
             self.parameters(), self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
         )
-        warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=self.hparams["warm_up_steps"])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warm_up, "interval": "step"}}
+        warm_up, steps = self.hparams["warm_up_steps"], self.trainer.estimated_stepping_batches
+
+        def rate(step: int) -> float:
+            """Rises, then falls to nothing: what chains gain is far less than what one batch more or less moves."""
+            return min((step + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

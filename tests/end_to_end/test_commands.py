@@ -98,7 +98,7 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     assert report["n"] == 6
     policies = report["policies"]
     assert list(policies) == [
-        *("base", "static", "shuffled_prompt", "controller"),
+        *("base", "static", "shuffled_prompt", "controller", "checkpoints/menu"),
         *("controller_top5_oracle", "search_oracle", "luck_control"),
     ]
     assert policies["search_oracle"]["accuracy"] >= policies["base"]["accuracy"]
