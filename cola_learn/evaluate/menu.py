@@ -354,8 +354,10 @@ def _mean(members: Sequence[Utilities]) -> Utilities:
 
 
 def _memory(controller: Controller, prompts: Sequence[Tensor]) -> Utilities:
-    """A controller's utilities; where values decide, the network need not run again for another price. One that imitates
-    knows no price: it is added to the log-probabilities, a hundredth of which is one of a price."""
+    """A controller's utilities; where values decide, the network need not run again for another price.
+
+    One that imitates knows no price: a hundred times what it saves is added to the log-probabilities.
+    """
     if controller.config.objective == "imitation":
         logprobs = controller.weigh_all(prompts).double().numpy()
         saved = numpy.array([1 - chain.depth / chain.num_layers for chain in controller.menu])
