@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentError, ArgumentParser
 from rich.console import Console
 from rich.progress import (
@@ -45,20 +47,26 @@ def run_command(
 ) -> None:
     """Parse ``--config FILE`` and options into ``options_class`` and run the stage ``name`` with them.
 
-    Fields named in ``positional`` are given without their names, or behind it where ``--name`` stands there; one that
-    is a list takes several.
+    Fields named in ``positional`` are given without their names, or behind it where ``--name`` stands there. Lists take
+    several values.
     """
     parser = ArgumentParser(prog=f"python -m {name}", description=description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file that sets any of the options below")
-    parser.add_class_arguments(options_class, as_group=False, skip={name.lstrip("-") for name in positional})
     kinds = get_type_hints(options_class)
-    for name_or_flag in positional:
+    own = {name.lstrip("-") for name in positional}
+    lists = [field.name for field in fields(options_class) if get_origin(kinds[field.name]) is list]
+    optional = {field.name: field.default_factory for field in fields(options_class) if field.name in {*lists} - own}
+    parser.add_class_arguments(options_class, as_group=False, skip=own | optional.keys())
+    explained = {entry.arg_name: entry.description for entry in parse_docstring(options_class.__doc__ or "").params}
+    for name_or_flag in (*positional, *(f"--{name}" for name in optional)):
         field = name_or_flag.lstrip("-")
-        several = get_origin(kinds[field]) is list
-        kind = get_args(kinds[field])[0] if several else kinds[field]
-        required = {"required": True} if name_or_flag != field else {}
-        help_ = f"the {field}"
-        parser.add_argument(name_or_flag, type=kind, nargs="+" if several else None, help=help_, **required)
+        kind = get_args(kinds[field])[0] if field in lists else kinds[field]
+        more: dict[str, Any] = {"nargs": "+"} if field in lists else {}
+        if field in optional:
+            more["default"] = optional[field]()  # type: ignore[operator, misc]
+        elif name_or_flag != field:
+            more["required"] = True
+        parser.add_argument(name_or_flag, type=kind, help=(explained.get(field) or field).replace("%", "%%"), **more)
     with user_errors():
         try:
             arguments = parser.instantiate(parser.parse_args())

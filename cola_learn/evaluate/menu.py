@@ -7,6 +7,7 @@ evaluated without running the backbone again; only its prompt features are compu
 import itertools
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, lru_cache
@@ -37,7 +38,7 @@ Chosen = NDArray[numpy.int64]
 Utilities = Callable[[float], Array]
 """What a policy thinks of every (question, chain) at a price of depth, ``[Q, C]``; it takes the largest."""
 
-PRICES = (0.0, *numpy.geomspace(0.002, 0.5, 17))
+PRICES = (0.0, *numpy.geomspace(0.002, 1.0, 120).tolist())
 _TUNING = 2000  # training questions, a fifth of them at most, on which the price for a depth is found
 
 
@@ -218,11 +219,13 @@ class Study:
         return 1 - self.pool.depths / self.pool.depths[0]
 
     def _price(self, utilities: Utilities, limit: float, scale: float = 1.0) -> float:
-        """The lowest price at which the mean depth of the training questions is within the limit."""
-        for price in PRICES:
-            if self.pool.depths[utilities(scale * price).argmax(1)].mean() <= limit + 1e-9:
-                return scale * float(price)
-        return scale * float(PRICES[-1])
+        """The lowest price at which the mean depth of the training questions is within the limit; dearer is shorter."""
+
+        def too_deep(price: float) -> bool:
+            return bool(self.pool.depths[utilities(scale * price).argmax(1)].mean() > limit + 1e-9)
+
+        place = bisect_left(PRICES, True, key=lambda price: not too_deep(price))
+        return scale * PRICES[min(place, len(PRICES) - 1)]
 
     def _at_depths(self, name: str, tuning: Utilities, utilities: Utilities, scale: float = 1.0) -> list[Row]:
         return [

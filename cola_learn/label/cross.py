@@ -20,7 +20,7 @@ class CrossOptions:
 
     Attributes:
         menu: file of chains, one a line.
-        tasks: what to run them on, as task:split; a part of a split is written sciq:validation[:75%%].
+        tasks: what to run them on, as task:split; a part of a split is written sciq:validation[:75%].
         limit: at most this many questions of each task, drawn with the seed; default all.
         output: folder for one label store a task.
         backbone: as for label.

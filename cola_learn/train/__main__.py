@@ -90,11 +90,12 @@ def run_train(cli: TrainCLI) -> None:
         write_text(finished, json.dumps({"identity": identity, "result": result}, indent=2) + "\n")
     console.print(json.loads(finished.read_text())["result"], soft_wrap=True)
     folder = output / "controller"
-    next_command(
-        f"python -m cola_learn.export --checkpoint {output / 'best.ckpt'} --output {folder}",
-        f"python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --controller {folder} "
-        f"--labels {cli.config.labels}",
-    )
+    export = f"python -m cola_learn.export --checkpoint {output / 'best.ckpt'} --output {folder}"
+    if (cli.config.labels / "manifest.json").exists():
+        evaluate = f"--config configs/evaluate/demo.yaml --controller {folder} --labels {cli.config.labels}"
+    else:  # a folder of many tasks' stores
+        evaluate = f"menu --labels {cli.config.labels} --controllers {folder}"
+    next_command(export, f"python -m cola_learn.evaluate {evaluate}")
 
 
 def _train(cli: TrainCLI, tracker: Tracker) -> str:

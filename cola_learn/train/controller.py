@@ -199,12 +199,13 @@ class Controller(nn.Module):
         """:meth:`weigh` in eval mode for any number of prompts ``[T, F, H]``; the result is on the CPU."""
         was_training = self.training
         self.eval()
-        parts = [
-            self.weigh(*pad_features(features[start : start + _PROMPTS_AT_ONCE]), price)
-            for start in range(0, len(features), _PROMPTS_AT_ONCE)
-        ]
+        order = sorted(range(len(features)), key=lambda index: len(features[index]))  # so that little is padding
+        found = torch.empty(len(features), len(self.menu))
+        for start in range(0, len(order), _PROMPTS_AT_ONCE):
+            group = order[start : start + _PROMPTS_AT_ONCE]
+            found[group] = self.weigh(*pad_features([features[index] for index in group]), price).cpu()
         self.train(was_training)
-        return torch.cat(parts).cpu()
+        return found
 
     def utilities(self, weighed: Tensor, price: float | None = None) -> Tensor:
         """By what the menu's chains are chosen, from what :meth:`weigh` gave, ``[B, C]``: log-probabilities or, where

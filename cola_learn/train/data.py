@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from cola_learn.backbone import Backbone, load_backbone
 from cola_learn.backbone.load import Dtype
@@ -25,6 +25,7 @@ from cola_learn.train.features import stored_features
 from cola_learn.train.vocabulary import EditVocabulary
 
 Trials = Literal["good", "all"]
+_BATCHES_SORTED = 32
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,27 @@ def collate(examples: Sequence[Example]) -> Batch:
     return Batch(
         features, padding, tokens.view(*shape, -1), lengths.view(shape), *map(filled, ("weights", "gains", "depths"))
     )
+
+
+class LengthBatches(Sampler[list[int]]):
+    """Batches of prompts of about one length, so that little is padding: drawn anew for every epoch, sorted within
+    pieces of many batches, and in random order."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int) -> None:
+        self._lengths, self._batch_size = lengths, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._lengths) // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(len(self._lengths)).tolist()
+        piece = _BATCHES_SORTED * self._batch_size
+        batches = []
+        for start in range(0, len(order), piece):
+            ranked = sorted(order[start : start + piece], key=self._lengths.__getitem__)
+            batches += [ranked[one : one + self._batch_size] for one in range(0, len(ranked), self._batch_size)]
+        for index in torch.randperm(len(batches)).tolist():
+            yield batches[index]
 
 
 class LabelDataModule(lightning.LightningDataModule):
@@ -188,7 +210,7 @@ class LabelDataModule(lightning.LightningDataModule):
         self.examples = [self._example(label, features[label.key]) for label in self._labels]
         order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self._seed)).tolist()
         held_out = max(1, round(self._validation_share * len(order)))
-        self.validation = [self.examples[index] for index in order[:held_out]]
+        self.validation = sorted((self.examples[index] for index in order[:held_out]), key=_length)
         self.training = [self.examples[index] for index in order[held_out:]]
 
     def _read_features(self) -> dict[str, Tensor]:
@@ -229,10 +251,15 @@ class LabelDataModule(lightning.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(self.training, self._batch_size, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
+        batches = LengthBatches([*map(_length, self.training)], self._batch_size)
+        return DataLoader(self.training, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.validation, self._batch_size, collate_fn=collate)  # type: ignore[arg-type]
+
+
+def _length(example: Example) -> int:
+    return len(example.features)
 
 
 def _soft_reward(scores: Sequence[float], margin: float, question: Question) -> float:

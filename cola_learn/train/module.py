@@ -153,8 +153,11 @@ class ControllerModule(lightning.LightningModule):
         states = self.controller.decode(memory, padding, batch.tokens[:, :, :-1])
         if objective == "value":
             values, spreads = self.controller.worth(states, batch.lengths)
-            # Variances, in units of a tenth squared, keep the two terms of the likelihood at one scale.
-            return functional.gaussian_nll_loss(10 * values, 10 * batch.gains, 100 * spreads.exp(), eps=1e-4)
+            # In units of a tenth. The variance does not weigh the errors of the mean: the base chain's gain, always 0,
+            # would outweigh all others.
+            values, gains = 10 * values, 10 * batch.gains
+            spread = functional.gaussian_nll_loss(values.detach(), gains, 100 * spreads.exp(), eps=1e-2)
+            return functional.mse_loss(values, gains) + 0.1 * spread
         logprobs = self.controller.likelihood(states, batch.tokens, batch.lengths)
         if objective == "imitation":
             return -(batch.weights * logprobs).sum() / size
