@@ -54,8 +54,9 @@ def run_command(
     parser.add_argument("--config", action="config", help="YAML file that sets any of the options below")
     kinds = get_type_hints(options_class)
     own = {name.lstrip("-") for name in positional}
-    lists = [field.name for field in fields(options_class) if get_origin(kinds[field.name]) is list]
-    optional = {field.name: field.default_factory for field in fields(options_class) if field.name in {*lists} - own}
+    lists = [name for name, kind in kinds.items() if get_origin(kind) is list]
+    every = {field.name: field for field in fields(options_class)}  # type: ignore[arg-type]
+    optional = {name: every[name] for name in lists if name not in own}
     parser.add_class_arguments(options_class, as_group=False, skip=own | optional.keys())
     explained = {entry.arg_name: entry.description for entry in parse_docstring(options_class.__doc__ or "").params}
     for name_or_flag in (*positional, *(f"--{name}" for name in optional)):
@@ -63,10 +64,10 @@ def run_command(
         kind = get_args(kinds[field])[0] if field in lists else kinds[field]
         more: dict[str, Any] = {"nargs": "+"} if field in lists else {}
         if field in optional:
-            more["default"] = optional[field]()  # type: ignore[operator, misc]
+            more["default"] = optional[field].default_factory()  # type: ignore[operator]
         elif name_or_flag != field:
             more["required"] = True
-        parser.add_argument(name_or_flag, type=kind, help=(explained.get(field) or field).replace("%", "%%"), **more)
+        parser.add_argument(name_or_flag, type=kind, help=explained.get(field) or field, **more)
     with user_errors():
         try:
             arguments = parser.instantiate(parser.parse_args())
