@@ -9,7 +9,7 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -82,6 +82,8 @@ class Row:
         p_base, p_static: of McNemar's exact test, or of a paired t test where several controllers are averaged.
         by_task: difference to base of each task.
         collapse: diagnostics of the choice; empty for policies that run several chains.
+        to_shuffled, p_shuffled: of a controller, difference to its choices for shuffled prompts: what of its result
+            depends on the input.
     """
 
     policy: str
@@ -95,6 +97,8 @@ class Row:
     static: str
     by_task: dict[str, float]
     collapse: dict[str, float]
+    to_shuffled: Interval | None = None
+    p_shuffled: float | None = None
 
 
 def run_menu_evaluate(options: MenuEvaluateOptions) -> list[Row]:
@@ -283,7 +287,10 @@ class Study:
             for share in self._options.depths:
                 price = self._price(tuning, share * self.pool.depths[0])
                 chosen = utilities(price).argmax(1)
-                rows.append(self._chosen(name, share, chosen))
+                mine, dealt = (self._rewards(order) for order in (chosen, chosen[self._shuffle]))
+                above = paired_difference(list(mine), list(dealt), self._options.seed)
+                own = self._chosen(name, share, chosen)
+                rows.append(replace(own, to_shuffled=above, p_shuffled=p_value(mine, dealt)))
                 rows.append(self._chosen(f"{name}, shuffled prompt", share, chosen[self._shuffle]))
                 rows.append(self._chosen(f"{name}, shuffled in task", share, chosen[self._within_tasks()]))
         for name, members in groups.items():
@@ -317,8 +324,10 @@ class Study:
         held = self.held
         gains = held.soft - held.soft[:, :1]
         found = collapse(Choices(chosen, gains, held.depths / held.depths[0], held.tasks))
-        rewards = held.rewards[numpy.arange(len(held)), chosen]
-        return self._row(name, share, rewards, held.depths[chosen], found)
+        return self._row(name, share, self._rewards(chosen), held.depths[chosen], found)
+
+    def _rewards(self, chosen: Chosen) -> Array:
+        return self.held.rewards[numpy.arange(len(self.held)), chosen]
 
     def _row(
         self, name: str, share: float | None, rewards: Array, layers: Array, found: dict[str, float] | None = None
@@ -387,11 +396,16 @@ def _cells(row: Row) -> list[str]:
         f"{row.p_base:.3f}",
         _points(row.to_static),
         "" if row.p_static is None else f"{row.p_static:.3f}",
+        _points(row.to_shuffled),
+        "" if row.p_shuffled is None else f"{row.p_shuffled:.3f}",
         f"{row.collapse['base_share']:.0%}" if row.collapse else "",
     ]
 
 
-_HEADINGS = ("policy", "set to", "layers", "accuracy", "to base (95%)", "p", "to static (95%)", "p", "base share")
+_HEADINGS = (
+    *("policy", "set to", "layers", "accuracy", "to base (95%)", "p", "to static (95%)", "p"),
+    *("to shuffled (95%)", "p", "base share"),
+)
 
 
 def as_markdown(rows: Sequence[Row], study: Study) -> str:
@@ -416,5 +430,5 @@ def _print(rows: Sequence[Row], study: Study) -> None:
         grid.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for row in rows:
         grid.add_row(*_cells(row), style="dim" if "oracle" in row.policy else None)
-    Console(highlight=False, width=150).print(grid)
+    Console(highlight=False, width=170).print(grid)
     console.print(f"{len(study.held)} held-out questions; chosen and fitted on {len(study.pool)} others")
