@@ -27,6 +27,12 @@ def smollm16() -> Backbone:
 
 
 @pytest.fixture(scope="session")
+def smollm() -> Backbone:
+    """In the precision that commands choose on this machine."""
+    return load_backbone()
+
+
+@pytest.fixture(scope="session")
 def arc() -> list[Question]:
     """100 ARC-Easy validation questions."""
     return load_task("arc_easy", "validation", limit=100)

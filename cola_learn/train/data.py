@@ -182,7 +182,9 @@ class LabelDataModule(lightning.LightningDataModule):
 
     @property
     def menu(self) -> tuple[Chain, ...]:
-        """The chains that were tried on every question, the base chain first; none where each had its own."""
+        """The chains that are learned from on every question, the base chain first; none where each has its own."""
+        if self._trials == "good":
+            return ()
         menus = {tuple(trial.chain for trial in label.trials) for label in self._labels}
         return menus.pop() if len(menus) == 1 else ()
 

@@ -58,13 +58,13 @@ def test_compose_adds_what_gains_most(smollm16: Backbone, arc: list[Question]) -
     assert made[1] == max(pairs, key=worth)
 
 
-def test_cross_keeps_the_score_of_every_option(command: Command, tmp_path: Path, smollm16: Backbone) -> None:
+def test_cross_keeps_the_score_of_every_option(command: Command, tmp_path: Path, smollm: Backbone) -> None:
     menu = tmp_path / "menu.txt"
     menu.write_text("0-13 15-29\n0-22 22-29\n")
     arguments = ("--menu", menu, "--tasks", "arc_easy:test", "piqa:validation", "--limit", "4")
     code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
     assert code == 0, said
-    scorer = Scorer(Executor(smollm16, cache_bytes=0))
+    scorer = Scorer(Executor(smollm, cache_bytes=0))
     for task, split in (("arc_easy", "test"), ("piqa", "validation")):
         store = LabelStore.open(tmp_path / "cross" / f"{task}-{split}")
         assert store.manifest.scores

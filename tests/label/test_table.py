@@ -15,7 +15,7 @@ from cola_learn.tasks import Scorer, as_sample
 Command = Callable[..., tuple[int, str]]
 
 
-def test_a_table_holds_what_each_chain_scores_alone(command: Command, tmp_path: Path, smollm16: Backbone) -> None:
+def test_a_table_holds_what_each_chain_scores_alone(command: Command, tmp_path: Path, smollm: Backbone) -> None:
     menu = tmp_path / "menu.txt"
     menu.write_text("0-13 15-29\n0-22 22-29\n")
     tasks = ("openbookqa:test", "winogrande:validation[:50%]")
@@ -23,10 +23,10 @@ def test_a_table_holds_what_each_chain_scores_alone(command: Command, tmp_path: 
     code, said = command("cola_learn.label", "cross", *arguments)
     assert code == 0, said
     table = Table.load(open_stores(tmp_path / "cross"))
-    assert [str(chain) for chain in table.chains] == ["0-29", "0-13 15-29", "0-22 22-29"]
+    assert [str(chain) for chain in table.chains] == ["0-29", "0-13 15-29", "0-21 (22)x2 23-29"]
     assert table.scores.shape == (6, 3, 4)
     assert sorted(set(table.tasks.tolist())) == ["openbookqa", "winogrande"]
-    scorer = Scorer(Executor(smollm16, cache_bytes=0))
+    scorer = Scorer(Executor(smollm, cache_bytes=0))
     for row, question in enumerate(table.questions):
         scorer.open(as_sample(question))
         for place, chain in enumerate(table.chains):
