@@ -91,6 +91,7 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     arguments = [
         *("--controller", folder / "controller", "--labels", folder / "labels", "--output", folder / "evaluate"),
         *("--limit", "6", "--search.simulations", "6", "--static_candidates", "2", "--static_questions", "4"),
+        *("--beside", "checkpoints/menu"),
     ]
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "offline")
     assert code == 0, said
