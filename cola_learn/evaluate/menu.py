@@ -222,18 +222,18 @@ class Study:
     def _saved(self) -> Array:
         return 1 - self.pool.depths / self.pool.depths[0]
 
-    def _price(self, utilities: Utilities, limit: float, scale: float = 1.0) -> float:
+    def _price(self, utilities: Utilities, limit: float) -> float:
         """The lowest price at which the mean depth of the training questions is within the limit; dearer is shorter."""
 
         def too_deep(price: float) -> bool:
-            return bool(self.pool.depths[utilities(scale * price).argmax(1)].mean() > limit + 1e-9)
+            return bool(self.pool.depths[utilities(price).argmax(1)].mean() > limit + 1e-9)
 
         place = bisect_left(PRICES, True, key=lambda price: not too_deep(price))
-        return scale * PRICES[min(place, len(PRICES) - 1)]
+        return PRICES[min(place, len(PRICES) - 1)]
 
-    def _at_depths(self, name: str, tuning: Utilities, utilities: Utilities, scale: float = 1.0) -> list[Row]:
+    def _at_depths(self, name: str, tuning: Utilities, utilities: Utilities) -> list[Row]:
         return [
-            self._chosen(name, share, utilities(self._price(tuning, share * self.pool.depths[0], scale)).argmax(1))
+            self._chosen(name, share, utilities(self._price(tuning, share * self.pool.depths[0])).argmax(1))
             for share in self._options.depths
         ]
 
@@ -301,13 +301,12 @@ class Study:
         return rows
 
     def _of_seeds(self, name: str, members: Sequence[tuple[Utilities, Utilities]]) -> list[Row]:
-        held, places = self.held, numpy.arange(len(self.held))
         rows = []
         for share in self._options.depths:
             limit = share * self.pool.depths[0]
             chosen = [utilities(self._price(tuning, limit)).argmax(1) for tuning, utilities in members]
-            rewards = numpy.mean([held.rewards[places, one] for one in chosen], axis=0)
-            layers = numpy.mean([held.depths[one] for one in chosen], axis=0)
+            rewards = numpy.mean([self._rewards(one) for one in chosen], axis=0)
+            layers = numpy.mean([self.held.depths[one] for one in chosen], axis=0)
             rows.append(self._row(f"{name}, mean of {len(members)}", share, rewards, layers))
         tuning, utilities = (_mean([member[part] for member in members]) for part in (0, 1))
         return rows + self._at_depths(f"{name}, ensemble of {len(members)}", tuning, utilities)

@@ -12,7 +12,8 @@ from cola_learn.cli import UserError, console, next_command, progress_bar, write
 from cola_learn.label.prior import edit_gains
 from cola_learn.label.records import Label
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks import Question, Scorer, as_sample, load_task
+from cola_learn.label.table import questions_of
+from cola_learn.tasks import Question, Scorer, as_sample
 
 LARGEST = 256
 
@@ -85,7 +86,7 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     best = sorted(gains, key=lambda edit: (-_shrunk(*gains[edit]), str(edit)))
     composed: list[Chain] = []
     if options.compose and best:
-        questions = [question for store in stores for question in _questions_of(store)[: options.compose_questions]]
+        questions = [question for store in stores for question in questions_of(store)[: options.compose_questions]]
         scorer = Scorer(Executor(load_backbone(manifest.backbone, options.device, manifest.dtype)), manifest.metric)
         composed = compose(scorer, questions, best[: options.compose_edits], options.compose)
     singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]
@@ -102,11 +103,6 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     console.print(f"menu        {options.output} ({len(chains)} chains)", soft_wrap=True)
     next_command(f"python -m cola_learn.label cross --menu {options.output} --tasks arc_easy:test sciq:validation")
     return chains
-
-
-def _questions_of(store: LabelStore) -> list[Question]:
-    keys = store.keys()
-    return [q for q in load_task(store.manifest.task, store.manifest.split) if q.key in keys]
 
 
 def _shrunk(gain: float, count: int) -> float:

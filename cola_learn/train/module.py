@@ -84,7 +84,7 @@ class ControllerModule(lightning.LightningModule):
     def _shape_from_labels(self) -> dict[str, Any]:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         objective = self.hparams["objective"]
-        menu = () if objective == "imitation" and not data.menu else data.menu
+        menu = data.menu
         if objective != "imitation" and not menu:
             raise UserError(
                 f"--model.objective {objective} needs the same chains on every question: labels of python -m "
