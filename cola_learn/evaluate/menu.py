@@ -164,7 +164,8 @@ class Study:
             controllers[folder.parent.name if folder.name == "controller" else folder.name] = controller
         backbone = lru_cache(lambda: load_backbone(manifest.backbone, options.device, manifest.dtype))
 
-        def features(table: Table, layers: Sequence[int]) -> list[Tensor]:
+        @lru_cache(maxsize=2)  # controllers that read the same layers follow each other
+        def read(table: Table, layers: tuple[int, ...]) -> list[Tensor]:
             found: list[Tensor] = []
             for _, questions in itertools.groupby(
                 table.questions, key=lambda question: (question.task, question.split)
@@ -172,6 +173,9 @@ class Study:
                 prompts = [as_sample(question, manifest.template).prompt for question in questions]
                 found += stored_features(manifest.fingerprint, prompts, layers, backbone)
             return found
+
+        def features(table: Table, layers: Sequence[int]) -> list[Tensor]:
+            return read(table, tuple(layers))
 
         return cls(pool, held, controllers, features, backbone, options)
 

@@ -19,7 +19,7 @@ run for it: which layers to skip and which to repeat. No weight of the model cha
 
 | | |
 |---|---|
-| reads | hidden states after {layers} layers (0 is the embedding layer) |
+| reads | {reads} |
 | writes | {writes} |
 | training | {training} |
 
@@ -30,7 +30,7 @@ model = ColaForCausalLM.from_pretrained("{folder}")
 print(model.generate("Question: What do plants need to grow?\\nAnswer:"))
 ```
 
-What it gains or loses on held-out questions is measured with `python -m cola_learn.evaluate --controller
+What it gains or loses on held-out questions is measured with `python -m cola_learn.evaluate {evaluate}
 {folder}`; a controller without such a report should not be trusted to help. Files: `config.json`,
 `model.safetensors`; nothing in them is executed.
 """
@@ -76,8 +76,11 @@ def run_export(options: ExportOptions) -> None:
     assert module.controller is not None
     write_controller(module.controller, options.output)
     console.print(f"controller  {options.output}", soft_wrap=True)
+    evaluate = f"menu --controllers {options.output}"
+    if not module.controller.menu:
+        evaluate = f"--config configs/evaluate/demo.yaml --controller {options.output}"
     next_command(
-        f"python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --controller {options.output}",
+        f"python -m cola_learn.evaluate {evaluate}",
         f'python -m cola_learn.infer --controller {options.output} "What do plants need to grow?"',
     )
 
@@ -91,12 +94,19 @@ def write_controller(controller: Controller, folder: Path) -> None:
         parameters=sum(weight.numel() for weight in controller.parameters()) / 1e6,
         num_layers=config.num_layers,
         fingerprint=config.fingerprint,
-        layers=", ".join(map(str, config.feature_layers)),
+        reads=_reads(config),
         writes=_writes(config),
         training=_TRAINING[config.objective or "imitation"],
+        evaluate="menu --controllers" if config.menu else "--controller",
         folder=folder,
     )
     (folder / "README.md").write_text(card)
+
+
+def _reads(config: ControllerConfig) -> str:
+    places = ["the embedding layer" if layer == 0 else f"layer {layer}" for layer in config.feature_layers]
+    states = f"hidden states of the prompt after {', '.join(places)}"
+    return states if config.pooling == "attend" else f"{config.components} principal components of the mean of {states}"
 
 
 def _writes(config: ControllerConfig) -> str:

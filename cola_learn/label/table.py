@@ -50,7 +50,7 @@ def questions_of(store: LabelStore) -> list[Question]:
     return [questions[key] for key in labels]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """Q questions, C chains, up to O options.
 

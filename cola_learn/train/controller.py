@@ -16,13 +16,14 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import UserError, writable_folder, write_text
 from cola_learn.train.vocabulary import STOP, EditVocabulary
 
-FORMAT = 2
+FORMAT = 3
 _PROMPTS_AT_ONCE = 64
 
 
@@ -37,7 +38,8 @@ class ControllerConfig:
         width, blocks, heads: size of the decoder.
         dropout: while training.
         backbone, fingerprint: the model it was trained for.
-        pooling: attend to every token of the prompt, or to their mean alone.
+        pooling: attend to every token of the prompt, or read principal components of their mean.
+        components: how many; those of the training prompts, which the controller holds fixed.
         menu: chains to choose among, the base chain first; with none it writes any chain of the space.
         decision: of the menu, the chain most probably written, or the one of the highest value.
         gain_scale: what predicted gains are multiplied with, so that they are true on validation questions.
@@ -56,7 +58,8 @@ class ControllerConfig:
     dropout: float = 0.1
     backbone: str = ""
     fingerprint: str = ""
-    pooling: Literal["attend", "mean"] = "attend"
+    pooling: Literal["attend", "components"] = "attend"
+    components: int = 64
     menu: tuple[str, ...] = ()
     decision: Literal["write", "value"] = "write"
     gain_scale: float = 1.0
@@ -72,6 +75,34 @@ class ControllerConfig:
         return cls(**{**values, "space": space, **tuples})
 
 
+class Components(nn.Module):
+    """Vectors ``[B, D]`` as principal components ``[B, components]`` of others, fixed once they are fitted.
+
+    What tells prompts apart most, such as their task, comes first, and what a few thousand noisy labels cannot teach is
+    left out. The first component has a variance of 1, the others less, so that they also count less.
+    """
+
+    center: Tensor
+    matrix: Tensor
+
+    def __init__(self, size: int, components: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(size))
+        self.register_buffer("matrix", torch.zeros(size, components))
+
+    def fit(self, vectors: Tensor) -> None:
+        """Components of ``[Q, D]``; where Q is too few for all, the last are 0."""
+        rows = vectors.double().numpy()
+        deviation = rows.std(0) + 1e-6
+        found = PCA(min(self.matrix.shape[1], *rows.shape), random_state=0).fit((rows - rows.mean(0)) / deviation)
+        matrix = found.components_.T / deviation[:, None] / max(found.explained_variance_[0], 1e-12) ** 0.5
+        self.center.copy_(torch.from_numpy(rows.mean(0)))
+        self.matrix[:, : matrix.shape[1]] = torch.from_numpy(matrix)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return (vectors - self.center) @ self.matrix
+
+
 class Controller(nn.Module):
     """Reads prompt features ``[B, T, F, H]`` and writes chains.
 
@@ -84,8 +115,13 @@ class Controller(nn.Module):
         self.config = config
         self.vocabulary = EditVocabulary(config.num_layers, config.space)
         width, features = config.width, len(config.feature_layers)
-        self.scale = nn.ModuleList([nn.LayerNorm(config.hidden_size) for _ in config.feature_layers])
-        self.read = nn.Linear(features * config.hidden_size, width)
+        self.scale: nn.Module
+        if config.pooling == "components":
+            self.scale = Components(features * config.hidden_size, config.components)
+            self.read = nn.Linear(config.components, width)
+        else:
+            self.scale = nn.ModuleList([nn.LayerNorm(config.hidden_size) for _ in config.feature_layers])
+            self.read = nn.Linear(features * config.hidden_size, width)
         self.priced = nn.Linear(1, width, bias=False)
         nn.init.zeros_(self.priced.weight)  # what is not trained with prices does not heed them
         sizes = (3, config.num_layers, config.space.max_block + 1, config.space.max_extra + 2)
@@ -98,11 +134,17 @@ class Controller(nn.Module):
         self.decoder = nn.TransformerDecoder(block, config.blocks, nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(len(self.vocabulary)))
         self.value = nn.Linear(width, 2)
+        self.suits = nn.Linear(width, width, bias=False)
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.5 * width**-0.5)
         self.menu = tuple(Chain.parse(text, config.num_layers) for text in config.menu)
         self._menu_tokens, self._menu_lengths = join_sequences([self.vocabulary.encode(chain) for chain in self.menu])
+
+    def fit_components(self, prompts: Sequence[Tensor]) -> None:
+        """Where components are read, find them in training prompts ``[T, F, H]``; to be done before training."""
+        if isinstance(self.scale, Components):
+            self.scale.fit(torch.cat([mean_token(*pad_features([prompt])) for prompt in prompts]))
 
     def encode(self, features: Tensor, padding: Tensor, prices: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the decoder reads of prompts.
@@ -113,14 +155,14 @@ class Controller(nn.Module):
             prices: of depth, ``[B]``; default the configuration's.
 
         Returns:
-            Memory ``[B, M, width]`` and its padding ``[B, M]``; M is T, or 1 with mean pooling.
+            Memory ``[B, M, width]`` and its padding ``[B, M]``; M is T, or 1 where components are read.
         """
         features = features.to(self.read.weight.dtype)
-        scaled = torch.cat([norm(features[:, :, index]) for index, norm in enumerate(self.scale)], dim=-1)
-        if self.config.pooling == "mean":
-            real = (~padding).to(scaled.dtype)[:, :, None]
-            scaled = (scaled * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
-            padding = padding[:, :1]
+        if isinstance(self.scale, Components):
+            scaled, padding = self.scale(mean_token(features, padding))[:, None], padding[:, :1]
+        else:
+            norms = enumerate(self.scale.children())
+            scaled = torch.cat([norm(features[:, :, index]) for index, norm in norms], dim=-1)
         if prices is None:
             prices = scaled.new_full((len(scaled),), self.config.price)
         memory: Tensor = self.read(scaled) + self.priced(prices[:, None].to(scaled.dtype))[:, None]
@@ -173,12 +215,23 @@ class Controller(nn.Module):
         real = torch.arange(targets.shape[2], device=targets.device) < lengths[..., None]
         return torch.where(real, chosen, 0.0).sum(2)
 
-    def worth(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def worth(self, states: Tensor, lengths: Tensor, memory: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """What each chain is predicted to gain in soft reward, and the logarithm of the variance that the gain of one
-        question has, ``[B, C]`` each; arguments as for :meth:`likelihood`."""
+        question has, ``[B, C]`` each.
+
+        Beside what the decoder makes of both, the product of the chain's state with the prompt counts: what a prompt
+        suits, and what suits it, is found in far fewer steps that way.
+
+        Args:
+            states: of :meth:`decode`, ``[B, C, L, width]``.
+            lengths: edits and one stop token of each chain, ``[B, C]``.
+            memory, padding: of :meth:`encode`.
+        """
         ends = states.gather(2, (lengths - 1)[..., None, None].expand(-1, -1, 1, states.shape[3]))[:, :, 0]
         value, spread = self.value(ends).unbind(-1)
-        return value, spread
+        prompt = mean_token(memory[:, :, None], padding)
+        fit = (self.suits(ends) @ prompt[:, :, None])[..., 0] / self.config.width**0.5
+        return value + fit, spread
 
     @torch.inference_mode()
     def weigh(self, features: Tensor, padding: Tensor, price: float | None = None) -> Tensor:
@@ -192,7 +245,7 @@ class Controller(nn.Module):
         states = self.decode(memory, hidden, tokens[:, :, :-1])
         if self.config.decision == "write":
             return self.likelihood(states, tokens, lengths)
-        values, _ = self.worth(states, lengths)
+        values, _ = self.worth(states, lengths, memory, hidden)
         return (values - values[:, :1]) * self.config.gain_scale
 
     def weigh_all(self, features: Sequence[Tensor], price: float | None = None) -> Tensor:
@@ -327,6 +380,12 @@ def join_sequences(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     longest = max(map(len, sequences), default=0)
     rows = [[STOP, *sequence, *[STOP] * (longest - len(sequence))] for sequence in sequences]
     return torch.tensor(rows, dtype=torch.long), torch.tensor([len(sequence) for sequence in sequences])
+
+
+def mean_token(features: Tensor, padding: Tensor) -> Tensor:
+    """Prompts ``[B, T, F, H]`` as vectors ``[B, F H]``."""
+    real = (~padding)[:, :, None, None]
+    return ((features * real).sum(1) / real.sum(1)).flatten(1)
 
 
 def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

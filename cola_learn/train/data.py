@@ -39,7 +39,6 @@ class Example:
         gains: what each gains over the base chain in soft reward.
         depths: layers that each runs, as a share of the base chain's.
         task: where the question is from.
-        rewards: of each, 1 or 0.
     """
 
     features: Tensor
@@ -48,7 +47,6 @@ class Example:
     gains: tuple[float, ...] = ()
     depths: tuple[float, ...] = ()
     task: str = ""
-    rewards: tuple[float, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -249,7 +247,6 @@ class LabelDataModule(lightning.LightningDataModule):
             tuple(_soft_reward(trial.scores, trial.margin, question) - base for trial in trials),
             tuple(trial.chain.depth / self.num_layers for trial in trials),
             label.task,
-            tuple(trial.reward for trial in trials),
         )
 
     def train_dataloader(self) -> DataLoader:

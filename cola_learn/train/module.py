@@ -29,7 +29,8 @@ class ControllerModule(lightning.LightningModule):
             preference: that it writes a chain more (or less) probably than the base chain if that chain gains (or
             loses), each pair counting by how much. value: predicting what each chain gains, and how surely. All but
             imitation need labels of a menu (data.trials: all).
-        pooling: attend to every token of the prompt, or read their mean.
+        pooling: attend to every token of the prompt, or read principal components of their mean.
+        components: how many, for the latter.
         width: of the controller's decoder.
         blocks: of the decoder.
         heads: of its attention.
@@ -48,7 +49,8 @@ class ControllerModule(lightning.LightningModule):
     def __init__(
         self,
         objective: Objective = "imitation",
-        pooling: Literal["attend", "mean"] = "attend",
+        pooling: Literal["attend", "components"] = "attend",
+        components: int = 64,
         width: int = 128,
         blocks: int = 2,
         heads: int = 4,
@@ -69,6 +71,8 @@ class ControllerModule(lightning.LightningModule):
         if self.controller is None:
             self.hparams["shape"] = self._shape_from_labels()
             self.controller = Controller(ControllerConfig.from_dict(self.hparams["shape"]))
+            training: Sequence[Example] = self.trainer.datamodule.training  # type: ignore[attr-defined]
+            self.controller.fit_components([example.features for example in training])
 
     def examples(self, limit: int = 50) -> list[tuple[int, str, str]]:
         """Validation prompts: number of good chains, the most weighted one, and the chain chosen now."""
@@ -90,7 +94,7 @@ class ControllerModule(lightning.LightningModule):
                 f"--model.objective {objective} needs the same chains on every question: labels of python -m "
                 "cola_learn.label cross, with --data.trials all"
             )
-        names = ("width", "blocks", "heads", "dropout", "pooling", "objective")
+        names = ("width", "blocks", "heads", "dropout", "pooling", "components", "objective")
         labels = {name: getattr(data, name) for name in ("num_layers", "hidden_size", "feature_layers", "fingerprint")}
         config = ControllerConfig(
             space=data.space,
@@ -152,7 +156,7 @@ class ControllerModule(lightning.LightningModule):
         memory, padding = self.controller.encode(batch.features, batch.padding, prices)
         states = self.controller.decode(memory, padding, batch.tokens[:, :, :-1])
         if objective == "value":
-            values, spreads = self.controller.worth(states, batch.lengths)
+            values, spreads = self.controller.worth(states, batch.lengths, memory, padding)
             # In units of a tenth. The variance does not weigh the errors of the mean: the base chain's gain, always 0,
             # would outweigh all others.
             values, gains = 10 * values, 10 * batch.gains

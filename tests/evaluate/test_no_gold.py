@@ -18,16 +18,14 @@ from cola_learn.train import Controller, ControllerConfig
 DEPLOYABLE = ("base", "static", "shuffled_prompt", "controller")
 
 
-def test_other_gold_answers_change_no_deployable_choice(
-    smollm16: Backbone, arc: list[Question], tmp_path: Path
-) -> None:
+def test_other_gold_answers_change_no_deployable_choice(smollm: Backbone, arc: list[Question], tmp_path: Path) -> None:
     label_options = LabelOptions(limit=6, search=SearchSettings(simulations=6))
     labelled = load_task("arc_easy", "test", 6)
-    labeller = Labeller(make_scorer(smollm16, label_options), label_options)
+    labeller = Labeller(make_scorer(smollm, label_options), label_options)
     store = LabelStore.create(tmp_path / "labels", make_manifest(labeller.identity, label_options, labelled[0]))
     fill_store(store, labeller, labelled, label_options, "label")
     torch.manual_seed(0)
-    config = ControllerConfig(30, 576, SearchSpace(), (0, 2), 32, 1, 2, 0.0, "embedded", smollm16.fingerprint)
+    config = ControllerConfig(30, 576, SearchSpace(), (0, 2), 32, 1, 2, 0.0, "embedded", smollm.fingerprint)
     controller = Controller(config).eval()
     torch.nn.init.normal_(controller.bias, std=3.0)  # so that it does not choose one chain for all
     torch.nn.init.normal_(controller.read.weight, std=1.0)
@@ -41,7 +39,7 @@ def test_other_gold_answers_change_no_deployable_choice(
             static_candidates=3,
             static_questions=3,
         )
-        outcomes = evaluate_policies(controller, store, smollm16, questions, options)
+        outcomes = evaluate_policies(controller, store, smollm, questions, options)
         assert list(outcomes) == [*DEPLOYABLE, "controller_top5_oracle", "search_oracle", "luck_control"]
         return {policy: [(str(row.chain), row.choice) for row in outcomes[policy]] for policy in DEPLOYABLE}
 

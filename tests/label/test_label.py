@@ -30,24 +30,24 @@ def search(backbone: Backbone, questions: list[Question], trees: int, cache_byte
 
 
 @pytest.fixture(scope="module")
-def undisturbed(smollm16: Backbone, questions: list[Question]) -> dict[str, Label]:
-    return search(smollm16, questions, trees=8, cache_bytes=2**30)
+def undisturbed(smollm: Backbone, questions: list[Question]) -> dict[str, Label]:
+    return search(smollm, questions, trees=8, cache_bytes=2**30)
 
 
 @pytest.mark.parametrize(("trees", "cache_bytes"), [(1, 0), (3, 500_000)])
 def test_labels_do_not_depend_on_how_they_are_computed(
-    smollm16: Backbone, questions: list[Question], undisturbed: dict[str, Label], trees: int, cache_bytes: int
+    smollm: Backbone, questions: list[Question], undisturbed: dict[str, Label], trees: int, cache_bytes: int
 ) -> None:
-    """Invariant 5, in bfloat16: batch size, order and cache change nothing, to the last bit of every margin."""
-    assert search(smollm16, questions[::-1], trees, cache_bytes) == undisturbed
+    """Invariant 5: batch size, order and cache change nothing, to the last bit of every margin."""
+    assert search(smollm, questions[::-1], trees, cache_bytes) == undisturbed
 
 
 def test_every_stored_chain_gives_its_reward_alone(
-    smollm16: Backbone, questions: list[Question], undisturbed: dict[str, Label]
+    smollm: Backbone, questions: list[Question], undisturbed: dict[str, Label]
 ) -> None:
     """Invariant 4: each chain again by itself, nothing cached; and what luck reached, it reached."""
     for question in questions[:4]:
-        scorer = Scorer(Executor(smollm16, cache_bytes=0))
+        scorer = Scorer(Executor(smollm, cache_bytes=0))
         scorer.open(as_sample(question))
         label = undisturbed[question.key]
         for trial in label.trials:
@@ -64,11 +64,11 @@ class Interrupted(Exception):
 
 
 def test_an_interrupted_run_goes_on(
-    smollm16: Backbone, questions: list[Question], undisturbed: dict[str, Label], tmp_path: Path
+    smollm: Backbone, questions: list[Question], undisturbed: dict[str, Label], tmp_path: Path
 ) -> None:
     """Killed when three questions are done; the second run keeps them, and the store is as if undisturbed."""
     options = dataclasses.replace(OPTIONS, trees=1)
-    labeller = Labeller(make_scorer(smollm16, options), options)
+    labeller = Labeller(make_scorer(smollm, options), options)
     store = LabelStore.create(tmp_path, make_manifest(labeller.identity, options, questions[0]))
     append, written = store.append, []
 
@@ -83,7 +83,7 @@ def test_an_interrupted_run_goes_on(
         fill_store(store, labeller, questions, options, "label")
     again = LabelStore.open(tmp_path)
     assert again.read() == written
-    second = Labeller(make_scorer(smollm16, options), options)
+    second = Labeller(make_scorer(smollm, options), options)
     tally = fill_store(again, second, questions, options, "label")
     assert again.read() == [undisturbed[question.key] for question in questions]
     assert tally.questions == len(questions)

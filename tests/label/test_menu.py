@@ -37,10 +37,10 @@ def test_a_menu_is_read_and_what_is_wrong_is_named(tmp_path: Path) -> None:
         read_menu(tmp_path / "empty.txt", 6)
 
 
-def test_compose_adds_what_gains_most(smollm16: Backbone, arc: list[Question]) -> None:
+def test_compose_adds_what_gains_most(smollm: Backbone, arc: list[Question]) -> None:
     edits = [Skip(14, 1), Repeat(22, 1, 2), Skip(20, 1)]
-    made = compose(Scorer(Executor(smollm16)), arc[:6], edits, 2)
-    alone = Scorer(Executor(smollm16, cache_bytes=0))
+    made = compose(Scorer(Executor(smollm)), arc[:6], edits, 2)
+    alone = Scorer(Executor(smollm, cache_bytes=0))
 
     def worth(chain: Chain) -> float:
         total = 0.0

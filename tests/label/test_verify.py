@@ -12,9 +12,9 @@ from cola_learn.tasks import Question, Scorer
 
 
 @pytest.fixture(scope="module")
-def found(smollm16: Backbone, arc: list[Question]) -> tuple[Scorer, Question, Label]:
+def found(smollm: Backbone, arc: list[Question]) -> tuple[Scorer, Question, Label]:
     """A search with several good chains."""
-    scorer = Scorer(Executor(smollm16))
+    scorer = Scorer(Executor(smollm))
     rounds = label_questions(scorer, arc[:6], Plan(search=SearchSettings(simulations=10)))
     pairs = [pair for finished in rounds for pair in finished]
     return scorer, *max(pairs, key=lambda pair: len(pair[1].good))

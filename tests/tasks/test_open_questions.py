@@ -100,12 +100,12 @@ def test_other_chains_write_what_they_write_without_any_cache(smollm32: Backbone
     assert shared.write(requests) == [alone.write([request])[0] for request in requests]
 
 
-def test_confirmed_is_what_is_right_both_ways(smollm16: Backbone, sums: list[Question]) -> None:
+def test_confirmed_is_what_is_right_both_ways(smollm: Backbone, sums: list[Question]) -> None:
     """The writer is given no room to finish, so it confirms nothing that takes more than a token."""
-    base = Chain.base(smollm16.num_layers)
-    scorer = Scorer(Executor(smollm16), prompt=FEW_SHOT)
-    whole = Confirmer(scorer, Writer(smollm16, FEW_SHOT))
-    short = Confirmer(scorer.alone(), Writer(smollm16, replace(FEW_SHOT, max_new_tokens=1)))
+    base = Chain.base(smollm.num_layers)
+    scorer = Scorer(Executor(smollm), prompt=FEW_SHOT)
+    whole = Confirmer(scorer, Writer(smollm, FEW_SHOT))
+    short = Confirmer(scorer.alone(), Writer(smollm, replace(FEW_SHOT, max_new_tokens=1)))
     verified = confirmed = cut = 0.0
     for question in sums:
         sample = as_sample(question)

@@ -11,7 +11,7 @@ import torch
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.train import Controller, ControllerConfig
 from cola_learn.train.calibration import calibrate
-from cola_learn.train.controller import pad_features
+from cola_learn.train.controller import mean_token, pad_features
 from cola_learn.train.data import Example, collate
 from cola_learn.train.diagnostics import Choices, collapse
 from cola_learn.train.module import ControllerModule
@@ -32,7 +32,7 @@ def example_of(controller: Controller, features: torch.Tensor, gains: tuple[floa
     rewards = tuple(float(gain >= 0) for gain in gains)
     weights = tuple(reward / sum(rewards) for reward in rewards)
     sequences = tuple(tuple(controller.vocabulary.encode(chain)) for chain in chains)
-    return Example(features, sequences, weights, gains, tuple(chain.depth / 4 for chain in chains), "t", rewards)
+    return Example(features, sequences, weights, gains, tuple(chain.depth / 4 for chain in chains), "t")
 
 
 def alone(controller: Controller, features: torch.Tensor, text: str) -> tuple[float, float]:
@@ -44,7 +44,8 @@ def alone(controller: Controller, features: torch.Tensor, text: str) -> tuple[fl
     for place in range(1, len(tokens)):
         total += float(controller(*memory, torch.tensor([[tokens[:place]]]))[0, 0, -1, tokens[place]])
     state = controller.decode(*memory, torch.tensor([[tokens[:-1]]]))[0, 0, -1]
-    return total, float(controller.value(state)[0])
+    suits = float(controller.suits(state) @ memory[0][0].mean(0)) / controller.config.width**0.5
+    return total, float(controller.value(state)[0]) + suits
 
 
 @pytest.fixture
@@ -96,9 +97,9 @@ def test_chains_are_weighed_as_each_is_alone(examples: list[Example]) -> None:
 
 
 @pytest.mark.parametrize("objective", ["imitation", "expected", "preference", "value"])
-@pytest.mark.parametrize("pooling", ["attend", "mean"])
+@pytest.mark.parametrize("pooling", ["attend", "components"])
 def test_every_objective_learns_which_prompt_wants_which_chain(objective: str, pooling: str) -> None:
-    module = module_for(objective, pooling=pooling)
+    module = module_for(objective, pooling=pooling, components=4)
     controller = module.controller
     assert controller is not None
     direction = torch.randn(16)
@@ -107,6 +108,7 @@ def test_every_objective_learns_which_prompt_wants_which_chain(objective: str, p
     def prompt(kind: int) -> torch.Tensor:
         return torch.randn(4, 2, 16) + (2 * kind - 1) * direction
 
+    controller.fit_components([prompt(kind) for kind in (0, 1) * 20])
     optimizer = torch.optim.AdamW(module.parameters(), 3e-3)
     for _ in range(120):
         loss = module._loss(collate([example_of(controller, prompt(kind), gains[kind]) for kind in (0, 1) * 8]))
@@ -120,6 +122,20 @@ def test_every_objective_learns_which_prompt_wants_which_chain(objective: str, p
             assert {str(chain) for chain, _ in ranked[:2]} == {MENU[0], MENU[1 + kind]}
         else:
             assert str(controller.choose(prompt(kind))) == MENU[1 + kind]
+
+
+def test_components_are_those_of_the_prompts_means() -> None:
+    controller = module_for("value", pooling="components", components=3).controller
+    assert controller is not None
+    prompts = [torch.randn(length, 2, 16) * torch.linspace(0.1, 3, 16) for length in (3, 7, 5, 4, 9, 2, 6, 8)]
+    controller.fit_components(prompts)
+    means = numpy.stack([prompt.mean(0).flatten().numpy() for prompt in prompts]).astype(float)
+    scaled = (means - means.mean(0)) / means.std(0)
+    left, sizes, _ = numpy.linalg.svd(scaled, full_matrices=False)
+    expected = left[:, :3] * sizes[:3]
+    expected /= expected[:, 0].std(ddof=1)
+    read = torch.cat([controller.scale(mean_token(*pad_features([prompt]))) for prompt in prompts]).numpy()
+    assert numpy.abs(read) == pytest.approx(numpy.abs(expected), abs=1e-4)  # the sign of a component is arbitrary
 
 
 def test_a_price_buys_shorter_chains_and_a_threshold_keeps_the_base_chain() -> None:
