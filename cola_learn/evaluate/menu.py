@@ -82,8 +82,8 @@ class Row:
         p_base, p_static: of McNemar's exact test, or of a paired t test where several controllers are averaged.
         by_task: difference to base of each task.
         collapse: diagnostics of the choice; empty for policies that run several chains.
-        to_shuffled, p_shuffled: of a controller, difference to its choices for shuffled prompts: what of its result
-            depends on the input.
+        to_shuffled, p_shuffled: of a controller, difference to its choices for shuffled prompts, in the mean over all
+            ways to shuffle them: what of its result depends on the input.
     """
 
     policy: str
@@ -289,12 +289,8 @@ class Study:
             utilities = _memory(controller, others)
             groups.setdefault(re.sub(r"-\d+$", "", name), []).append((tuning, utilities))
             for share in self._options.depths:
-                price = self._price(tuning, share * self.pool.depths[0])
-                chosen = utilities(price).argmax(1)
-                mine, dealt = (self._rewards(order) for order in (chosen, chosen[self._shuffle]))
-                above = paired_difference(list(mine), list(dealt), self._options.seed)
-                own = self._chosen(name, share, chosen)
-                rows.append(replace(own, to_shuffled=above, p_shuffled=p_value(mine, dealt)))
+                chosen = utilities(self._price(tuning, share * self.pool.depths[0])).argmax(1)
+                rows.append(self._beside_shuffled(self._chosen(name, share, chosen), [chosen]))
                 rows.append(self._chosen(f"{name}, shuffled prompt", share, chosen[self._shuffle]))
                 rows.append(self._chosen(f"{name}, shuffled in task", share, chosen[self._within_tasks()]))
         for name, members in groups.items():
@@ -311,9 +307,19 @@ class Study:
             chosen = [utilities(self._price(tuning, limit)).argmax(1) for tuning, utilities in members]
             rewards = numpy.mean([self._rewards(one) for one in chosen], axis=0)
             layers = numpy.mean([self.held.depths[one] for one in chosen], axis=0)
-            rows.append(self._row(f"{name}, mean of {len(members)}", share, rewards, layers))
+            row = self._row(f"{name}, mean of {len(members)}", share, rewards, layers)
+            rows.append(self._beside_shuffled(row, chosen))
         tuning, utilities = (_mean([member[part] for member in members]) for part in (0, 1))
         return rows + self._at_depths(f"{name}, ensemble of {len(members)}", tuning, utilities)
+
+    def _beside_shuffled(self, row: Row, chosen: Sequence[Chosen]) -> Row:
+        """With the difference to the same choices dealt to other questions, in the mean over all ways to deal them and
+        over several controllers."""
+        mine = numpy.mean([self._rewards(one) for one in chosen], axis=0)
+        counts = numpy.mean([numpy.bincount(one, minlength=len(self.held.chains)) for one in chosen], axis=0)
+        dealt = self.held.rewards @ (counts / len(self.held))
+        above = paired_difference(list(mine), list(dealt), self._options.seed)
+        return replace(row, to_shuffled=above, p_shuffled=p_value(mine, dealt))
 
     def _within_tasks(self) -> Chosen:
         order = numpy.arange(len(self.held))
