@@ -142,13 +142,13 @@ class _LoggedProgress(Progress):
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         super().advance(task_id, advance)
-        if not self.console.is_terminal and time.monotonic() - self._printed > 30:
+        if not self.disable and not self.console.is_terminal and time.monotonic() - self._printed > 30:
             self._printed = time.monotonic()
             self.console.print(self.get_renderable())
 
 
-def progress_bar() -> Progress:
-    """A bar with count, rate and time left; tasks pass ``unit=`` and ``note=``."""
+def progress_bar(shown: bool = True) -> Progress:
+    """A bar with count, rate and time left; tasks pass ``unit=`` and ``note=``. What is over at once shows none."""
 
     def column(kind: Callable[..., ProgressColumn], *args: Any, **kwargs: Any) -> ProgressColumn:
         return kind(*args, table_column=Column(no_wrap=True, **kwargs))
@@ -164,6 +164,7 @@ def progress_bar() -> Progress:
         console=console,
         refresh_per_second=4,
         speed_estimate_period=60,
+        disable=not shown,
     )
 
 

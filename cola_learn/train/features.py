@@ -29,8 +29,8 @@ def prompt_features(backbone: Backbone, prompts: Sequence[str], layers: Sequence
     executor = Executor(backbone)
     chains = [Chain(tuple(range(depth)), backbone.num_layers) for depth in sorted(set(layers) - {0})]
     features = []
-    with progress_bar() as bar:
-        task = bar.add_task("features", total=len(prompts), unit="prompts", note="", visible=len(prompts) > 8)
+    with progress_bar(shown=len(prompts) > 8) as bar:
+        task = bar.add_task("features", total=len(prompts), unit="prompts", note="")
         for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
             group = [
                 backbone.tokenizer.encode(prompt, add_special_tokens=False)[-MAX_TOKENS:]
