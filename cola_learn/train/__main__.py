@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -146,7 +147,9 @@ def main() -> None:
                 },
             )
         except ArgumentError as error:
-            raise UserError(f"{error.message} (see python -m cola_learn.train --help)") from None
+            linked = re.match(r"argument (\S+) --> (\S+):", error.message)
+            reason = f"--{linked[2]} follows --{linked[1]}; give that one" if linked else error.message
+            raise UserError(f"{reason} (see python -m cola_learn.train --help)") from None
         run_train(cli)
 
 

@@ -203,6 +203,7 @@ BAD = {
     "no form": (["label", "import", "{tmp}/bad.jsonl", "--form", "drllm"], "row 0: KeyError"),
     "no labels": (["train", "--labels", "{tmp}"], "--labels {tmp} is not a label store"),
     "train option": (["train", "--labels", "{run}/labels", "--model.size", "4"], "size"),
+    "linked option": (["train", "--data.limit", "3"], "--data.limit follows --limit"),
     "no checkpoint": (["export", "--checkpoint", "{tmp}/no.ckpt", "--output", "{tmp}/o"], "--checkpoint {tmp}/no.ckpt"),
     "no controller": (
         ["evaluate", "--controller", "{tmp}", "--labels", "{run}/labels"],
