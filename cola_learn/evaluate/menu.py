@@ -84,6 +84,7 @@ class Row:
         collapse: diagnostics of the choice; empty for policies that run several chains.
         to_shuffled, p_shuffled: of a controller, difference to its choices for shuffled prompts, in the mean over all
             ways to shuffle them: what of its result depends on the input.
+        price: of depth that a controller was set to, as ``--price`` takes it.
     """
 
     policy: str
@@ -99,6 +100,7 @@ class Row:
     collapse: dict[str, float]
     to_shuffled: Interval | None = None
     p_shuffled: float | None = None
+    price: float | None = None
 
 
 def run_menu_evaluate(options: MenuEvaluateOptions) -> list[Row]:
@@ -289,8 +291,9 @@ class Study:
             utilities = _memory(controller, others)
             groups.setdefault(re.sub(r"-\d+$", "", name), []).append((tuning, utilities))
             for share in self._options.depths:
-                chosen = utilities(self._price(tuning, share * self.pool.depths[0])).argmax(1)
-                rows.append(self._beside_shuffled(self._chosen(name, share, chosen), [chosen]))
+                price = self._price(tuning, share * self.pool.depths[0])
+                chosen = utilities(price).argmax(1)
+                rows.append(self._beside_shuffled(replace(self._chosen(name, share, chosen), price=price), [chosen]))
                 rows.append(self._chosen(f"{name}, shuffled prompt", share, chosen[self._shuffle]))
                 rows.append(self._chosen(f"{name}, shuffled in task", share, chosen[self._within_tasks()]))
         for name, members in groups.items():
@@ -399,6 +402,7 @@ def _cells(row: Row) -> list[str]:
     return [
         row.policy,
         "" if row.target is None else f"{row.target:.0%}",
+        "" if row.price is None else f"{row.price:.3g}",
         f"{row.depth:.1f}",
         f"{row.accuracy:.1%}",
         _points(row.to_base),
@@ -412,7 +416,7 @@ def _cells(row: Row) -> list[str]:
 
 
 _HEADINGS = (
-    *("policy", "set to", "layers", "accuracy", "to base (95%)", "p", "to static (95%)", "p"),
+    *("policy", "set to", "price", "layers", "accuracy", "to base (95%)", "p", "to static (95%)", "p"),
     *("to shuffled (95%)", "p", "base share"),
 )
 

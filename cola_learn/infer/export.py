@@ -1,6 +1,6 @@
 """Exporting a trained controller: a folder with its configuration, its weights and a model card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cola_learn.cli import UserError, console, next_command
@@ -22,6 +22,7 @@ run for it: which layers to skip and which to repeat. No weight of the model cha
 | reads | {reads} |
 | writes | {writes} |
 | training | {training} |
+| price of depth | {price} |
 
 ```python
 from cola_learn import ColaForCausalLM
@@ -51,17 +52,20 @@ class ExportOptions:
     Attributes:
         checkpoint: a checkpoint that python -m cola_learn.train wrote, for example runs/demo/train/best.ckpt.
         output: folder to write, for example checkpoints/arc-easy.
+        price: of depth, for a controller of a menu, where none is given when it is used: more of it makes chains
+            shorter; python -m cola_learn.evaluate menu shows what each price gives. Default that of training.
     """
 
     checkpoint: Path
     output: Path
+    price: float | None = None
 
 
 def run_export(options: ExportOptions) -> None:
     """Write the controller of a training checkpoint to a folder that ``Controller.from_pretrained`` loads.
 
     Raises:
-        UserError: if the checkpoint cannot be read or the folder not written.
+        UserError: if the checkpoint cannot be read, it heeds no price, or the folder cannot be written.
     """
     from cola_learn.train.module import ControllerModule
 
@@ -73,11 +77,18 @@ def run_export(options: ExportOptions) -> None:
             f"--checkpoint {options.checkpoint} cannot be read ({reason}); "
             "give one that python -m cola_learn.train wrote"
         ) from None
-    assert module.controller is not None
-    write_controller(module.controller, options.output)
+    controller = module.controller
+    assert controller is not None
+    if options.price is not None:
+        if not _heeds_price(controller.config):
+            raise UserError(f"--price {options.price:g}: {options.checkpoint} heeds none; leave it out")
+        if options.price < 0:
+            raise UserError(f"--price {options.price:g} would pay for depth; give 0 or more")
+        controller.config = replace(controller.config, price=options.price)
+    write_controller(controller, options.output)
     console.print(f"controller  {options.output}", soft_wrap=True)
     evaluate = f"menu --controllers {options.output}"
-    if not module.controller.menu:
+    if not controller.menu:
         evaluate = f"--config configs/evaluate/demo.yaml --controller {options.output}"
     next_command(
         f"python -m cola_learn.evaluate {evaluate}",
@@ -97,10 +108,15 @@ def write_controller(controller: Controller, folder: Path) -> None:
         reads=_reads(config),
         writes=_writes(config),
         training=_TRAINING[config.objective or "imitation"],
+        price=f"{config.price:.3g} unless another is given" if _heeds_price(config) else "not heeded",
         evaluate="menu --controllers" if config.menu else "--controller",
         folder=folder,
     )
     (folder / "README.md").write_text(card)
+
+
+def _heeds_price(config: ControllerConfig) -> bool:
+    return config.objective not in ("", "imitation")
 
 
 def _reads(config: ControllerConfig) -> str:

@@ -205,6 +205,10 @@ BAD = {
     "train option": (["train", "--labels", "{run}/labels", "--model.size", "4"], "size"),
     "linked option": (["train", "--data.limit", "3"], "--data.limit follows --limit"),
     "no checkpoint": (["export", "--checkpoint", "{tmp}/no.ckpt", "--output", "{tmp}/o"], "--checkpoint {tmp}/no.ckpt"),
+    "no price": (
+        ["export", "--checkpoint", "{run}/train/best.ckpt", "--output", "{tmp}/o", "--price", "0.1"],
+        "--price 0.1: {run}/train/best.ckpt heeds none",
+    ),
     "no controller": (
         ["evaluate", "--controller", "{tmp}", "--labels", "{run}/labels"],
         "is not an exported controller",

@@ -159,6 +159,11 @@ def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
     assert {"polar", "probe", "value", "value, shuffled prompt", "menu_oracle"} <= names
     assert "| value |" in (tmp_path / "evaluate" / "report.md").read_text()
     assert (tmp_path / "evaluate" / "curves.svg").read_text().startswith("<svg")
+    assert all((row["price"] is not None) == (row["policy"] == "value") for row in report["rows"])
+    cheap = ("--checkpoint", tmp_path / "value" / "best.ckpt", "--output", tmp_path / "cheap", "--price", "0.07")
+    code, said = command("cola_learn.export", *cheap)
+    assert code == 0, said
+    assert Controller.from_pretrained(tmp_path / "cheap").config.price == 0.07
     code, said = command("cola_learn.evaluate", "menu", "--held", tmp_path / "pool", *arguments)
     assert code == 2
     assert "are among --labels" in said
