@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy
+from adjustText import adjust_text
 
 from cola_learn.chains import Chain
 from cola_learn.evaluate.statistics import PolicySummary, sees_gold
@@ -18,21 +19,22 @@ def accuracy_against_depth(policies: Mapping[str, PolicySummary], num_layers: in
         axes.axhline(100 * base, color=GRID, linewidth=1.5)
         axes.axvline(num_layers, color=GRID, linewidth=1.5)
         points = _by_point(policies)
-        span = max(depth for depth, _ in points) - min(depth for depth, _ in points)
-        for place, (point, names) in enumerate(points.items()):
+        texts, taken = [], []
+        for point, names in points.items():
             row = policies[names[0]]
             color = REPEAT if "controller" in names else (ORACLE if sees_gold(names[0]) else SKIP)
             low = min(row.difference.mean - row.difference.low, row.accuracy)
             high = min(row.difference.high - row.difference.mean, 1 - row.accuracy)
             axes.errorbar(*point, yerr=[[100 * low], [100 * high]], fmt="o", color=color, capsize=3)
-            label = ", ".join(names).replace("_", " ")
-            up = 5 if place % 2 == 0 else -12  # neighbours in depth are often close
-            crowded = any(0 < x - point[0] < span / 3 and abs(y - point[1]) < 8 for x, y in points)
-            aside = {"xytext": (-7, up), "ha": "right"} if crowded else {"xytext": (7, up)}
-            axes.annotate(label, point, textcoords="offset points", fontsize=9, **aside)
+            taken += [(point[0], height) for height in numpy.linspace(point[1] - 100 * low, point[1] + 100 * high, 25)]
+            texts.append(axes.text(*point, ", ".join(names).replace("_", " "), color=color, fontsize=9))
         axes.set_xlabel("mean depth (layers executed)")
         axes.set_ylabel("accuracy, %")
         axes.margins(x=0.2, y=0.1)
+        x, y = zip(*taken, strict=True)
+        target_x, target_y = zip(*points, strict=True)
+        leader = {"arrowstyle": "-", "color": FADED, "linewidth": 0.7}
+        adjust_text(texts, x, y, None, target_x, target_y, ax=axes, expand=(1.15, 1.4), iter_lim=300, arrowprops=leader)
         return as_svg(figure)
 
 

@@ -113,8 +113,9 @@ def _evaluate(
 
 def _identity(options: EvaluateOptions, store: LabelStore) -> str:
     settings = {key: value for key, value in asdict(options).items() if key not in ("tracking", "output", "trees")}
-    weights = [folder / "model.safetensors" for folder in (options.controller, *options.beside)]
-    return digest(settings, *weights, *store.files())
+    folders = (options.controller, *options.beside)
+    controllers = [folder / name for folder in folders for name in ("config.json", "model.safetensors")]
+    return digest(settings, *controllers, *store.files())
 
 
 def _finished_report(options: EvaluateOptions, store: LabelStore) -> Report | None:

@@ -117,6 +117,11 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled", "--static_questions", "3")
     assert code == 0
     assert "6 of 6 questions are done already" in said  # the searches are not made again
+    config = folder / "controller" / "config.json"
+    config.write_text(config.read_text() + " ")
+    code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled")
+    assert code == 0
+    assert "evaluate: done already" not in said  # it is not the controller that was evaluated
 
 
 def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
