@@ -171,8 +171,10 @@ def blocks_of(questions: Sequence[Question], options: LabelOptions) -> list[list
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
-def label_block(labeller: Labeller, questions: Sequence[Question]) -> tuple[list[Label], Effort]:
+def label_block(
+    labeller: Labeller, questions: Sequence[Question], on_round: Callable[[int], None] = lambda simulations: None
+) -> tuple[list[Label], Effort]:
     """Labels of a block and what they cost."""
     before = labeller.effort
-    labels = [label for finished in labeller.run(questions) for label in finished]
+    labels = [label for finished in labeller.run(questions, on_round) for label in finished]
     return labels, labeller.effort - before

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -16,7 +16,10 @@ from cola_learn.label.options import LabelOptions
 from cola_learn.label.records import Label
 from cola_learn.tasks import Question
 
+_LOOKS_EVERY = 0.5  # seconds
+
 _labeller: Labeller | UserError  # of a worker process
+_settled: Any  # simulations that all workers have settled
 
 
 class ProcessWorkers:
@@ -30,8 +33,9 @@ class ProcessWorkers:
         self.effort = Effort()
         self._options = options
         context = multiprocessing.get_context("spawn")  # a fork would share the parent's CUDA state and thread pools
+        self._settled = context.Value("q", 0)
         self._pool = ProcessPoolExecutor(
-            options.workers, context, initializer=_start, initargs=(options, context.Value("i", 0))
+            options.workers, context, initializer=_start, initargs=(options, context.Value("i", 0), self._settled)
         )
         try:
             self.identity: Identity = self._pool.submit(_identity).result()
@@ -45,14 +49,18 @@ class ProcessWorkers:
         Raises:
             UserError: if a worker dies.
         """
-        budget = self._options.search.simulations * (1 + self._options.luck)
-        futures = [self._pool.submit(_label, block) for block in blocks_of(questions, self._options)]
+        waiting = {self._pool.submit(_label, block) for block in blocks_of(questions, self._options)}
+        told = self._settled.value
         try:
-            for future in as_completed(futures):
-                labels, effort = future.result()
-                self.effort += effort
-                on_round(budget * len(labels))
-                yield labels
+            while waiting:
+                finished, waiting = wait(waiting, _LOOKS_EVERY, FIRST_COMPLETED)
+                settled = self._settled.value
+                on_round(settled - told)
+                told = settled
+                for future in finished:
+                    labels, effort = future.result()
+                    self.effort += effort
+                    yield labels
         except BrokenProcessPool:
             raise UserError(
                 f"one of --workers {self._options.workers} died, perhaps for want of memory; the same command, with "
@@ -67,8 +75,9 @@ class ProcessWorkers:
         self._pool.shutdown()
 
 
-def _start(options: LabelOptions, started: Any) -> None:
-    global _labeller
+def _start(options: LabelOptions, started: Any, settled: Any) -> None:
+    global _labeller, _settled
+    _settled = settled
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     quiet_libraries()
     with started.get_lock():
@@ -87,7 +96,12 @@ def _identity() -> Identity:
 
 
 def _label(questions: Sequence[Question]) -> tuple[list[Label], Effort]:
-    return label_block(_loaded(), questions)
+    return label_block(_loaded(), questions, _count)
+
+
+def _count(simulations: int) -> None:
+    with _settled.get_lock():
+        _settled.value += simulations
 
 
 def _loaded() -> Labeller:
