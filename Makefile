@@ -14,7 +14,7 @@ demo: $(VENV)/.installed assets
 		--controller $(RUN)/train/controller --output $(RUN)/evaluate
 
 test: $(VENV)/.installed-dev assets lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

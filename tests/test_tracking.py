@@ -1,6 +1,7 @@
 """What the stages log can be read back from an offline run, and secrets are not in it."""
 
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,21 @@ def stored_records(file: Path) -> Iterator[bytes]:
             parts = b""
 
 
+def finished_run(file: Path) -> list[wandb_internal_pb2.Record]:
+    """All records up to the exit: W&B's own process may write the last ones a moment after a run is finished."""
+    for _ in range(300):
+        records = [wandb_internal_pb2.Record.FromString(data) for data in stored_records(file)]
+        if records and records[-1].HasField("exit"):
+            return records
+        time.sleep(0.1)
+    raise AssertionError(f"{file} has no exit")
+
+
 def read_back(folder: Path) -> dict[str, Any]:
     """Metrics, configuration, summary and files of the one offline run under a folder."""
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     found: dict[str, Any] = {"metrics": {}, "config": {}, "summary": {}, "artifacts": []}
-    for data in stored_records(file):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    for record in finished_run(file):
         kind = record.WhichOneof("record_type")
         if kind == "history":
             for item in record.history.item:
