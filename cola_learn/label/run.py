@@ -115,9 +115,9 @@ def fill_store(
         missing = [question for question in questions if question.key not in done]
         if done:
             console.print(f"{title}: {len(done)} of {len(questions)} questions are done already")
-        with progress_bar() as bar:
+        with progress_bar(shown=bool(missing)) as bar:
             each = options.search.simulations * (1 + options.luck)
-            task = bar.add_task(title, total=len(missing) * each, unit="chains", note="", visible=bool(missing))
+            task = bar.add_task(title, total=len(missing) * each, unit="chains", note="")
             logged = 0.0
             for labels in workers.run(missing, lambda simulations: bar.advance(task, simulations)):
                 store.append(labels)
