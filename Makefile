@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
+# Python compiles what is imported when it is; compiling all that is installed takes two minutes.
+PIP := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: demo test install assets lint benchmark clean
 
@@ -34,12 +36,12 @@ $(BIN)/python:
 
 # torch comes first and alone, so that nothing else can pull in another build of it.
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(PIP) torch
+	$(PIP) --editable .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --editable '.[dev]'
 	touch $@
 
 clean:

@@ -163,7 +163,7 @@ def progress_bar(shown: bool = True) -> Progress:
         column(TextColumn, "[dim]{task.fields[note]}", overflow="ellipsis"),
         console=console,
         refresh_per_second=4,
-        speed_estimate_period=60,
+        speed_estimate_period=600,  # good chains run again in spells during which nothing advances
         disable=not shown,
     )
 

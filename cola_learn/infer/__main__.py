@@ -12,6 +12,7 @@ from cola_learn.chains import Chain
 from cola_learn.cli import UserError, run_command
 from cola_learn.infer.model import ColaForCausalLM, as_prompt
 from cola_learn.tasks import Question
+from cola_learn.train import Controller
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,15 @@ def run_infer(options: InferOptions) -> None:
     """Print the chosen chain and the backbone's answer through it, beside the plain model's.
 
     Raises:
-        UserError: if the question is empty, there are too few choices or the controller does not fit.
+        UserError: if the question is empty, there are too few choices, or the controller does not fit or heeds no
+            price.
     """
     if not options.question.strip():
         raise UserError('the question is empty; give a text, for example "What do plants need to grow?"')
     if options.choices is not None and len(options.choices) < 2:
         raise UserError(f"--choices {options.choices} leaves nothing to choose; give at least two")
+    if options.price is not None and not Controller.from_pretrained(options.controller).config.heeds_price:
+        raise UserError(f"--price {options.price:g}: {options.controller} heeds none; leave it out")
     model = ColaForCausalLM.from_pretrained(options.controller, options.backbone, options.device, options.dtype)
     chosen = model.choose(as_prompt(options.question), options.price)
     console = Console(highlight=False)

@@ -80,7 +80,7 @@ def run_export(options: ExportOptions) -> None:
     controller = module.controller
     assert controller is not None
     if options.price is not None:
-        if not _heeds_price(controller.config):
+        if not controller.config.heeds_price:
             raise UserError(f"--price {options.price:g}: {options.checkpoint} heeds none; leave it out")
         if options.price < 0:
             raise UserError(f"--price {options.price:g} would pay for depth; give 0 or more")
@@ -108,15 +108,11 @@ def write_controller(controller: Controller, folder: Path) -> None:
         reads=_reads(config),
         writes=_writes(config),
         training=_TRAINING[config.objective or "imitation"],
-        price=f"{config.price:.3g} unless another is given" if _heeds_price(config) else "not heeded",
+        price=f"{config.price:.3g} unless another is given" if config.heeds_price else "not heeded",
         evaluate="menu --controllers" if config.menu else "--controller",
         folder=folder,
     )
     (folder / "README.md").write_text(card)
-
-
-def _heeds_price(config: ControllerConfig) -> bool:
-    return config.objective not in ("", "imitation")
 
 
 def _reads(config: ControllerConfig) -> str:

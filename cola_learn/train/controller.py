@@ -74,6 +74,11 @@ class ControllerConfig:
         tuples = {name: tuple(values[name]) for name in ("feature_layers", "menu")}
         return cls(**{**values, "space": space, **tuples})
 
+    @property
+    def heeds_price(self) -> bool:
+        """Whether a price of depth changes what it chooses."""
+        return self.objective not in ("", "imitation")
+
 
 class Components(nn.Module):
     """Vectors ``[B, D]`` as principal components ``[B, components]`` of others, fixed once they are fitted.

@@ -226,6 +226,10 @@ BAD = {
         ["infer", "Why?", "--controller", "{tmp}/shallow"],
         "the controller is for 12 layers; --backbone embedded has 30",
     ),
+    "heedless": (
+        ["infer", "Why?", "--controller", "{run}/controller", "--price", "0.1"],
+        "--price 0.1: {run}/controller heeds none",
+    ),
     "no question": (["infer", " ", "--controller", "{run}/controller"], "the question is empty"),
 }
 
