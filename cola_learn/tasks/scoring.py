@@ -320,8 +320,7 @@ class Scorer:
         for start in range(0, hidden.shape[0], size):
             stop = start + size
             logits = self.backbone.finish(hidden[start:stop])
-            # Small slices: whole float32 logits would not fit the caches of a CPU.
-            normalizer = torch.cat([part.float().logsumexp(-1) for part in logits.split(_ROWS_PER_NORMALIZER)])
+            normalizer = normalizers(logits)
             chosen = (positions >= start) & (positions < stop)
             rows = (positions[chosen] - start).to(logits.device)
             here = tokens[chosen].to(logits.device)
@@ -360,3 +359,13 @@ class Scorer:
                 found[sorted(end_tokens(self.backbone))] = True
             self._closers[token] = found
         return self._closers[token]
+
+
+def normalizers(logits: Tensor) -> Tensor:
+    """Log-sum-exp ``[P]`` of each row of ``[P, V]``, in float32, the same bits whatever else there is.
+
+    A sum of which there is only one torch shares out among its threads, which rounds otherwise: none is taken alone.
+    """
+    # Small slices: whole float32 logits would not fit the caches of a CPU.
+    parts = logits.split(_ROWS_PER_NORMALIZER)
+    return torch.cat([part.float().expand(max(2, len(part)), -1).logsumexp(-1)[: len(part)] for part in parts])

@@ -10,6 +10,7 @@ from cola_learn.backbone import Backbone, Executor
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError
 from cola_learn.tasks import OptionScores, Question, Sample, Scorer, as_sample, load_task
+from cola_learn.tasks.scoring import normalizers
 
 
 def score(backbone: Backbone, samples: list[Sample], chain: Chain, **options: Any) -> list[OptionScores]:
@@ -68,6 +69,19 @@ def test_scores_are_sums_of_log_probabilities(tiny: Backbone) -> None:
             logits = tiny.model(input_ids=torch.tensor([tokens])).logits[0].log_softmax(-1)
             expected = sum(float(logits[place - 1, tokens[place]]) for place in range(start, len(tokens)))
             assert value == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_normalizer_depends_neither_on_other_rows_nor_on_threads() -> None:
+    logits = 3 * torch.randn(33, 49_152, generator=torch.Generator().manual_seed(0))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            found += [torch.cat([normalizers(part) for part in logits.split(rows)]) for rows in (1, 2, 16, 33)]
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == pytest.approx(logits.double().exp().sum(-1).log().tolist(), abs=1e-5)
+    assert all(torch.equal(one, found[0]) for one in found)
 
 
 def test_rewards_and_margins() -> None:
