@@ -8,7 +8,6 @@ model's own norm, head, scaling and soft-capping.
 import contextlib
 import hashlib
 import inspect
-import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -19,15 +18,11 @@ from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from cola_learn.backbone import attention
+from cola_learn.backbone.call_sizes import call_sizes
 from cola_learn.backbone.packed import pack_weights
 from cola_learn.backbone.recording import MASK, Batch, Leaf, Recording, Together, map_tree, token_dimensions
 from cola_learn.backbone.rows import BUCKET, Row
 from cola_learn.cli import UserError
-
-_STEP = 8
-_SIZES = tuple(range(_STEP, 257, _STEP))  # tokens of a call, on a CPU
-_MIDDLE = 128  # what the others are compared with
-_DRAWS = 500_000  # products of every matrix that are compared: one in 150,000 rounds differently
 
 
 class _AllSeen(Exception):
@@ -52,9 +47,9 @@ class Backbone:
         stackable: whether rows of one length may be stacked instead; if not, rows run one by one.
         places: the device that each layer runs on.
         call_tokens: most tokens in a call. On a CPU a call is best kept within the caches, a GPU wants to be filled.
-        call_sizes: numbers of tokens to fill calls up to. CPU libraries choose other kernels, which round differently,
-            by the number of rows; with these it was found at construction that what becomes of a token does not
-            depend, to the last bit, on which and how many others there are. Empty: calls of any size.
+        packed: whether the weights are kept in the order that this CPU multiplies in (``packed.py``).
+        call_sizes: numbers of tokens to fill calls up to, with which what becomes of a token does not depend, to the
+            last bit, on which and how many others there are (``call_sizes.py``). Empty: calls of any size.
         exact: whether there are such sizes, so that results do not depend on company; not on a GPU.
         threads_agree: whether, with these sizes, a single thread comes to the same bits as the present number does.
 
@@ -69,7 +64,7 @@ class Backbone:
         self.layers = _find_layers(model, name)
         self.num_layers = len(self.layers)
         head = model.get_output_embeddings()
-        pack_weights([*self.layers, *([] if head is None else [head])])
+        self.packed = pack_weights([*self.layers, *([] if head is None else [head])])
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self.places = [_device_of(layer) for layer in self.layers]
         self.call_tokens = 512 if self.device.type == "cpu" else 32768
@@ -83,7 +78,7 @@ class Backbone:
         self.stackable = self.joins is not None or self._rows_can_be_stacked()
         if self.joins is not None and self.device.type == "cpu":
             with contextlib.suppress(Exception):  # then nothing is promised
-                self.call_sizes, self.threads_agree = self._sizes_that_agree(self.joins)
+                self.call_sizes, self.threads_agree = call_sizes(self, self.joins)
                 self.call_tokens = self.call_sizes[-1]
         self.exact = bool(self.call_sizes)
 
@@ -310,55 +305,6 @@ class Backbone:
             return self._same_together(recordings, Batch(recordings))
         except RuntimeError:
             return False  # some argument mixes the batch with another dimension
-
-    @torch.inference_mode()
-    def _sizes_that_agree(self, joins: list[int | None]) -> tuple[tuple[int, ...], bool]:
-        """Run short rows in company of fewer and of more others through some layers and the head, and, since few
-        of the differences get through a layer, random numbers through one matrix of every shape.
-
-        Returns:
-            The sizes that agree, and whether they agree with a single thread too.
-        """
-        rows = [Row.pack(tokens, packed=False) for tokens in self.probe_tokens(_SIZES[-1] // _STEP, _STEP).tolist()]
-        recordings = [self.record(row) for row in rows]
-        layers = sorted({0, self.num_layers // 2, self.num_layers - 1})
-        linears = [module for layer in self.layers for module in layer.modules() if type(module) is nn.Linear]
-        matrices = {module.weight.shape: module for module in linears}
-        draws = torch.Generator().manual_seed(0)
-        products = [
-            (module, torch.randn(_SIZES[-1], shape[1], generator=draws).to(module.weight.dtype))
-            for shape, module in matrices.items()
-            for _ in range(-(-_DRAWS // (_MIDDLE * shape[0])))
-        ]
-
-        def found(size: int) -> Iterator[Tensor]:
-            for module, numbers in products:
-                yield module(numbers[:size])[:_MIDDLE]
-            members = recordings[: size // _STEP]
-            batch, hidden = Batch(members, joins), torch.cat([recording.hidden for recording in members], 1)
-            for layer in layers:
-                hidden = self.run_layer(layer, hidden, batch)
-                yield hidden[0, :_MIDDLE]
-            yield self.finish(hidden[0], alone=True)[:_MIDDLE]
-
-        def sizes(expected: list[Tensor]) -> tuple[int, ...]:
-            def agrees(size: int) -> bool:
-                return all(torch.equal(one, other[:size]) for one, other in zip(found(size), expected, strict=True))
-
-            if not agrees(_MIDDLE):
-                return ()
-            fewer = [size for size in _SIZES if size < _MIDDLE and agrees(size)]
-            more = itertools.takewhile(agrees, range(_MIDDLE + _STEP, _SIZES[-1] + 1, _STEP))
-            return (*fewer, _MIDDLE, *more)
-
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # best is what other numbers of threads come to as well
-        try:
-            alone = list(found(_MIDDLE))
-        finally:
-            torch.set_num_threads(threads)
-        found_sizes = sizes(alone)
-        return (found_sizes, True) if found_sizes else (sizes(list(found(_MIDDLE))), False)
 
     def _same_together(self, recordings: list[Recording], batch: Batch) -> bool:
         """Whether rows run as a batch, end to end or stacked, come out as each does alone."""

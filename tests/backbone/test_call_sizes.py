@@ -1,0 +1,57 @@
+"""Sizes of calls are tried once for a model, a processor and its libraries, and remembered; losing them loses nothing.
+
+That they are right is tested through the whole model in test_executor.py."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cola_learn.backbone import Backbone
+from tests.conftest import WordTokenizer, tiny_llama
+
+
+def load() -> Backbone:
+    return Backbone(tiny_llama(), WordTokenizer(), "tiny")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COLA_LEARN_CACHE", str(tmp_path))
+    return tmp_path / "call_sizes"
+
+
+def test_what_was_tried_is_remembered(folder: Path) -> None:
+    first = load()
+    assert first.exact
+    (file,) = folder.iterdir()
+    stored = json.loads(file.read_text())
+    assert tuple(stored["sizes"]) == first.call_sizes
+    file.write_text(json.dumps({**stored, "sizes": [16, 128]}))
+    assert load().call_sizes == (16, 128)
+    assert load().call_tokens == 128
+
+
+def test_other_circumstances_are_tried_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    load()
+    Backbone(tiny_llama(4), WordTokenizer(), "shallow")
+    Backbone(tiny_llama().to(torch.bfloat16), WordTokenizer(), "tiny")
+    assert len(list(folder.iterdir())) == 4
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"sizes": [7], "threads_agree": true}', '{"sizes": 8}'])
+def test_a_damaged_file_is_made_again(folder: Path, damage: str) -> None:
+    first = load()
+    (file,) = folder.iterdir()
+    whole = file.read_text()
+    file.write_text(damage)
+    assert load().call_sizes == first.call_sizes
+    assert file.read_text() == whole
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(folder: Path) -> None:
+    folder.write_text("in the way")
+    assert load().exact
