@@ -31,7 +31,6 @@ from cola_learn import (
     Question,
     Row,
     Scorer,
-    Scores,
     SearchSettings,
     SearchSpace,
     as_sample,
@@ -41,6 +40,7 @@ from cola_learn import (
 from cola_learn.backbone.load import Dtype
 from cola_learn.cli import progress_bar, run_command, write_text
 from cola_learn.label.driver import Plan, label_questions
+from cola_learn.tasks import Scores
 
 DEPTHS = (0.5, 0.75, 1.0, 1.25)
 

@@ -52,7 +52,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'cola_learn' has no attribute {name!r}")
-    return getattr(import_module(f"cola_learn.{_HOME_OF[name]}"), name)
+if not TYPE_CHECKING:  # a type checker is to miss what is not there
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'cola_learn' has no attribute {name!r}")
+        return getattr(import_module(f"cola_learn.{_HOME_OF[name]}"), name)
