@@ -194,10 +194,15 @@ def measured(work: Callable[[], object], repeats: int) -> float:
     for _ in range(repeats + 1):
         start = time.perf_counter()
         work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        wait()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])
+
+
+def wait() -> None:
+    """Until a GPU has done what it was asked."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def growth(backbone: Backbone, options: BenchmarkOptions, step: Any) -> dict[str, dict[str, float]]:
@@ -218,6 +223,7 @@ def growth(backbone: Backbone, options: BenchmarkOptions, step: Any) -> dict[str
         start = time.perf_counter()
         for chain in chains:
             executor.run([(handle, chain) for handle in handles])
+        wait()
         tokens[str(length)] = 16 * len(chains) / (time.perf_counter() - start)
     return {"evaluations_per_second_by_trees": trees, "evaluations_per_second_by_prompt_tokens": tokens}
 
