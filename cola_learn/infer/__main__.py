@@ -52,8 +52,8 @@ def run_infer(options: InferOptions) -> None:
         raise UserError('the question is empty; give a text, for example "What do plants need to grow?"')
     if options.choices is not None and len(options.choices) < 2:
         raise UserError(f"--choices {options.choices} leaves nothing to choose; give at least two")
-    if options.price is not None and not Controller.from_pretrained(options.controller).config.heeds_price:
-        raise UserError(f"--price {options.price:g}: {options.controller} heeds none; leave it out")
+    if options.price is not None:
+        Controller.from_pretrained(options.controller).config.check_price(options.price, options.controller)
     model = ColaForCausalLM.from_pretrained(options.controller, options.backbone, options.device, options.dtype)
     chosen = model.choose(as_prompt(options.question), options.price)
     console = Console(highlight=False)

@@ -80,10 +80,7 @@ def run_export(options: ExportOptions) -> None:
     controller = module.controller
     assert controller is not None
     if options.price is not None:
-        if not controller.config.heeds_price:
-            raise UserError(f"--price {options.price:g}: {options.checkpoint} heeds none; leave it out")
-        if options.price < 0:
-            raise UserError(f"--price {options.price:g} would pay for depth; give 0 or more")
+        controller.config.check_price(options.price, options.checkpoint)
         controller.config = replace(controller.config, price=options.price)
     write_controller(controller, options.output)
     console.print(f"controller  {options.output}", soft_wrap=True)

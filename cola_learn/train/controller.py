@@ -7,6 +7,7 @@ chooses among the chains of the menu, by either.
 """
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -78,6 +79,17 @@ class ControllerConfig:
     def heeds_price(self) -> bool:
         """Whether a price of depth changes what it chooses."""
         return self.objective not in ("", "imitation")
+
+    def check_price(self, price: float, source: Path) -> None:
+        """Refuse a price that the controller of ``source`` does not heed, or that would pay for depth.
+
+        Raises:
+            UserError: saying which.
+        """
+        if not self.heeds_price:
+            raise UserError(f"--price {price:g}: {source} heeds none; leave it out")
+        if not 0 <= price < math.inf:
+            raise UserError(f"--price {price:g} is no price; give 0 or more")
 
 
 class Components(nn.Module):

@@ -230,6 +230,10 @@ BAD = {
         ["infer", "Why?", "--controller", "{run}/controller", "--price", "0.1"],
         "--price 0.1: {run}/controller heeds none",
     ),
+    "negative price": (
+        ["infer", "Why?", "--controller", "checkpoints/menu", "--price", "-0.1"],
+        "--price -0.1 is no price; give 0 or more",
+    ),
     "no question": (["infer", " ", "--controller", "{run}/controller"], "the question is empty"),
 }
 
