@@ -6,14 +6,14 @@ trees and with the activation trie, and by itself in an executor that keeps noth
     python -m benchmarks.flips --dtype bfloat16 --output runs/flips-bf16.jsonl
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.journal import Journal
 from cola_learn import Backbone, Executor, Question, Scorer, SearchSettings, load_backbone, load_task
 from cola_learn.backbone.load import Dtype
-from cola_learn.cli import console, progress_bar, run_command, writable_folder
+from cola_learn.cli import console, progress_bar, run_command
 from cola_learn.label.driver import Plan, label_questions
 from cola_learn.tasks import as_sample
 
@@ -89,22 +89,22 @@ def both_margins(
 def run_flips(options: FlipOptions) -> None:
     """Score what the file lacks, then print the rate."""
     questions = load_task("arc_easy", "test", options.questions, options.seed)
-    writable_folder(options.output.parent)
-    lines = options.output.read_text().splitlines() if options.output.exists() else []
-    margins = {key: pairs for line in lines for key, pairs in json.loads(line).items()}
-    missing = [question for question in questions if question.key not in margins]
+    settings = {"chains": options.chains, "dtype": options.dtype, "seed": options.seed}
+    journal = Journal(options.output, settings)
+    done = {part["key"] for part in journal.parts}
+    missing = [question for question in questions if question.key not in done]
     backbone = load_backbone(dtype=options.dtype)
-    with progress_bar() as bar, options.output.open("a") as file:
+    with progress_bar() as bar:
         task = bar.add_task(f"flips, {options.dtype}", total=len(missing), unit="questions", note="")
         for start in range(0, len(missing), _BLOCK):
             for key, pairs in both_margins(backbone, missing[start : start + _BLOCK], options.chains, options.seed):
-                margins[key] = pairs
-                file.write(json.dumps({key: pairs}) + "\n")
-                file.flush()
+                journal.add({"key": key, "margins": pairs})
                 bar.advance(task)
-    found = Flips.of([pair for pairs in margins.values() for pair in pairs])
+    wanted = {question.key for question in questions}
+    parts = [part["margins"] for part in journal.parts if part["key"] in wanted]
+    found = Flips.of([pair for pairs in parts for pair in pairs])
     console.print(
-        f"{len(margins)} questions, {found.pairs} chains: {found.flips} rewards flip ({found.rate:.3%}), "
+        f"{len(parts)} questions, {found.pairs} chains: {found.flips} rewards flip ({found.rate:.3%}), "
         f"{found.moved} margins differ in some bit, at most by {found.largest:.2g} nats"
     )
 

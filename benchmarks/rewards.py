@@ -2,19 +2,25 @@
 
 Three things in one run: how fast a search is on either reward and what it finds; how often the two agree on the same
 (question, chain); and what one evaluation costs the way other projects make it, one chain at a time, the answer
-written freely up to the limit::
+written freely up to the limit. What is finished is kept in the output file; the same command, for more questions too,
+goes on from there. Run it with nothing else on the machine::
 
-    python -m benchmarks.rewards --config configs/label/math.yaml --questions 50 --agree_questions 200
+    python -m benchmarks.rewards --questions 50 --agree_questions 200 --output runs/rewards.jsonl
 """
 
 import random
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from scipy.stats import binomtest
 
+from benchmarks.journal import Journal
 from cola_learn.backbone import Backbone, Executor, load_backbone
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import progress_bar, run_command
@@ -38,8 +44,9 @@ class Options:
         agree_chains: the base chain and so many less one random ones of one to three edits, each.
         peer_evaluations: how many are made one at a time, with free answers.
         peer_tokens: that a free answer may have.
-        trees: questions searched at the same time.
+        trees: questions searched at the same time, on one reward and then on the other.
         seed: of all draws.
+        output: file of what is finished.
     """
 
     task: str = "dart_math_1"
@@ -51,102 +58,156 @@ class Options:
     agree_chains: int = 20
     peer_evaluations: int = 24
     peer_tokens: int = 256
-    trees: int = 16
+    trees: int = 8
     seed: int = 0
+    output: Path = Path("runs/rewards.jsonl")
+
+
+_COUNTS = ("questions", "agree_questions", "peer_evaluations", "output")  # more of them change no part
 
 
 def run(options: Options) -> None:
-    """Print the comparison."""
-    backbone = load_backbone()
-    out = Console(highlight=False, width=120)
-    _compare_searches(backbone, options, out)
-    _compare_verdicts(backbone, options, out)
-
-
-def _compare_searches(backbone: Backbone, options: Options, out: Console) -> None:
-    questions = load_task(options.task, options.split, options.questions, options.seed)
-    plan = Plan(search=SearchSettings(simulations=options.simulations), seed=options.seed, luck=False, neighbours=0)
-    scorer = Scorer(Executor(backbone), prompt=options.prompt)
-    writer = Writer(backbone, options.prompt)
-    seconds, good = {}, {}
-    for name, judge in (("verify", scorer), ("generate", writer)):
-        seconds[name], good[name] = _search(judge, questions, plan, options.trees, name)
-    count = len(questions) * options.simulations
-    out.print(f"search of {len(questions)} {options.task} questions, {options.simulations} simulations each")
-    for name in good:
-        out.print(f"  {name:<9} {count / seconds[name]:6.1f} simulations/s, {len(good[name])} good chains")
-    peer = _peer_seconds(backbone, questions, options)
-    out.print(f"  one chain at a time, free answers up to {options.peer_tokens} tokens: {1 / peer:.2f} evaluations/s")
-    out.print(
-        f"  verify against generate: {seconds['generate'] / seconds['verify']:.1f}x the simulations/s; "
-        f"against one at a time: {count * peer / seconds['verify']:.0f}x"
+    """Measure what is missing, then print what all parts give."""
+    wanted = {
+        part: load_task(options.task, options.split, count, options.seed)
+        for part, count in (
+            ("search", options.questions),
+            ("peer", options.peer_evaluations),
+            ("agreement", options.agree_questions),
+        )
+    }
+    settings = {name: value for name, value in asdict(options).items() if name not in _COUNTS}
+    journal = Journal(options.output, settings)
+    done = {(part["part"], key) for part in journal.parts for key in part["keys"]}
+    missing = {
+        name: [question for question in questions if (name, question.key) not in done]
+        for name, questions in wanted.items()
+    }
+    if any(missing.values()):
+        backbone = load_backbone()
+        with progress_bar() as bar:
+            for name, measure, unit, each in (
+                ("search", _search, "simulations", 2 * options.simulations),
+                ("peer", _peer, "answers", 1),
+                ("agreement", _agreement, "questions", 1),
+            ):
+                task = bar.add_task(name, total=len(missing[name]) * each, unit=unit, note="")
+                for part in measure(backbone, missing[name], options, partial(bar.advance, task)):
+                    journal.add({"part": name, **part})
+    keys = {name: {question.key for question in questions} for name, questions in wanted.items()}
+    _print(
+        {
+            name: [part for part in journal.parts if part["part"] == name and keys[name].issuperset(part["keys"])]
+            for name in keys
+        },
+        options,
     )
-    by_key = {question.key: question for question in questions}
-    verifier = scorer.alone()
-    held = sum(_reward(verifier, by_key[key], [chain])[0] for key, chain in sorted(good["generate"], key=str))
-    out.print(f"  of the good chains of generate, verify finds good: {_share(int(held), len(good['generate']))}")
 
 
 def _search(
-    judge: Scorer | Writer, questions: list[Question], plan: Plan, trees: int, name: str
-) -> tuple[float, set[tuple[str, Chain]]]:
-    """Seconds, and the good chains with the keys of their questions."""
-    good: set[tuple[str, Chain]] = set()
-    begin = time.perf_counter()
-    with progress_bar() as bar:
-        task = bar.add_task(name, total=len(questions) * plan.search.simulations, unit="simulations", note="")
-        rounds = label_questions(judge, questions, plan, trees, on_round=lambda count: bar.advance(task, count))
-        for finished in rounds:
-            good |= {(question.key, trial.chain) for question, label in finished for trial in label.good}
-    return time.perf_counter() - begin, good
-
-
-def _peer_seconds(backbone: Backbone, questions: list[Question], options: Options) -> float:
-    """Seconds for one evaluation by an uncached-prompt generation of a free answer, one chain at a time."""
-    free = Prompt(chat=True, begin="", max_new_tokens=options.peer_tokens)
-    drawn = list(_drawn(backbone, questions, replace(options, agree_chains=2)))[: options.peer_evaluations]
-    begin = time.perf_counter()
-    for question, chains in drawn:
-        _reward(Writer(backbone, free, cache_bytes=0), question, chains[-1:])
-    return (time.perf_counter() - begin) / len(drawn)
-
-
-def _compare_verdicts(backbone: Backbone, options: Options, out: Console) -> None:
-    questions = load_task(options.task, options.split, options.agree_questions, options.seed)
+    backbone: Backbone, questions: Sequence[Question], options: Options, advance: Callable[[int], None]
+) -> Iterator[dict[str, Any]]:
+    """Both searches of a few questions at a time: seconds, good chains, and how many of generate's verify, asked
+    by itself, finds good too."""
+    plan = Plan(search=SearchSettings(simulations=options.simulations), seed=options.seed, luck=False, neighbours=0)
     scorer, writer = Scorer(Executor(backbone), prompt=options.prompt), Writer(backbone, options.prompt)
-    verified: list[float] = []
-    written: list[float] = []
-    with progress_bar() as bar:
-        task = bar.add_task("agreement", total=len(questions), unit="questions", note="")
-        for question, chains in _drawn(backbone, questions, options):
-            verified += _reward(scorer, question, chains)
-            written += _reward(writer, question, chains)
-            bar.advance(task)
-    both = sum(one and other for one, other in zip(verified, written, strict=True))
-    same = sum(one == other for one, other in zip(verified, written, strict=True))
-    out.print(f"agreement on {len(questions)} questions x {options.agree_chains} chains")
-    out.print(f"  the same verdict: {_share(same, len(verified))}")
-    out.print(f"  right by generate, also by verify: {_share(int(both), int(sum(written)))}")
-    out.print(f"  right by verify, also by generate: {_share(int(both), int(sum(verified)))}")
-    out.print(f"  answers that could not be graded: {dict(writer.grader.failures) or 'none'}")
+    alone = scorer.alone()
+    for start in range(0, len(questions), options.trees):
+        group = questions[start : start + options.trees]
+        part: dict[str, Any] = {"keys": [question.key for question in group]}
+        good: dict[str, list[Chain]] = {}
+        judges: tuple[tuple[str, Scorer | Writer], ...] = (("verify", scorer), ("generate", writer))
+        for name, judge in judges:
+            begin = time.perf_counter()
+            rounds = list(label_questions(judge, group, plan, options.trees, on_round=advance))
+            seconds = time.perf_counter() - begin
+            good = {question.key: [trial.chain for trial in label.good] for done in rounds for question, label in done}
+            part[name] = {"seconds": seconds, "good": sum(map(len, good.values()))}
+        part["held"] = sum(sum(_rewards(alone, question, good[question.key])) for question in group)
+        yield part
 
 
-def _drawn(backbone: Backbone, questions: list[Question], options: Options) -> Iterator[tuple[Question, list[Chain]]]:
-    """Questions with the base chain and random ones of one to three edits."""
-    space, base = SearchSpace(), Chain.base(backbone.num_layers)
+def _peer(
+    backbone: Backbone, questions: Sequence[Question], options: Options, advance: Callable[[int], None]
+) -> Iterator[dict[str, Any]]:
+    """Seconds for one free answer through a random chain, nothing of the prompt kept."""
+    writer = Writer(backbone, Prompt(chat=True, begin="", max_new_tokens=options.peer_tokens), cache_bytes=0)
     for question in questions:
-        chance = random.Random(f"{options.seed}/{question.key}")
-        chains = {base}
-        while len(chains) < options.agree_chains:
-            chain = base
-            for _ in range(chance.randint(1, 3)):
-                found = random_edit(chain, used_layers(chain, space), space, chance, chains)
-                chain = found[0] if found else chain
-            chains.add(chain)
-        yield question, [base, *sorted(chains - {base}, key=lambda chain: chain.layers)]
+        chain = _drawn(backbone, question, 2, options.seed)[1]
+        begin = time.perf_counter()
+        _rewards(writer, question, [chain])
+        yield {"keys": [question.key], "seconds": time.perf_counter() - begin}
+        advance(1)
 
 
-def _reward(judge: Scorer | Writer, question: Question, chains: list[Chain]) -> list[float]:
+def _agreement(
+    backbone: Backbone, questions: Sequence[Question], options: Options, advance: Callable[[int], None]
+) -> Iterator[dict[str, Any]]:
+    """Both verdicts on the base chain and random ones."""
+    scorer, writer = Scorer(Executor(backbone), prompt=options.prompt), Writer(backbone, options.prompt)
+    for question in questions:
+        chains = _drawn(backbone, question, options.agree_chains, options.seed)
+        writer.grader.failures.clear()
+        yield {
+            "keys": [question.key],
+            "verify": _rewards(scorer, question, chains),
+            "generate": _rewards(writer, question, chains),
+            "failures": dict(writer.grader.failures),
+        }
+        advance(1)
+
+
+def _print(parts: dict[str, list[dict[str, Any]]], options: Options) -> None:
+    out = Console(highlight=False, width=120)
+    if searched := parts["search"]:
+        seconds = {name: sum(part[name]["seconds"] for part in searched) for name in ("verify", "generate")}
+        good = {name: sum(part[name]["good"] for part in searched) for name in seconds}
+        questions = sum(len(part["keys"]) for part in searched)
+        count = questions * options.simulations
+        out.print(f"search of {questions} {options.task} questions, {options.simulations} simulations each")
+        for name in seconds:
+            out.print(f"  {name:<9} {count / seconds[name]:6.2f} simulations/s, {good[name]} good chains")
+        times = [part["generate"]["seconds"] / part["verify"]["seconds"] for part in searched]
+        out.print(
+            f"  verify against generate: {seconds['generate'] / seconds['verify']:.1f}x the simulations/s "
+            f"({min(times):.1f}x to {max(times):.1f}x of {len(times)} groups)"
+        )
+        held = sum(part["held"] for part in searched)
+        out.print(f"  of the good chains of generate, verify finds good: {_share(int(held), good['generate'])}")
+        if peers := parts["peer"]:
+            peer = sum(part["seconds"] for part in peers) / len(peers)
+            out.print(
+                f"  one chain at a time, free answers up to {options.peer_tokens} tokens: {1 / peer:.2f} evaluations/s "
+                f"({len(peers)} of them); verify against that: {count * peer / seconds['verify']:.0f}x"
+            )
+    if compared := parts["agreement"]:
+        verdicts = [pair for part in compared for pair in zip(part["verify"], part["generate"], strict=True)]
+        counts = Counter(verdicts)
+        both = counts[1, 1]
+        verified, written = both + counts[1, 0], both + counts[0, 1]
+        failures = sum((Counter(part["failures"]) for part in compared), Counter[str]())
+        out.print(f"agreement on {len(compared)} questions x {options.agree_chains} chains")
+        out.print(f"  the same verdict: {_share(both + counts[0, 0], len(verdicts))}")
+        out.print(f"  right by generate, also by verify: {_share(both, written)}")
+        out.print(f"  right by verify, also by generate: {_share(both, verified)}")
+        out.print(f"  answers that could not be graded: {dict(failures) or 'none'}")
+
+
+def _drawn(backbone: Backbone, question: Question, count: int, seed: int) -> list[Chain]:
+    """The base chain and random ones of one to three edits."""
+    space, base = SearchSpace(), Chain.base(backbone.num_layers)
+    chance = random.Random(f"{seed}/{question.key}")
+    chains = {base}
+    while len(chains) < count:
+        chain = base
+        for _ in range(chance.randint(1, 3)):
+            found = random_edit(chain, used_layers(chain, space), space, chance, chains)
+            chain = found[0] if found else chain
+        chains.add(chain)
+    return [base, *sorted(chains - {base}, key=lambda chain: chain.layers)]
+
+
+def _rewards(judge: Scorer | Writer, question: Question, chains: Sequence[Chain]) -> list[float]:
     sample = as_sample(question)
     judge.open(sample)
     scores = judge.score([(sample.key, chain) for chain in chains])

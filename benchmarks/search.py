@@ -17,6 +17,7 @@ import numpy
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.journal import Journal
 from cola_learn.backbone import Executor, load_backbone
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import progress_bar, run_command, writable_folder, write_text
@@ -67,22 +68,21 @@ def run(options: Options) -> None:
     folder = writable_folder(options.output)
     drawn = [load_task(task, "test", options.questions, options.seed) for task in TASKS]
     questions = [question for pair in zip(*drawn, strict=False) for question in pair]
-    file = folder / "questions.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    missing = [question for question in questions if question.key not in {row["key"] for row in rows}]
+    journal = Journal(folder / "questions.jsonl", {"seed": options.seed, "prior_questions": options.prior_questions})
+    done = {part["key"] for part in journal.parts}
+    missing = [question for question in questions if question.key not in done]
     if missing or options.seconds:
         scorer = Scorer(Executor(load_backbone()))
         prior = scan_prior(scorer, folder, options)
-        with progress_bar() as bar, file.open("a") as lines:
+        with progress_bar() as bar:
             task = bar.add_task("questions", total=len(missing), unit="questions", note="")
             for row in search_all(scorer, missing, prior, options.seed):
-                rows.append(row)
-                print(json.dumps(row), file=lines, flush=True)
+                journal.add(row)
                 bar.advance(task)
         if options.seconds:
             times = seconds_alone(scorer, questions[: options.seconds], prior, options.seed)
             write_text(folder / "seconds.json", json.dumps(times, indent=2) + "\n")
-    rows = [row for row in rows if row["key"] in {question.key for question in questions}]
+    rows = [row for row in journal.parts if row["key"] in {question.key for question in questions}]
     for task_name in (*TASKS, "both"):
         table(task_name, [row for row in rows if task_name in ("both", row["task"])])
     draw(rows, folder / "search.svg")
