@@ -9,7 +9,10 @@ import contextlib
 import multiprocessing
 import re
 import resource
+import signal
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -80,8 +83,8 @@ class Grader:
             return Grade(False)
         if len(answer) > LONGEST_ANSWER:
             return Grade(False, f"longer than {LONGEST_ANSWER} characters")
-        connection = self._connection()
         try:
+            connection = self._connection()
             connection.send((answer.encode("utf-8", "replace").decode(), gold))
             if connection.poll(self._seconds):
                 return Grade(*connection.recv())
@@ -96,11 +99,25 @@ class Grader:
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, self._seconds), daemon=True)
-            process.start()
+            with _deaf_to_interrupts():
+                process.start()
             theirs.close()
             self._child = process, ours
             ours.recv()  # its imports take a second or two, which no answer should be charged with
         return self._child[1]
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """A child that is started now does not hear Ctrl-C, which is for its parent, not even while it imports."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 def _worked_out(answer: str) -> bool:
@@ -110,11 +127,9 @@ def _worked_out(answer: str) -> bool:
 
 def _serve(connection: Connection, seconds: float) -> None:
     import logging
-    import signal
 
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     connection.send("ready")

@@ -1,8 +1,10 @@
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -89,3 +91,20 @@ def test_a_grader_left_alone_with_an_answer_that_hangs_ends(tmp_path: Path) -> N
     parent.wait()
     assert child.is_running()
     child.wait(timeout=30)
+
+
+def test_a_grader_that_starts_does_not_hear_ctrl_c(tmp_path: Path) -> None:
+    """A terminal interrupts every process; it is for the parent to end, without a traceback of the child's."""
+    program = tmp_path / "parent.py"
+    program.write_text(
+        "from cola_learn.tasks.grading import Grader\n"
+        "if __name__ == '__main__':\n"
+        "    print(Grader().grade('4/2', '2').right)\n"
+    )
+    parent = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while parent.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(parent.pid).children():
+                child.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    assert parent.communicate() == ("True\n", "")
