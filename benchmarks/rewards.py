@@ -38,7 +38,7 @@ class Options:
         task: of open questions.
         split: of the task.
         prompt: how they are put.
-        questions: that are searched with either reward.
+        questions: that are searched with either reward; 0 leaves a part out.
         simulations: of each search.
         agree_questions: on which the two rewards are compared chain by chain.
         agree_chains: the base chain and so many less one random ones of one to three edits, each.
@@ -69,7 +69,7 @@ _COUNTS = ("questions", "agree_questions", "peer_evaluations", "output")  # more
 def run(options: Options) -> None:
     """Measure what is missing, then print what all parts give."""
     wanted = {
-        part: load_task(options.task, options.split, count, options.seed)
+        part: load_task(options.task, options.split, count, options.seed) if count else []
         for part, count in (
             ("search", options.questions),
             ("peer", options.peer_evaluations),
