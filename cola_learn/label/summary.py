@@ -74,9 +74,8 @@ class Tally:
     @property
     def beyond_luck(self) -> Interval | None:
         """Share corrected minus share lucky on the same wrong answers; None without a luck control."""
-        gold = [pair[0] for pair, count in self._pairs.items() for _ in range(count)]
-        luck = [pair[1] for pair, count in self._pairs.items() for _ in range(count)]
-        return paired_difference(gold, luck) if gold else None
+        pairs = sorted(self._pairs.elements())  # in whatever order the labels came, the interval is the same
+        return paired_difference([gold for gold, _ in pairs], [luck for _, luck in pairs]) if pairs else None
 
     @property
     def robustness(self) -> float | None:

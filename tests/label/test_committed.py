@@ -1,0 +1,29 @@
+"""The labels that come with the repository are of all the questions that they claim, and true of the embedded model."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from cola_learn import LabelStore, Scorer, as_sample, load_task
+from cola_learn.backbone import Backbone, Executor
+
+FOLDER = Path(__file__).parents[2] / "data" / "labels"
+
+
+@pytest.mark.parametrize("task", ["arc_challenge"])
+def test_labels_are_whole_and_true(task: str, smollm32: Backbone) -> None:
+    """A few good chains run again alone, on whatever processor this is."""
+    store = LabelStore.open(FOLDER / f"{task}-test")
+    questions = {question.key: question for question in load_task(task, "test")}
+    assert store.keys() == questions.keys()
+    assert store.manifest.fingerprint == smollm32.fingerprint
+    scorer = Scorer(Executor(smollm32, cache_bytes=0))
+    for label in random.Random(0).sample([label for label in store.read() if label.good], 5):
+        question = questions[label.key]
+        scorer.open(as_sample(question))
+        for trial in label.good[:3]:
+            score = scorer.score([(label.key, trial.chain)])[0]
+            assert score.margin(question.gold) == pytest.approx(trial.margin, abs=1e-3), label.key
+            assert score.reward(question.gold) == 1 or trial.margin < 1e-3
+        scorer.close(label.key)
