@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cola_learn.cli import UserError, writable_folder
+from cola_learn.cli import UserError, writable_folder, write_text
 
 
 class Journal:
@@ -36,7 +36,7 @@ class Journal:
         if not whole:
             whole = json.dumps(head) + "\n"
         if whole != text:
-            file.write_text(whole)
+            write_text(file, whole)
         self._file = file
 
     def add(self, part: Mapping[str, Any]) -> None:
