@@ -130,6 +130,7 @@ def _serve(connection: Connection, seconds: float) -> None:
 
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for one that a thread has started
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     connection.send("ready")
