@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
-from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -25,6 +24,8 @@ def paired_difference(values: Sequence[float], others: Sequence[float], seed: in
     mean = float(difference.mean())
     if numpy.ptp(difference) == 0:
         return Interval(mean, mean, mean)
+    from scipy import stats
+
     result = stats.bootstrap(
         (difference,),
         numpy.mean,
@@ -40,4 +41,6 @@ def mcnemar(gained: int, lost: int) -> float:
     """Exact two-sided McNemar p-value from the numbers of questions gained and lost."""
     if gained + lost == 0:
         return 1.0
+    from scipy import stats
+
     return float(stats.binomtest(gained, gained + lost).pvalue)

@@ -3,10 +3,10 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INK, GRID, SKIP, REPEAT = "#1f2933", "#d9dee3", "#2563eb", "#d97706"
 ORACLE, FADED = "#94a3b8", "#a9c4f5"
@@ -29,13 +29,16 @@ _THEME: dict[Any, Any] = {
 
 
 @contextmanager
-def themed(width: float, height: float) -> Iterator[Figure]:
+def themed(width: float, height: float) -> Iterator["Figure"]:
     """A figure of that many inches in the project's theme."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(_THEME):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def as_svg(figure: Figure) -> str:
+def as_svg(figure: "Figure") -> str:
     """The figure as an ``<svg>`` element."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})

@@ -1,6 +1,6 @@
 """Attention for rows laid end to end: each row attends to itself only, and no token is padding.
 
-Registered with transformers under names of its own, so that any architecture built on its attention interface
+Made known to transformers under names of its own, so that any architecture built on its attention interface
 can run rows of different lengths as one sequence. Outside :func:`rows` it is what the model had before.
 """
 
@@ -8,13 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, cat, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import eager_mask, sdpa_mask
 
 NAMES = {"sdpa": "cola_rows_sdpa", "eager": "cola_rows_eager"}  # by what a model had before
 _SPARE = 64  # tokens that a slot grows by at least, so that a decoding step rarely copies what is kept
@@ -127,6 +124,13 @@ def _mask(make: Callable[..., Tensor | None], *args: Any, **kwargs: Any) -> Tens
     return make(*args, **kwargs) if _layout.get() is None else None
 
 
-for _before, _function, _make in (("sdpa", sdpa_attention_forward, sdpa_mask), ("eager", _eager, eager_mask)):
-    AttentionInterface.register(NAMES[_before], partial(_attend, _function))
-    AttentionMaskInterface.register(NAMES[_before], partial(_mask, _make))
+@cache
+def register() -> None:
+    """Make these known to transformers, whose modelling code takes longer to import than ``--help`` should."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import eager_mask, sdpa_mask
+
+    for before, attend, make in (("sdpa", sdpa_attention_forward, sdpa_mask), ("eager", _eager, eager_mask)):
+        AttentionInterface.register(NAMES[before], partial(_attend, attend))
+        AttentionMaskInterface.register(NAMES[before], partial(_mask, make))

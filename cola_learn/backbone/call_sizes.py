@@ -5,6 +5,7 @@ the last bit has to be tried, for most of the time that loading a backbone takes
 the libraries and the processor, and is kept in the cache under all of them.
 """
 
+import importlib.metadata
 import itertools
 import json
 import os
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 from cola_learn.assets import cache_folder
@@ -76,7 +76,7 @@ def _identity(backbone: "Backbone") -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "libraries": torch.__config__.show(),
-        "transformers": transformers.__version__,
+        "transformers": importlib.metadata.version("transformers"),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "precision": torch.get_float32_matmul_precision(),
         "processor": _processor(),

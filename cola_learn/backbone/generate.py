@@ -4,20 +4,11 @@ values of its own: a looped layer must not see what its earlier visit saw.
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from transformers import (
-    LogitsProcessorList,
-    StoppingCriteriaList,
-    StopStringCriteria,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
-from transformers.generation.streamers import BaseStreamer
 
 from cola_learn.backbone import attention
 from cola_learn.backbone.attention import Group, Slot
@@ -28,6 +19,10 @@ from cola_learn.backbone.rows import Row
 from cola_learn.backbone.trie import ActivationTrie, default_budget
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError
+
+if TYPE_CHECKING:  # importing transformers takes a second
+    from transformers import LogitsProcessorList, StoppingCriteriaList
+    from transformers.generation.streamers import BaseStreamer
 
 
 @dataclass(frozen=True)
@@ -60,8 +55,10 @@ class Decoding:
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p {self.top_p} is not a probability above 0; give at most 1")
 
-    def warpers(self) -> LogitsProcessorList:
+    def warpers(self) -> "LogitsProcessorList":
         """What transformers does to logits for this temperature, top-k and top-p."""
+        from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
         if not self.temperature:
             return LogitsProcessorList()
         chosen: list[Any] = [TemperatureLogitsWarper(self.temperature)] if self.temperature != 1 else []
@@ -111,9 +108,9 @@ class Generator:
         prompts: Sequence[Sequence[int]],
         chains: Sequence[Chain],
         decoding: Decoding | None = None,
-        logits_processor: LogitsProcessorList | None = None,
-        stopping_criteria: StoppingCriteriaList | None = None,
-        streamer: BaseStreamer | None = None,
+        logits_processor: "LogitsProcessorList | None" = None,
+        stopping_criteria: "StoppingCriteriaList | None" = None,
+        streamer: "BaseStreamer | None" = None,
         ended: Callable[[Sequence[int]], bool] = lambda new: False,
     ) -> list[list[int]]:
         """Continuations of all prompts, run together.
@@ -134,6 +131,8 @@ class Generator:
         Raises:
             UserError: if a prompt is empty or longer, with what it may write, than the model reads.
         """
+        from transformers import LogitsProcessorList, StopStringCriteria
+
         decoding = decoding or Decoding()
         self._check(prompts, chains, decoding, streamer)
         processors = LogitsProcessorList([*(logits_processor or ()), *decoding.warpers()])
@@ -172,7 +171,7 @@ class Generator:
         prompts: Sequence[Sequence[int]],
         chains: Sequence[Chain],
         decoding: Decoding,
-        streamer: BaseStreamer | None,
+        streamer: "BaseStreamer | None",
     ) -> None:
         if len(prompts) != len(chains):
             raise ValueError(f"{len(prompts)} prompts need as many chains, {len(chains)} given")
@@ -189,7 +188,7 @@ class Generator:
 
 
 def _choose(
-    sequences: Sequence[_Sequence], logits: Tensor, processors: LogitsProcessorList, decoding: Decoding
+    sequences: Sequence[_Sequence], logits: Tensor, processors: "LogitsProcessorList", decoding: Decoding
 ) -> list[int]:
     if not processors and not decoding.temperature:
         greedy: list[int] = logits.argmax(-1).tolist()

@@ -286,6 +286,7 @@ class Backbone:
         before = self.model.config._attn_implementation
         if before not in attention.NAMES:
             return None
+        attention.register()
         try:
             self.model.set_attn_implementation(attention.NAMES[before])
             recordings = [self.record_inputs(**row.model_inputs(self.device, self.dtype)) for row in rows]

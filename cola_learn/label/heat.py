@@ -1,15 +1,18 @@
 """The layer heat map: what skipping or repeating each block of layers does to the margin, over a store's questions."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy
-from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
 
 from cola_learn.chains import Edit, Skip
 from cola_learn.label.prior import edit_gains
 from cola_learn.label.records import Label
 from cola_learn.plots import as_svg, themed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 
 def heat_map(labels: Iterable[Label], num_layers: int) -> str | None:
@@ -36,7 +39,7 @@ def heat_map(labels: Iterable[Label], num_layers: int) -> str | None:
         return as_svg(figure)
 
 
-def _panel(axes: Axes, gains: dict[Edit, float], num_layers: int, limit: float, title: str) -> AxesImage:
+def _panel(axes: "Axes", gains: dict[Edit, float], num_layers: int, limit: float, title: str) -> "AxesImage":
     longest = max(edit.length for edit in gains)
     grid = numpy.full((longest, num_layers), numpy.nan)
     for edit, gain in gains.items():

@@ -1,7 +1,5 @@
 """What the model reads of a question, for people to look at."""
 
-from transformers import AutoTokenizer
-
 from cola_learn import assets
 from cola_learn.backbone.load import EMBEDDED
 from cola_learn.cli import UserError, console
@@ -15,6 +13,8 @@ def show_prompt(question: Question, options: LabelOptions) -> str:
     Raises:
         UserError: if the tokenizer cannot be had.
     """
+    from transformers import AutoTokenizer
+
     source = str(assets.model_folder()) if options.backbone == EMBEDDED else options.backbone
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from cola_learn.chains import Chain, SearchSpace
@@ -109,6 +108,8 @@ class Components(nn.Module):
 
     def fit(self, vectors: Tensor) -> None:
         """Components of ``[Q, D]``; where Q is too few for all, the last are 0."""
+        from sklearn.decomposition import PCA
+
         rows = vectors.double().numpy()
         deviation = rows.std(0) + 1e-6
         found = PCA(min(self.matrix.shape[1], *rows.shape), random_state=0).fit((rows - rows.mean(0)) / deviation)
