@@ -4,7 +4,6 @@ import sys
 
 from cola_learn.cli import run_command
 from cola_learn.evaluate.found import FiguresOptions, TableOptions, run_figures, run_table
-from cola_learn.evaluate.menu import MenuEvaluateOptions, run_menu_evaluate
 from cola_learn.evaluate.run import EvaluateOptions, run_evaluate
 
 if __name__ == "__main__":
@@ -17,6 +16,8 @@ if __name__ == "__main__":
         about = "Tabulate what searches found by task and kind of edit, beside what luck would find."
         run_command(TableOptions, run_table, "cola_learn.evaluate table", about, ("--labels",))
     elif sys.argv[1:2] == ["menu"]:
+        from cola_learn.evaluate.menu import MenuEvaluateOptions, run_menu_evaluate  # scikit-learn is slow to import
+
         sys.argv.pop(1)
         about = "Compare policies that choose from one menu of chains, at equal depth, on stored scores of many tasks."
         run_command(MenuEvaluateOptions, run_menu_evaluate, "cola_learn.evaluate menu", about)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy
-from adjustText import adjust_text
 
 from cola_learn.chains import Chain
 from cola_learn.evaluate.statistics import PolicySummary, sees_gold
@@ -13,6 +12,8 @@ from cola_learn.plots import FADED, GRID, INK, ORACLE, REPEAT, SKIP, as_svg, the
 
 def accuracy_against_depth(policies: Mapping[str, PolicySummary], num_layers: int) -> str:
     """One point a policy, with the 95% interval of its difference to base."""
+    from adjustText import adjust_text
+
     with themed(7.2, 4.4) as figure:
         axes = figure.add_subplot()
         base = policies["base"].accuracy

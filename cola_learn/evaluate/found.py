@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import binomtest
 
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError, console, writable_folder, write_text
@@ -240,5 +239,7 @@ def _row(found: Found, kind: str) -> list[str]:
 
 
 def _share(count: int, total: int) -> str:
+    from scipy.stats import binomtest
+
     interval = binomtest(count, total).proportion_ci(method="wilson")
     return f"{count / total:.1%} ({interval.low:.1%}, {interval.high:.1%})"
