@@ -1,6 +1,7 @@
 """Arithmetic that the library reasoning-gym makes, in five levels: a small model can partly do the lower ones."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,9 @@ def generate_questions(task: str, split: str) -> list[Question]:
     if split not in _SHARES:
         raise UserError(f"--split {split} of {task} is not known; choose {', '.join(_SHARES)}")
     try:
-        import reasoning_gym
+        with warnings.catch_warnings():  # a library of its own has some for whoever imports it first
+            warnings.simplefilter("ignore", SyntaxWarning)
+            import reasoning_gym
     except ImportError:
         raise UserError(f"--task {task} needs reasoning-gym; pip install 'cola-learn[reasoning]'") from None
     name, settings = GENERATED[task]
