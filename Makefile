@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 RUN := runs/demo
 # Python compiles what is imported when it is; compiling all that is installed takes two minutes.
 PIP := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
+# Images that tell Python to keep no bytecode would have every command compile its libraries anew: ten seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test install assets lint benchmark clean
 

@@ -83,19 +83,22 @@ def label_questions(
     """
     waiting = in_order(questions)[::-1]
     working: list[_Work] = []
+    done = reported = 0
     while waiting or working:
         while waiting and len(working) < trees:
             question = waiting.pop()
             scorer.open(as_sample(question, plan.template))
             working.append(_Work(question, plan, scorer.num_layers, priors(question)))
-        before = sum(work.settled for work in working)
         wanted = [(work, work.wants()) for work in working]
         scores = iter(scorer.score([(work.question.key, chain) for work, chains in wanted for chain in chains]))
         for work, chains in wanted:
             work.take({chain: next(scores) for chain in chains})
         finished = [work for work, chains in wanted if not chains]
-        on_round(sum(work.settled for work in working) - before + sum(work.unspent for work in finished))
         working = [work for work, chains in wanted if chains]
+        done += len(finished) * plan.search.simulations * (1 + plan.luck)
+        settled = done + sum(work.settled for work in working)
+        on_round(settled - reported)
+        reported = settled
         for work in finished:
             scorer.close(work.question.key)
         if finished:
@@ -164,11 +167,6 @@ class _Work:
     def settled(self) -> int:
         """Simulations that count so far."""
         return sum(hunt.search.simulations for hunt in self._hunts)
-
-    @property
-    def unspent(self) -> int:
-        """Simulations that the plan allowed and that were not needed."""
-        return self._plan.search.simulations * (1 + self._plan.luck) - self.settled
 
     def wants(self) -> list[Chain]:
         """Chains to score next, none twice; none at all when the label is finished."""

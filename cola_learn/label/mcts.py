@@ -161,12 +161,8 @@ class TreeSearch:
             chance = dict(zip(node.children, node.chances, strict=True))
             return max(children, key=lambda child: child.mean + scale * chance[child] * child.spread)
         scale = self._settings.exploration * math.sqrt(math.log(node.visits))
-        best, best_score = children[0], -math.inf
-        for child in children:
-            score = child.mean + scale * child.spread
-            if score > best_score:
-                best, best_score = child, score
-        return best
+        scores = [child.mean + scale * child.spread for child in children]
+        return children[scores.index(max(scores))]
 
 
 _NONE: list[Any] = []
