@@ -7,7 +7,7 @@ layers, *repeat* loops over it.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -54,6 +54,7 @@ class Chain:
 
     layers: tuple[int, ...]
     num_layers: int
+    _hash: int = field(init=False, repr=False, compare=False)  # searches keep millions of chains in dicts
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -62,6 +63,7 @@ class Chain:
         if low < 0 or high >= self.num_layers:
             wrong = low if low < 0 else high
             raise ValueError(f"layer {wrong} is not in the backbone: its layers are 0 to {self.num_layers - 1}")
+        object.__setattr__(self, "_hash", hash(self.layers))
 
     @classmethod
     def base(cls, num_layers: int) -> "Chain":
@@ -114,7 +116,7 @@ class Chain:
         return _text(self.layers)
 
     def __hash__(self) -> int:
-        return hash(self.layers)  # searches keep millions of chains in dicts
+        return self._hash
 
     def __len__(self) -> int:
         return len(self.layers)

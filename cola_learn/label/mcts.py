@@ -43,7 +43,7 @@ class TreeSearch:
         self._random = random.Random(seed)
         self._stream = self._random.getrandbits(64)
         base = Chain.base(num_layers)
-        self._root = _Node(base, 0, self._stream, 0.0)
+        self._root = _Node(base, 0, 0.0)
         self._nodes: dict[Chain, _Node] = {base: self._root}
         self._path: list[_Node] = []
 
@@ -105,13 +105,13 @@ class TreeSearch:
         Nested edits can lead back to a chain on the path; such a child would only turn in a circle.
         """
         if node.children is _NONE:
-            node.children, node.chances, node.drawn = [], [], set()
+            node.grow(self._stream)
         while (move := self._draw(node)) is not None:
             chain = move.apply(node.chain, self._nested)
             child = self._nodes.get(chain)
             if child is None:
                 penalty = self._settings.depth_penalty * chain.depth / chain.num_layers
-                child = _Node(chain, node.used | move.mask, self._stream, penalty)
+                child = _Node(chain, node.used | move.mask, penalty)
                 self._nodes[chain] = child
             if child not in node.children and not (self._nested and child in path):
                 node.children.append(child)
@@ -188,11 +188,10 @@ class _Node:
         "visits",
     )
 
-    def __init__(self, chain: Chain, used: int, stream: int, penalty: float) -> None:
+    def __init__(self, chain: Chain, used: int, penalty: float) -> None:
         self.chain = chain
         self.used = used
         self.penalty = penalty
-        self.state = stream ^ (crc32(b"%d " * chain.depth % chain.layers) * 0x9E3779B97F4A7C15)
         self.visits = 0
         self.value = 0.0
         self.mean = self.spread = math.inf  # before its first visit a child comes before all others
@@ -202,10 +201,15 @@ class _Node:
         self.drawn: set[int] = _NOTHING
         self.rest: list[int] | None = None
 
+    def grow(self, stream: int) -> None:
+        """Make ready for the first child; the edits it draws depend on the tree's stream and the chain alone."""
+        self.children, self.chances, self.drawn = [], [], set()
+        self.state = stream ^ (crc32(b"%d " * self.chain.depth % self.chain.layers) * 0x9E3779B97F4A7C15)
+
     def chance(self) -> float:
         """The next number of this node's stream, uniform in [0, 1): Knuth's linear congruence, upper bits."""
-        self.state = (self.state * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
-        return (self.state >> 11) / (1 << 53)
+        self.state = state = (self.state * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
+        return (state >> 11) / (1 << 53)
 
 
 class _Prior:
