@@ -148,7 +148,8 @@ class Generator:
         while live:
             logits = self.backbone.finish(self._states.last(live), alone=True)
             going = []
-            for sequence, token in zip(live, _choose(live, logits, processors, decoding), strict=True):
+            chosen = _choose(live, logits, processors, decoding)
+            for sequence, token, own in zip(live, chosen, logits.split(1), strict=True):
                 if token in ends:
                     continue
                 sequence.new.append(token)
@@ -156,9 +157,9 @@ class Generator:
                     streamer.put(torch.tensor([token]))
                 if len(sequence.new) == decoding.max_new_tokens:
                     continue
-                if ended(sequence.new) or (stops and bool(stops(torch.tensor([sequence.new]), logits))):
+                if ended(sequence.new) or (stops and bool(stops(torch.tensor([sequence.new]), own))):
                     continue
-                if stopping_criteria and bool(stopping_criteria(_all_tokens(sequence), logits)):
+                if stopping_criteria and bool(stopping_criteria(_all_tokens(sequence), own)):
                     continue
                 going.append(sequence)
             live = going

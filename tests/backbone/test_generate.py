@@ -1,11 +1,14 @@
 """Invariant 3: generation with a slot per visit equals generation without any cache."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import (
     LogitsProcessorList,
     MaxLengthCriteria,
     RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
     StoppingCriteriaList,
     TextIteratorStreamer,
 )
@@ -146,6 +149,25 @@ def test_transformers_utilities_serve(smollm32: Backbone) -> None:
     assert found == [int(token) for token in expected[0, len(prompt) :] if token != smollm32.tokenizer.eos_token_id]
     stopping = StoppingCriteriaList([MaxLengthCriteria(len(prompt) + 5)])
     assert generator.generate([prompt], [chain], Decoding(24), stopping_criteria=stopping)[0] == plain[:5]
+
+
+def test_stopping_criteria_see_their_own_row(smollm32: Backbone) -> None:
+    """One that ends a row by its logits ends each row of a batch where it ends it alone."""
+
+    class Unsure(StoppingCriteria):  # type: ignore[misc]
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+            assert scores.shape == (1, len(smollm32.tokenizer))
+            return scores.softmax(-1).amax(-1) < 0.3
+
+    prompts = [smollm32.tokenizer.encode(text) for text in ("The capital of France is", "Once upon a time")]
+    criteria = StoppingCriteriaList([Unsure()])
+    alone = [
+        Generator(smollm32).generate([prompt], [Chain.base(30)], Decoding(24), stopping_criteria=criteria)[0]
+        for prompt in prompts
+    ]
+    assert len(alone[0]) != len(alone[1])
+    both = Generator(smollm32).generate(prompts, [Chain.base(30)] * 2, Decoding(24), stopping_criteria=criteria)
+    assert both == alone
 
 
 def test_stop_texts_end_a_row(smollm32: Backbone) -> None:
