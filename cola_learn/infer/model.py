@@ -43,8 +43,11 @@ class ColaForCausalLM:
     def choose(self, prompt: str, price: float | None = None) -> Chain:
         """The chain for a prompt. ``price`` is that of depth, default the controller's own: the gain in the probability
         of a right answer that all layers of the base chain are worth; more of it makes chains shorter.
+
+        Raises:
+            UserError: for a price below 0, or any if the controller heeds none.
         """
-        return self.controller.choose(prompt_features(self.backbone, [prompt], self._layers)[0], price)
+        return self._choose([prompt], price)[0]
 
     def alternatives(self, prompt: str, count: int = 5) -> list[tuple[Chain, float]]:
         """The most probable chains for a prompt with log-probabilities, best first."""
@@ -52,12 +55,22 @@ class ColaForCausalLM:
 
     @overload
     def generate(
-        self, prompts: str, chain: Chain | None = None, decoding: Decoding | None = None, **utilities: Any
+        self,
+        prompts: str,
+        chain: Chain | None = None,
+        decoding: Decoding | None = None,
+        price: float | None = None,
+        **utilities: Any,
     ) -> str: ...
 
     @overload
     def generate(
-        self, prompts: Sequence[str], chain: Chain | None = None, decoding: Decoding | None = None, **utilities: Any
+        self,
+        prompts: Sequence[str],
+        chain: Chain | None = None,
+        decoding: Decoding | None = None,
+        price: float | None = None,
+        **utilities: Any,
     ) -> list[str]: ...
 
     def generate(
@@ -65,6 +78,7 @@ class ColaForCausalLM:
         prompts: str | Sequence[str],
         chain: Chain | None = None,
         decoding: Decoding | None = None,
+        price: float | None = None,
         **utilities: Any,
     ) -> str | list[str]:
         """Continuations of one prompt or of several together, each through the chain chosen for it.
@@ -73,15 +87,19 @@ class ColaForCausalLM:
             prompts: plain text, or a chat already written in the model's template; one or a sequence of them.
             chain: run this one instead of choosing.
             decoding: limit, temperature, stop texts; greedy and 64 tokens by default.
+            price: of depth, as :meth:`choose` takes it.
             utilities: ``logits_processor``, ``stopping_criteria`` or ``streamer`` of transformers.
 
         Returns:
             A text for a text, a list of texts for a sequence.
+
+        Raises:
+            UserError: if a prompt is empty or too long for the model, or for a price that :meth:`choose` refuses.
         """
         tokenizer = self.backbone.tokenizer
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         tokens = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        chains = [chain or self.choose(text) for text in texts]
+        chains = [chain] * len(texts) if chain else self._choose(texts, price)
         rows = self._generator.generate(tokens, chains, decoding, **utilities)
         written = [str(tokenizer.decode(row, skip_special_tokens=True)).strip() for row in rows]
         return written[0] if isinstance(prompts, str) else written
@@ -100,6 +118,12 @@ class ColaForCausalLM:
         sample = as_sample(question)
         scorer.open(sample)
         return scorer.score([(sample.key, chain)])[0]
+
+    def _choose(self, prompts: Sequence[str], price: float | None) -> list[Chain]:
+        if price is not None:
+            self.controller.config.check_price(price, "the controller")
+        features = prompt_features(self.backbone, prompts, self._layers)
+        return [self.controller.choose(prompt, price) for prompt in features]
 
     @cached_property
     def _generator(self) -> Generator:

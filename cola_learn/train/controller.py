@@ -79,7 +79,7 @@ class ControllerConfig:
         """Whether a price of depth changes what it chooses."""
         return self.objective not in ("", "imitation")
 
-    def check_price(self, price: float, source: Path) -> None:
+    def check_price(self, price: float, source: Path | str) -> None:
         """Refuse a price that the controller of ``source`` does not heed, or that would pay for depth.
 
         Raises:

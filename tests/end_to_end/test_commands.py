@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from cola_learn import Chain, ColaForCausalLM, LabelStore
+from cola_learn.cli import UserError
 from tests.test_tracking import read_back
 
 Command = Callable[..., tuple[int, str]]
@@ -129,6 +130,8 @@ def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[s
     chain = model.choose("Question: Which metal rusts?\nAnswer:")
     assert isinstance(chain, Chain)
     assert chain in [alternative for alternative, _ in model.alternatives("Question: Which metal rusts?\nAnswer:")]
+    with pytest.raises(UserError, match="the controller heeds none"):  # it imitates, and learned nothing of prices
+        model.choose("Question: Which metal rusts?\nAnswer:", price=0.1)
     for more in ([], ["--choices", '["iron", "gold"]']):
         code, said = command(
             "cola_learn.infer",
