@@ -163,7 +163,7 @@ def test_loss_is_the_weighted_likelihood(controller: Controller) -> None:
         for example in examples
         for sequence, weight in zip(example.sequences, example.weights, strict=True)
     )
-    assert float(module._loss(collate(examples))) == pytest.approx(expected / 2, abs=1e-4)
+    assert module._loss(collate(examples)).item() == pytest.approx(expected / 2, abs=1e-4)
 
 
 def test_saved_controllers_load_and_damage_is_named(controller: Controller, tmp_path: Path) -> None:
