@@ -20,8 +20,11 @@ MAX_TOKENS = 256  # of a longer prompt the last ones are read
 _PROMPTS_AT_ONCE = 16
 
 
-def prompt_features(backbone: Backbone, prompts: Sequence[str], layers: Sequence[int]) -> list[Tensor]:
-    """Hidden states of each prompt after the first ``layers`` layers (0 is the embedding layer).
+def prompt_features(
+    backbone: Backbone, prompts: Sequence[str], layers: Sequence[int], shown: bool = True
+) -> list[Tensor]:
+    """Hidden states of each prompt after the first ``layers`` layers (0 is the embedding layer), with a progress bar
+    if it is to be ``shown``.
 
     Returns:
         For each prompt a bfloat16 tensor ``[T, F, H]`` on the CPU: tokens, entries of ``layers``, hidden size.
@@ -29,7 +32,7 @@ def prompt_features(backbone: Backbone, prompts: Sequence[str], layers: Sequence
     executor = Executor(backbone)
     chains = [Chain(tuple(range(depth)), backbone.num_layers) for depth in sorted(set(layers) - {0})]
     features = []
-    with progress_bar(shown=len(prompts) > 8) as bar:
+    with progress_bar(shown=shown and len(prompts) > 8) as bar:
         task = bar.add_task("features", total=len(prompts), unit="prompts", note="")
         for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
             group = [
