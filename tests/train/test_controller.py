@@ -79,11 +79,12 @@ def controller() -> Controller:
     return controller
 
 
+@torch.no_grad()
 def log_probability(controller: Controller, features: torch.Tensor, sequence: tuple[int, ...]) -> float:
     tokens = torch.tensor([[STOP, *sequence]])
     padded, padding = pad_features([features])
     scores = controller(*controller.encode(padded, padding), tokens[None, :, :-1])[0, 0]
-    return float(sum(scores[place, token].detach() for place, token in enumerate(sequence)))
+    return float(sum(scores[place, token] for place, token in enumerate(sequence)))
 
 
 def test_probabilities_of_all_chains_add_up_to_one_and_beams_find_the_best(controller: Controller) -> None:

@@ -35,6 +35,7 @@ def example_of(controller: Controller, features: torch.Tensor, gains: tuple[floa
     return Example(features, sequences, weights, gains, tuple(chain.depth / 4 for chain in chains), "t")
 
 
+@torch.no_grad()
 def alone(controller: Controller, features: torch.Tensor, text: str) -> tuple[float, float]:
     """Log-probability and value of one chain of one prompt, token by token."""
     tokens = [STOP, *controller.vocabulary.encode(Chain.parse(text, 4))]
@@ -67,7 +68,7 @@ def test_expected_reward_is_the_sum_over_the_menu(examples: list[Example]) -> No
     for example in examples:
         odds = [math.exp(alone(controller, example.features, text)[0]) for text in MENU]
         expected += sum(gain * odd for gain, odd in zip(example.gains, odds, strict=True)) / sum(odds)
-    assert float(module._loss(collate(examples))) == pytest.approx(-expected / 2, abs=1e-5)
+    assert module._loss(collate(examples)).item() == pytest.approx(-expected / 2, abs=1e-5)
 
 
 def test_preferences_count_by_what_they_gain(examples: list[Example]) -> None:
