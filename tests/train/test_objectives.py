@@ -81,7 +81,7 @@ def test_preferences_count_by_what_they_gain(examples: list[Example]) -> None:
         base, *others = (alone(controller, example.features, text)[0] for text in MENU)
         for gain, logprob in zip(example.gains[1:], others, strict=True):
             total += abs(gain) * math.log1p(math.exp(-math.copysign(1, gain) * (logprob - base)))
-    assert float(module._loss(collate(examples))) == pytest.approx(total / 2, abs=1e-5)
+    assert module._loss(collate(examples)).item() == pytest.approx(total / 2, abs=1e-5)
 
 
 def test_chains_are_weighed_as_each_is_alone(examples: list[Example]) -> None:
