@@ -11,11 +11,11 @@ from cola_learn.backbone import Backbone, Executor
 FOLDER = Path(__file__).parents[2] / "data" / "labels"
 
 
-@pytest.mark.parametrize(("task", "drawn"), [("arc_challenge", None), ("arc_easy", 1500)])
-def test_labels_are_whole_and_true(task: str, drawn: int | None, smollm32: Backbone) -> None:
+@pytest.mark.parametrize("task", ["arc_challenge", "arc_easy"])
+def test_labels_are_whole_and_true(task: str, smollm32: Backbone) -> None:
     """A few good chains run again alone, on whatever processor this is."""
     store = LabelStore.open(FOLDER / f"{task}-test")
-    questions = {question.key: question for question in load_task(task, "test", drawn)}
+    questions = {question.key: question for question in load_task(task, "test")}
     assert store.keys() == questions.keys()
     assert store.manifest.fingerprint == smollm32.fingerprint
     scorer = Scorer(Executor(smollm32, cache_bytes=0))
