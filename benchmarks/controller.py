@@ -6,7 +6,6 @@ are read, those layers run anyway; both ways of counting are printed.
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from cola_learn.backbone import Executor, load_backbone
 from cola_learn.chains import Chain
 from cola_learn.cli import run_command
+from cola_learn.evaluate.costs import count_flops, seconds
 from cola_learn.tasks import Scorer, as_sample, load_task
 from cola_learn.train import Controller
 from cola_learn.train.features import prompt_features
@@ -71,25 +70,22 @@ def run(options: ControllerCostOptions) -> None:
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("", "MFLOP a question", "to base", "ms a question", "to base"):
         grid.add_column(heading, justify="right" if heading else "left")
-    flops, seconds = sums["base forward"]
+    flops, base_seconds = sums["base forward"]
     for name, (own, took) in sums.items():
         count = options.questions
         grid.add_row(
-            name, f"{own / count / 1e6:.1f}", f"{own / flops:.2%}", f"{1e3 * took / count:.2f}", f"{took / seconds:.2%}"
+            name,
+            f"{own / count / 1e6:.1f}",
+            f"{own / flops:.2%}",
+            f"{1e3 * took / count:.2f}",
+            f"{took / base_seconds:.2%}",
         )
     Console(highlight=False).print(grid)
 
 
 def _cost(work: Callable[[], None], repetitions: int) -> tuple[float, float]:
     """Operations and the median of the seconds."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    times = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return float(counter.get_total_flops()), statistics.median(times)
+    return count_flops(work), statistics.median(seconds(work) for _ in range(repetitions))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The report: a table in the terminal, JSON for machines, and one self-contained HTML page."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from cola_learn.cli import write_text
 from cola_learn.evaluate import figures
+from cola_learn.evaluate.costs import Cost
 from cola_learn.evaluate.statistics import Outcome, PolicySummary, sees_gold
 from cola_learn.intervals import Interval
 from cola_learn.tasks import Question
@@ -35,12 +37,14 @@ class Report:
     Attributes:
         n: number of questions.
         policies: a summary a policy, in display order.
+        costs: of the policies that do not see the gold answer.
         setting: what was evaluated on what, for people.
         identity: changes with everything that the numbers depend on.
     """
 
     n: int
     policies: Mapping[str, PolicySummary]
+    costs: Mapping[str, Cost]
     setting: Mapping[str, str]
     identity: str = ""
 
@@ -51,7 +55,8 @@ class Report:
             name: PolicySummary(**{**row, "difference": Interval(**row["difference"])})
             for name, row in values["policies"].items()
         }
-        return cls(values["n"], policies, values["setting"], values["identity"])
+        costs = {name: Cost(**row) for name, row in values["costs"].items()}
+        return cls(values["n"], policies, costs, values["setting"], values["identity"])
 
     @property
     def headline(self) -> str:
@@ -64,12 +69,13 @@ class Report:
             verdict = "The controller is no better than the best static chain of no more depth"
         else:
             verdict = f"The controller is {gap:.1f} points above the best static chain of no more depth"
-        change = controller.difference
+        change, time = controller.difference, self.costs["controller"].seconds
         return (
             f"{verdict} ({controller.accuracy:.1%} at depth {controller.depth:.1f} against "
             f"{static.accuracy:.1%} at {static.depth:.1f}); against the plain model it changes accuracy by "
             f"{100 * change.mean:+.1f} points (95% interval {100 * change.low:+.1f} to {100 * change.high:+.1f}) "
-            f"with {1 - controller.depth / base.depth:.0%} fewer layers, on {self.n} held-out questions."
+            f"with {1 - controller.depth / base.depth:.0%} fewer layers and {_less(time)} time, on {self.n} "
+            "held-out questions."
         )
 
     def rows(self) -> dict[str, dict[str, float]]:
@@ -84,6 +90,8 @@ class Report:
                 "difference_high": row.difference.high,
                 "p_value": row.p_value,
                 "corrected": row.corrected,
+                "flops": self.costs[name].flops if name in self.costs else math.nan,
+                "seconds": self.costs[name].seconds if name in self.costs else math.nan,
             }
             for name, row in self.policies.items()
         }
@@ -98,6 +106,7 @@ class Report:
             "identity": self.identity,
             "setting": dict(self.setting),
             "policies": {name: asdict(row) for name, row in self.policies.items()},
+            "costs": {name: asdict(row) for name, row in self.costs.items()},
         }
 
 
@@ -105,27 +114,38 @@ def print_report(report: Report) -> None:
     """Print the headline and the table to standard output."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     console.print(f"\n[bold]{report.headline}[/bold]\n")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("policy", "accuracy", "depth", "to base, points (95%)", "r>r", "w>r", "r>w", "w>w"):
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in ("policy", "accuracy", "depth", "FLOPs", "time", "to base, points (95%)", "w>r", "r>w"):
         table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for name, row in report.policies.items():
         change, moves = row.difference, row.transitions
+        cost = report.costs.get(name)
         table.add_row(
             name,
             f"{row.accuracy:.1%}",
             f"{row.depth:.1f}",
+            *((f"{cost.flops:.0%}", f"{cost.seconds:.0%}") if cost else ("", "")),
             f"{100 * change.mean:+.1f} ({100 * change.low:+.1f}, {100 * change.high:+.1f})",
-            *(str(moves[key]) for key in ("right_to_right", "wrong_to_right", "right_to_wrong", "wrong_to_wrong")),
+            *(str(moves[key]) for key in ("wrong_to_right", "right_to_wrong")),
             style="bold" if name == "controller" else ("dim" if sees_gold(name) else None),
         )
     console.print(table)
     console.print(
         "\n[dim]r>w: right under the plain model, wrong under the policy. Oracles see the gold answer.\n"
+        f"FLOPs, time: of a question, what its policy has to compute first included, to base; {_measured(report)}.\n"
         "luck_control: on the questions that base answers wrongly, the same search for another wrong option; compare\n"
         "w>r with search_oracle's.\n"
         f"{report.n} questions, {report.setting['task']} {report.setting['split']}; trained on "
         f"{report.setting['trained on']}.[/dim]\n"
     )
+
+
+def _measured(report: Report) -> str:
+    return f"measured on {report.costs['base'].questions} questions, one at a time"
+
+
+def _less(ratio: float) -> str:
+    return f"{1 - ratio:.0%} less" if ratio <= 1 else f"{ratio - 1:.0%} more"
 
 
 def write_html(
@@ -138,6 +158,7 @@ def write_html(
     page = environment.get_template("report.html").render(
         report=report,
         explained=EXPLAINED,
+        measured=_measured(report),
         sees_gold=sees_gold,
         depth_plot=Markup(figures.accuracy_against_depth(report.policies, num_layers)),
         layer_plot=Markup(figures.layer_use(shown, num_layers)),

@@ -10,10 +10,11 @@ from cola_learn.backbone import Backbone, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError, console, digest, next_command, progress_bar, writable_folder, write_text
+from cola_learn.evaluate.costs import Cost, policy_costs
 from cola_learn.evaluate.policies import choose_static, controller_beams, shuffled, static_candidates
 from cola_learn.evaluate.report import Report, print_report, write_html
-from cola_learn.evaluate.statistics import Outcome, summarize_policy
-from cola_learn.label import Label, LabelStore, SearchSettings
+from cola_learn.evaluate.statistics import Outcome, sees_gold, summarize_policy
+from cola_learn.label import Label, LabelStore, Manifest, SearchSettings
 from cola_learn.label.labeller import Labeller, make_scorer
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.run import fill_store, make_manifest
@@ -74,13 +75,14 @@ def run_evaluate(options: EvaluateOptions) -> Report:
     Raises:
         UserError: for options that cannot be met.
     """
-    controller, *_ = [Controller.from_pretrained(folder) for folder in (options.controller, *options.beside)]
+    controller = Controller.from_pretrained(options.controller)
+    beside = {str(folder): Controller.from_pretrained(folder) for folder in options.beside}
     store = LabelStore.open(options.labels)
     questions = _held_out_questions(options, store)
     writable_folder(options.output)
     report = _finished_report(options, store)
     if report is None:
-        report = _evaluate(controller, store, questions, options)
+        report = _evaluate(controller, beside, store, questions, options)
     else:
         console.print("evaluate: done already with these settings, labels and controller")
     print_report(report)
@@ -90,16 +92,26 @@ def run_evaluate(options: EvaluateOptions) -> Report:
 
 
 def _evaluate(
-    controller: Controller, store: LabelStore, questions: Sequence[Question], options: EvaluateOptions
+    controller: Controller,
+    beside: Mapping[str, Controller],
+    store: LabelStore,
+    questions: Sequence[Question],
+    options: EvaluateOptions,
 ) -> Report:
     backbone = load_backbone(
         options.backbone or controller.config.backbone, options.device, options.dtype or store.manifest.dtype
     )
-    controller.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
+    for each in (controller, *beside.values()):
+        each.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
     _check_labels(store, backbone, controller)
     with Tracker("evaluate", options.tracking, options.output, asdict(options)) as tracker:
-        outcomes = evaluate_policies(controller, store, backbone, questions, options)
-        report = _make_report(outcomes, store, backbone, options)
+        outcomes = evaluate_policies(controller, beside, store, backbone, questions, options)
+        chains = {name: [row.chain for row in rows] for name, rows in outcomes.items() if not sees_gold(name)}
+        choosers = {"shuffled_prompt": controller, "controller": controller, **beside}
+        label_options = _label_options(store.manifest, backbone, options)
+        judge = _judge(questions, make_scorer(backbone, label_options), label_options).alone()
+        costs = policy_costs(judge, questions, label_options.template, chains, choosers)
+        report = _make_report(outcomes, costs, store, backbone, options)
         _write_questions(options.output / "questions.parquet", outcomes)
         write_html(options.output / "report.html", report, outcomes, {q.key: q for q in questions})
         write_text(options.output / "report.json", json.dumps(report.as_json(), indent=2) + "\n")
@@ -129,31 +141,21 @@ def _finished_report(options: EvaluateOptions, store: LabelStore) -> Report | No
 
 def evaluate_policies(
     controller: Controller,
+    beside: Mapping[str, Controller],
     store: LabelStore,
     backbone: Backbone,
     questions: Sequence[Question],
     options: EvaluateOptions,
 ) -> dict[str, list[Outcome]]:
     """The outcome of every policy on every question, in the order in which the report lists them."""
-    manifest = store.manifest
-    label_options = LabelOptions(
-        task=options.task or manifest.task,
-        split=options.split,
-        backbone=backbone.name,
-        template=manifest.template,
-        metric=manifest.metric,
-        reward=manifest.reward,
-        prompt=manifest.answer_prompt,
-        search=options.search,
-        space=manifest.search_space,
-        trees=options.trees,
-        cache_gib=options.cache_gib,
-        seed=options.seed,
-    )
+    label_options = _label_options(store.manifest, backbone, options)
     scorer = make_scorer(backbone, label_options)
     prompts = [as_sample(question, label_options.template).prompt for question in questions]
     features = prompt_features(backbone, prompts, controller.config.feature_layers)
-    others = {str(folder): _beside(folder, backbone, prompts) for folder in options.beside}
+    others = {
+        name: list(map(other.choose, prompt_features(backbone, prompts, other.config.feature_layers)))
+        for name, other in beside.items()
+    }
     beams = controller_beams(controller, features, BEAMS)
     top1 = [chains[0] for chains in beams]
     mean_depth = sum(chain.depth for chain in top1) / len(top1)
@@ -167,8 +169,7 @@ def evaluate_policies(
         **others,
     }
     wanted = [{*own, *(chains[index] for chains in policies.values())} for index, own in enumerate(beams)]
-    judge = Writer(backbone, label_options.prompt) if questions[0].open else scorer
-    scores = _score_all(judge, questions, wanted, label_options)
+    scores = _score_all(_judge(questions, scorer, label_options), questions, wanted, label_options)
     outcomes = {
         name: [
             _outcome(question, chain, scores[index], base)
@@ -193,13 +194,27 @@ def evaluate_policies(
     return {name: rows for name, rows in outcomes.items() if rows}
 
 
-def _beside(folder: Path, backbone: Backbone, prompts: Sequence[str]) -> list[Chain]:
-    """What another controller chooses for the prompts."""
-    controller = Controller.from_pretrained(folder)
-    controller.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
-    return [
-        controller.choose(prompt) for prompt in prompt_features(backbone, prompts, controller.config.feature_layers)
-    ]
+def _label_options(manifest: Manifest, backbone: Backbone, options: EvaluateOptions) -> LabelOptions:
+    """Those of a search of the held-out questions that is like the one which made the labels."""
+    return LabelOptions(
+        task=options.task or manifest.task,
+        split=options.split,
+        backbone=backbone.name,
+        template=manifest.template,
+        metric=manifest.metric,
+        reward=manifest.reward,
+        prompt=manifest.answer_prompt,
+        search=options.search,
+        space=manifest.search_space,
+        trees=options.trees,
+        cache_gib=options.cache_gib,
+        seed=options.seed,
+    )
+
+
+def _judge(questions: Sequence[Question], scorer: Scorer | Writer, options: LabelOptions) -> Scorer | Writer:
+    """What judges the policies' chains: the scorer, but answers to open questions are written."""
+    return Writer(scorer.backbone, options.prompt) if questions[0].open else scorer
 
 
 def _held_out_questions(options: EvaluateOptions, store: LabelStore) -> list[Question]:
@@ -296,13 +311,18 @@ def _luck_outcome(label: Label, base: Chain) -> Outcome | None:
 
 
 def _make_report(
-    outcomes: Mapping[str, Sequence[Outcome]], store: LabelStore, backbone: Backbone, options: EvaluateOptions
+    outcomes: Mapping[str, Sequence[Outcome]],
+    costs: Mapping[str, Cost],
+    store: LabelStore,
+    backbone: Backbone,
+    options: EvaluateOptions,
 ) -> Report:
     manifest = store.manifest
     task = options.task or manifest.task
     return Report(
         n=len(outcomes["base"]),
         policies={name: summarize_policy(rows, options.seed) for name, rows in outcomes.items()},
+        costs=costs,
         identity=_identity(options, store),
         setting={
             "task": task,

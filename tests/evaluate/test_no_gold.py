@@ -39,7 +39,7 @@ def test_other_gold_answers_change_no_deployable_choice(smollm: Backbone, arc: l
             static_candidates=3,
             static_questions=3,
         )
-        outcomes = evaluate_policies(controller, store, smollm, questions, options)
+        outcomes = evaluate_policies(controller, {}, store, smollm, questions, options)
         assert list(outcomes) == [*DEPLOYABLE, "controller_top5_oracle", "search_oracle", "luck_control"]
         return {policy: [(str(row.chain), row.choice) for row in outcomes[policy]] for policy in DEPLOYABLE}
 

@@ -2,8 +2,9 @@ import dataclasses
 from pathlib import Path
 
 from cola_learn.chains import Chain
+from cola_learn.evaluate.costs import Cost
 from cola_learn.evaluate.report import EXPLAINED, Report, write_html
-from cola_learn.evaluate.statistics import Outcome, summarize_policy
+from cola_learn.evaluate.statistics import Outcome, sees_gold, summarize_policy
 from cola_learn.tasks import Question
 
 EVIL = "<script>alert('x')</script> & {{ 7 * 7 }}"
@@ -23,7 +24,8 @@ def made_up(rewards: dict[str, list[int]]) -> tuple[Report, dict[str, list[Outco
     questions = {f"t/s/{i}": Question("t", "s", str(i), EVIL, (EVIL, "b"), 0) for i in range(count)}
     setting = {"task": EVIL, "split": "s", "trained on": "u", "command": "c"}
     summaries = {name: summarize_policy(rows) for name, rows in outcomes.items()}
-    return Report(count, summaries, setting), outcomes, questions
+    costs = {name: Cost(0.75, 0.8, 4) for name in EXPLAINED if not sees_gold(name)}
+    return Report(count, summaries, costs, setting), outcomes, questions
 
 
 def test_a_controller_that_loses_says_so_first() -> None:

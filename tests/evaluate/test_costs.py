@@ -1,0 +1,46 @@
+"""What a question costs: operations against what the weights' shapes say."""
+
+import pytest
+import torch
+from torch import nn
+
+from cola_learn.backbone import Backbone, Executor
+from cola_learn.chains import Chain, SearchSpace
+from cola_learn.evaluate.costs import count_flops, policy_costs
+from cola_learn.tasks import Question, Scorer, as_sample
+from cola_learn.train import Controller, ControllerConfig
+
+
+def test_operations_are_those_of_the_weights_and_the_attention(
+    smollm: Backbone, smollm32: Backbone, arc: list[Question]
+) -> None:
+    """Whether the weights are packed or not."""
+    sample = as_sample(arc[0])
+
+    def counted(scorer: Scorer, depth: int) -> tuple[float, int]:
+        before = scorer.executor.counters.tokens
+        flops = count_flops(lambda: scorer.score([(sample.key, Chain(tuple(range(depth)), 30))]))
+        return flops, scorer.executor.counters.tokens - before
+
+    for backbone in (smollm, smollm32):
+        scorer = Scorer(Executor(backbone, cache_bytes=0))
+        scorer.open(sample)
+        deep, shallow = counted(scorer, 30), counted(scorer, 20)
+        layer, config = backbone.model.model.layers[0], backbone.model.config
+        weights = sum(linear.weight.numel() for linear in layer.modules() if isinstance(linear, nn.Linear))
+        products = 2 * (deep[1] - shallow[1]) * weights
+        attention = 10 * 4 * len(scorer.rows(sample.key)[0].tokens) ** 2 * config.hidden_size
+        assert 0.5 * attention < deep[0] - shallow[0] - products < 1.5 * attention  # not all tokens see all others
+
+
+def test_choosing_is_part_of_the_cost(smollm: Backbone, arc: list[Question]) -> None:
+    torch.manual_seed(0)
+    config = ControllerConfig(30, 576, SearchSpace(), (0, 8), 32, 1, 2, 0.0, "embedded", smollm.fingerprint)
+    base, short = Chain.base(30), Chain(tuple(range(15)), 30)
+    chains = {"base": [base] * 3, "static": [short] * 3, "controller": [short] * 3}
+    scorer = Scorer(Executor(smollm, cache_bytes=0))
+    costs = policy_costs(scorer, arc[:3], "cloze", chains, {"controller": Controller(config).eval()})
+    assert (costs["base"].flops, costs["base"].seconds) == (1, 1)
+    assert all(cost.questions == 3 for cost in costs.values())
+    assert costs["static"].flops == pytest.approx(0.5, abs=0.1)
+    assert costs["controller"].flops > costs["static"].flops + 0.05  # it reads the prompt after eight layers
