@@ -2,18 +2,24 @@
 
 All methods search the same questions and share every score (a chain's scores do not depend on who asks for it), so
 only wall times need runs of their own (``--seconds N`` questions). Questions that are finished are kept in the output
-folder; the same command with more questions goes on from there. Run::
+folder; the same command with more questions goes on from there. What docs/search.md shows is kept in data/search::
 
-    python -m benchmarks.search --questions 200 --output runs/search
+    python -m benchmarks.search --questions 200 --workers 2 --output data/search
 """
 
 import json
+import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +35,7 @@ from cola_learn.tasks import Question, Scorer, Scores, as_sample, load_task
 
 BUDGETS = (25, 50, 100, 200)
 TASKS = ("arc_easy", "arc_challenge")
+TREES = 4  # questions whose chains run together
 DISJOINT, NESTED = SearchSpace(), SearchSpace(edits="nested")
 METHODS: dict[str, tuple[SearchSpace, SearchSettings]] = {
     "mcts disjoint": (DISJOINT, SearchSettings()),
@@ -51,6 +58,7 @@ class Options:
     Attributes:
         questions: of each task, drawn with the seed.
         output: folder of the results; finished questions there are kept.
+        workers: processes that search, an equal share of the cores each; a process a core is fastest.
         prior_questions: validation questions whose scan of single edits is the prior.
         seconds: questions on which each method's own wall time is taken; 0 leaves it out.
         seed: of the draw and the searches.
@@ -58,6 +66,7 @@ class Options:
 
     questions: int = 200
     output: Path = Path("runs/search")
+    workers: int = 1
     prior_questions: int = 16
     seconds: int = 0
     seed: int = 0
@@ -71,25 +80,30 @@ def run(options: Options) -> None:
     journal = Journal(folder / "questions.jsonl", {"seed": options.seed, "prior_questions": options.prior_questions})
     done = {part["key"] for part in journal.parts}
     missing = [question for question in questions if question.key not in done]
-    if missing or options.seconds:
-        scorer = Scorer(Executor(load_backbone()))
-        prior = scan_prior(scorer, folder, options)
+    if missing:
+        prior = scan_prior(folder, options)
         with progress_bar() as bar:
             task = bar.add_task("questions", total=len(missing), unit="questions", note="")
-            for row in search_all(scorer, missing, prior, options.seed):
+            for row in search_all(missing, prior, options):
                 journal.add(row)
                 bar.advance(task)
-        if options.seconds:
-            times = seconds_alone(scorer, questions[: options.seconds], prior, options.seed)
-            write_text(folder / "seconds.json", json.dumps(times, indent=2) + "\n")
-    rows = [row for row in journal.parts if row["key"] in {question.key for question in questions}]
+    if options.seconds:
+        times = seconds_alone(questions[: options.seconds], scan_prior(folder, options), options.seed)
+        write_text(folder / "seconds.json", json.dumps(times, indent=2) + "\n")
+    finished = {row["key"]: row for row in journal.parts}
+    rows = [finished[question.key] for question in questions]
     for task_name in (*TASKS, "both"):
         table(task_name, [row for row in rows if task_name in ("both", row["task"])])
     draw(rows, folder / "search.svg")
     Console().print(f"plot: {folder / 'search.svg'}")
 
 
-def scan_prior(scorer: Scorer, folder: Path, options: Options) -> Prior:
+def load_scorer() -> Scorer:
+    """The embedded model."""
+    return Scorer(Executor(load_backbone()))
+
+
+def scan_prior(folder: Path, options: Options) -> Prior:
     """Chances of edits from a scan of other questions: both tasks' validation splits."""
     file = folder / "prior.json"
     if not file.exists():
@@ -99,7 +113,7 @@ def scan_prior(scorer: Scorer, folder: Path, options: Options) -> Prior:
         with progress_bar() as bar:
             task = bar.add_task("prior", total=len(questions), unit="questions", note="")
             labels = []
-            for finished in label_questions(scorer, questions, plan, trees=8):
+            for finished in label_questions(load_scorer(), questions, plan, trees=8):
                 labels += [label for _, label in finished]
                 bar.advance(task, len(finished))
         prior = gains_as_prior(labels, SearchSettings().prior_temperature)
@@ -107,36 +121,53 @@ def scan_prior(scorer: Scorer, folder: Path, options: Options) -> Prior:
     return {Chain.parse(text, 30).edits()[0]: weight for text, weight in json.loads(file.read_text())}
 
 
-def search_all(
-    scorer: Scorer, questions: Sequence[Question], prior: Prior, seed: int, trees: int = 4
-) -> Iterator[dict[str, Any]]:
-    """Every method on every question, for gold and for luck, all sharing their scores."""
+def search_all(questions: Sequence[Question], prior: Prior, options: Options) -> Iterator[dict[str, Any]]:
+    """What every method finds on each question, a few questions at a time, as workers finish them."""
+    groups = [questions[start : start + TREES] for start in range(0, len(questions), TREES)]
+    with multiprocessing.get_context("spawn").Pool(options.workers, _start, (options.workers,)) as pool:
+        for rows in pool.imap_unordered(partial(search_group, prior=prior, seed=options.seed), groups):
+            yield from rows
+
+
+def _start(workers: int) -> None:
+    global _scorer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
+    _scorer = load_scorer()
+
+
+_scorer: Scorer  # of a worker process
+
+
+def search_group(group: Sequence[Question], prior: Prior, seed: int) -> list[dict[str, Any]]:
+    """Every method on the questions, for gold and for luck, all sharing their scores."""
+    scorer = _scorer
     base = Chain.base(scorer.num_layers)
-    for start in range(0, len(questions), trees):
-        group = questions[start : start + trees]
-        for question in group:
-            scorer.open(as_sample(question))
-        scores: dict[str, dict[Chain, Scores]] = {
-            q.key: {base: found} for q, found in zip(group, scorer.score([(q.key, base) for q in group]), strict=True)
-        }
-        hunts = {}
-        for question in group:
-            luck = luck_option(question, scores[question.key][base], seed)
-            for name in METHODS:
-                hunts[question.key, name, "gold"] = _hunt(name, scorer, question, question.gold, prior, seed)
-                if luck is not None:
-                    hunts[question.key, name, "luck"] = _hunt(name, scorer, question, luck, prior, seed)
-        while True:
-            wanted = [(key, hunt.wants(scores[key])) for (key, _, _), hunt in hunts.items()]
-            asked = list(dict.fromkeys((key, chain) for key, chain in wanted if chain is not None))
-            if not asked:
-                break
-            for (key, chain), score in zip(asked, scorer.score(asked), strict=True):
-                scores[key][chain] = score
-        for question in group:
-            scorer.close(question.key)
-            found = scores[question.key]
-            yield {
+    for question in group:
+        scorer.open(as_sample(question))
+    scores: dict[str, dict[Chain, Scores]] = {
+        q.key: {base: found} for q, found in zip(group, scorer.score([(q.key, base) for q in group]), strict=True)
+    }
+    hunts = {}
+    for question in group:
+        luck = luck_option(question, scores[question.key][base], seed)
+        for name in METHODS:
+            hunts[question.key, name, "gold"] = _hunt(name, scorer, question, question.gold, prior, seed)
+            if luck is not None:
+                hunts[question.key, name, "luck"] = _hunt(name, scorer, question, luck, prior, seed)
+    while True:
+        wanted = [(key, hunt.wants(scores[key])) for (key, _, _), hunt in hunts.items()]
+        asked = list(dict.fromkeys((key, chain) for key, chain in wanted if chain is not None))
+        if not asked:
+            break
+        for (key, chain), score in zip(asked, scorer.score(asked), strict=True):
+            scores[key][chain] = score
+    rows = []
+    for question in group:
+        scorer.close(question.key)
+        found = scores[question.key]
+        rows.append(
+            {
                 "key": question.key,
                 "task": question.task,
                 "base": found[base].reward(question.gold),
@@ -150,6 +181,8 @@ def search_all(
                     for name in METHODS
                 },
             }
+        )
+    return rows
 
 
 def _hunt(name: str, scorer: Scorer, question: Question, option: int, prior: Prior, seed: int) -> Hunt:
@@ -168,11 +201,9 @@ def _improvements(hunt: Hunt, scores: Mapping[Chain, Scores]) -> list[tuple[int,
     return found
 
 
-def seconds_alone(scorer: Scorer, questions: Sequence[Question], prior: Prior, seed: int) -> dict[str, float]:
+def seconds_alone(questions: Sequence[Question], prior: Prior, seed: int) -> dict[str, float]:
     """Seconds a question of each method alone, without luck control, at the largest budget."""
-    import time
-
-    times = {}
+    scorer, times = load_scorer(), {}
     for name, (space, settings) in METHODS.items():
         plan = Plan(space, replace(settings, simulations=max(BUDGETS)), seed=seed, luck=False, neighbours=0)
         begin = time.perf_counter()
