@@ -1,6 +1,7 @@
 """What searches found, from their label stores: the figures and the table that describe it."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -204,7 +205,7 @@ def run_table(options: TableOptions) -> str:
         table.add_column(head, justify="left" if head in ("task", "edits") else "right", no_wrap=head == "task")
     for line in rows:
         table.add_row(*line)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
     text = "\n".join(f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *rows)) + "\n"
     writable_folder(options.output.parent)
     write_text(options.output, text)

@@ -59,9 +59,14 @@ def run_inspect(options: InspectOptions) -> Tally:
     if not tally.questions:
         raise UserError(f"{options.store} has no labels yet")
     search = manifest.search
+    judged = {
+        "choices": f"{manifest.metric} of {manifest.template} scoring",
+        "verify": "answers verified, right ones written too",
+        "generate": "answers written and graded",
+    }[manifest.reward]
     console.print(
         f"[bold]{manifest.task} {manifest.split}[/bold] through {manifest.backbone} ({manifest.num_layers} layers, "
-        f"{manifest.dtype}, {manifest.fingerprint}), {manifest.metric} of {manifest.template}\n"
+        f"{manifest.dtype}, {manifest.fingerprint}), {judged}\n"
         f"search {search.get('method', 'imported')}, {search.get('simulations', '?')} simulations, "
         f"{manifest.space.get('operations')}, {manifest.space.get('edits')} edits, seed {manifest.seed}\n"
     )
