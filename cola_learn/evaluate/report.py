@@ -132,16 +132,17 @@ def print_report(report: Report) -> None:
     console.print(table)
     console.print(
         "\n[dim]r>w: right under the plain model, wrong under the policy. Oracles see the gold answer.\n"
-        f"FLOPs, time: of a question, what its policy has to compute first included, to base; {_measured(report)}.\n"
-        "luck_control: on the questions that base answers wrongly, the same search for another wrong option; compare\n"
-        "w>r with search_oracle's.\n"
+        "FLOPs, time: of a question, to base, with what the policy has to compute first; "
+        f"{_measured(report)}.\n"
+        "luck_control: on the questions that base answers wrongly, the same search for another wrong option; "
+        "compare w>r with search_oracle's.\n"
         f"{report.n} questions, {report.setting['task']} {report.setting['split']}; trained on "
         f"{report.setting['trained on']}.[/dim]\n"
     )
 
 
 def _measured(report: Report) -> str:
-    return f"measured on {report.costs['base'].questions} questions, one at a time"
+    return f"{report.costs['base'].questions} questions, one at a time"
 
 
 def _less(ratio: float) -> str:
