@@ -25,6 +25,7 @@ from rich.table import Table
 
 from benchmarks.journal import Journal
 from cola_learn.backbone import Executor, load_backbone
+from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import progress_bar, run_command, writable_folder, write_text
 from cola_learn.intervals import Interval, paired_difference
@@ -62,6 +63,7 @@ class Options:
         prior_questions: validation questions whose scan of single edits is the prior.
         seconds: questions on which each method's own wall time is taken; 0 leaves it out.
         seed: of the draw and the searches.
+        dtype: of the backbone; a results folder has one.
     """
 
     questions: int = 200
@@ -70,6 +72,7 @@ class Options:
     prior_questions: int = 16
     seconds: int = 0
     seed: int = 0
+    dtype: Dtype = "bfloat16"
 
 
 def run(options: Options) -> None:
@@ -77,7 +80,8 @@ def run(options: Options) -> None:
     folder = writable_folder(options.output)
     drawn = [load_task(task, "test", options.questions, options.seed) for task in TASKS]
     questions = [question for pair in zip(*drawn, strict=False) for question in pair]
-    journal = Journal(folder / "questions.jsonl", {"seed": options.seed, "prior_questions": options.prior_questions})
+    settings = {"seed": options.seed, "prior_questions": options.prior_questions, "dtype": options.dtype}
+    journal = Journal(folder / "questions.jsonl", settings)
     done = {part["key"] for part in journal.parts}
     missing = [question for question in questions if question.key not in done]
     if missing:
@@ -88,7 +92,7 @@ def run(options: Options) -> None:
                 journal.add(row)
                 bar.advance(task)
     if options.seconds:
-        times = seconds_alone(questions[: options.seconds], scan_prior(folder, options), options.seed)
+        times = seconds_alone(questions[: options.seconds], scan_prior(folder, options), options)
         write_text(folder / "seconds.json", json.dumps(times, indent=2) + "\n")
     finished = {row["key"]: row for row in journal.parts}
     rows = [finished[question.key] for question in questions]
@@ -98,9 +102,9 @@ def run(options: Options) -> None:
     Console().print(f"plot: {folder / 'search.svg'}")
 
 
-def load_scorer() -> Scorer:
+def load_scorer(dtype: Dtype) -> Scorer:
     """The embedded model."""
-    return Scorer(Executor(load_backbone()))
+    return Scorer(Executor(load_backbone(dtype=dtype)))
 
 
 def scan_prior(folder: Path, options: Options) -> Prior:
@@ -113,7 +117,7 @@ def scan_prior(folder: Path, options: Options) -> Prior:
         with progress_bar() as bar:
             task = bar.add_task("prior", total=len(questions), unit="questions", note="")
             labels = []
-            for finished in label_questions(load_scorer(), questions, plan, trees=8):
+            for finished in label_questions(load_scorer(options.dtype), questions, plan, trees=8):
                 labels += [label for _, label in finished]
                 bar.advance(task, len(finished))
         prior = gains_as_prior(labels, SearchSettings().prior_temperature)
@@ -124,16 +128,16 @@ def scan_prior(folder: Path, options: Options) -> Prior:
 def search_all(questions: Sequence[Question], prior: Prior, options: Options) -> Iterator[dict[str, Any]]:
     """What every method finds on each question, a few questions at a time, as workers finish them."""
     groups = [questions[start : start + TREES] for start in range(0, len(questions), TREES)]
-    with multiprocessing.get_context("spawn").Pool(options.workers, _start, (options.workers,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(options.workers, _start, (options.workers, options.dtype)) as pool:
         for rows in pool.imap_unordered(partial(search_group, prior=prior, seed=options.seed), groups):
             yield from rows
 
 
-def _start(workers: int) -> None:
+def _start(workers: int, dtype: Dtype) -> None:
     global _scorer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
-    _scorer = load_scorer()
+    _scorer = load_scorer(dtype)
 
 
 _scorer: Scorer  # of a worker process
@@ -201,11 +205,11 @@ def _improvements(hunt: Hunt, scores: Mapping[Chain, Scores]) -> list[tuple[int,
     return found
 
 
-def seconds_alone(questions: Sequence[Question], prior: Prior, seed: int) -> dict[str, float]:
+def seconds_alone(questions: Sequence[Question], prior: Prior, options: Options) -> dict[str, float]:
     """Seconds a question of each method alone, without luck control, at the largest budget."""
-    scorer, times = load_scorer(), {}
+    scorer, times = load_scorer(options.dtype), {}
     for name, (space, settings) in METHODS.items():
-        plan = Plan(space, replace(settings, simulations=max(BUDGETS)), seed=seed, luck=False, neighbours=0)
+        plan = Plan(space, replace(settings, simulations=max(BUDGETS)), seed=options.seed, luck=False, neighbours=0)
         begin = time.perf_counter()
         priors = (lambda question: prior) if name.endswith("prior") else (lambda question: None)
         for _ in label_questions(scorer, questions, plan, priors=priors):

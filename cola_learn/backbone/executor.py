@@ -99,11 +99,6 @@ class Executor:
             "padding": counters.padding / max(1, counters.tokens),
         }
 
-    def embedded(self, handle: int) -> Tensor:
-        """The embedded input at the row's wanted positions, ``[len(row.wanted), H]``."""
-        row, recording = self._rows[handle]
-        return recording.hidden[0, list(row.wanted)]
-
     @torch.inference_mode()
     def run(self, requests: Sequence[tuple[int, Chain]]) -> list[Tensor]:
         """Final hidden states ``[len(row.wanted), H]`` of each ``(handle, chain)``, in request order."""

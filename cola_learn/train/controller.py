@@ -6,10 +6,12 @@ probability of a chain it predicts the chain's value: what it gains over the bas
 chooses among the chains of the menu, by either.
 """
 
+import contextlib
+import functools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import UserError, writable_folder, write_text
+from cola_learn.train.steps import DecoderSteps
 from cola_learn.train.vocabulary import STOP, EditVocabulary
 
 FORMAT = 3
@@ -51,7 +54,7 @@ class ControllerConfig:
     num_layers: int
     hidden_size: int
     space: SearchSpace = field(default_factory=SearchSpace)
-    feature_layers: tuple[int, ...] = (0, 2, 4)
+    feature_layers: tuple[int, ...] = (0,)
     width: int = 128
     blocks: int = 2
     heads: int = 4
@@ -195,9 +198,11 @@ class Controller(nn.Module):
         table = self._edit_embeddings()
         begin = self.begin.expand(size, chains, 1, -1)
         inputs = torch.cat([begin, table[tokens[:, :, 1:]]], dim=2) + self.places.weight[:length]
-        causal = torch.ones(length, length, device=tokens.device).tril()
-        hidden = torch.block_diag(*[causal] * chains) == 0
-        states: Tensor = self.decoder(inputs.flatten(1, 2), memory, tgt_mask=hidden, memory_key_padding_mask=padding)
+        hidden = _other_chains_and_later(chains, length).to(inputs)
+        unread = padding if memory.shape[1] > 1 else None  # one token, of components, is never padding
+        states: Tensor = self.decoder(
+            inputs.flatten(1, 2), memory, hidden, memory_key_padding_mask=unread, tgt_is_causal=False
+        )
         return states.view(size, chains, length, -1)
 
     def forward(self, memory: Tensor, padding: Tensor, tokens: Tensor) -> Tensor:
@@ -268,14 +273,12 @@ class Controller(nn.Module):
 
     def weigh_all(self, features: Sequence[Tensor], price: float | None = None) -> Tensor:
         """:meth:`weigh` in eval mode for any number of prompts ``[T, F, H]``; the result is on the CPU."""
-        was_training = self.training
-        self.eval()
         order = sorted(range(len(features)), key=lambda index: len(features[index]))  # so that little is padding
         found = torch.empty(len(features), len(self.menu))
-        for start in range(0, len(order), _PROMPTS_AT_ONCE):
-            group = order[start : start + _PROMPTS_AT_ONCE]
-            found[group] = self.weigh(*pad_features([features[index] for index in group]), price).cpu()
-        self.train(was_training)
+        with self._evaluating():
+            for start in range(0, len(order), _PROMPTS_AT_ONCE):
+                group = order[start : start + _PROMPTS_AT_ONCE]
+                found[group] = self.weigh(*pad_features([features[index] for index in group]), price).cpu()
         return found
 
     def utilities(self, weighed: Tensor, price: float | None = None) -> Tensor:
@@ -304,33 +307,53 @@ class Controller(nn.Module):
         With a menu up to ``beams`` of its chains with their utilities; else ``beams=1`` is greedy decoding and more is
         beam search, with log-probabilities. ``price`` is that of depth, default the configuration's.
         """
-        was_training, device = self.training, self.bias.device
-        self.eval()
-        padding = torch.zeros(1, len(features), dtype=torch.bool, device=device)
-        if self.menu:
-            scores = self.utilities(self.weigh(features[None], padding, price), price)[0]
-            self.train(was_training)
-            best = scores.topk(min(beams, len(self.menu)))
-            return [(self.menu[index], score) for score, index in zip(*map(Tensor.tolist, best), strict=True)]
+        with self._evaluating():
+            if not self.menu:
+                return self._write_freely(features, beams, price)
+            scores = self.utilities(self.weigh(*pad_features([features]), price), price)[0]
+        best = scores.topk(min(beams, len(self.menu)))
+        return [(self.menu[index], score) for score, index in zip(*map(Tensor.tolist, best), strict=True)]
+
+    def _write_freely(self, features: Tensor, beams: int, price: float | None) -> list[tuple[Chain, float]]:
+        """Beam search for the most probable chains of the space; with one beam, greedy decoding."""
+        device = self.bias.device
         prices = None if price is None else torch.full((1,), price, device=device)
-        memory, padding = self.encode(features[None].to(device), padding, prices)
-        open_beams: list[tuple[list[int], float]] = [([STOP], 0.0)]
-        done: list[tuple[list[int], float]] = []
-        while open_beams:
-            tokens = torch.tensor([beam for beam, _ in open_beams], device=device)
-            scores = self(memory, padding, tokens[None])[0, :, -1]
-            scores = scores + torch.tensor([score for _, score in open_beams], device=device)[:, None]
+        prompt, padding = (tensor.to(device) for tensor in pad_features([features]))
+        memory, _ = self.encode(prompt, padding, prices)
+        steps, table = DecoderSteps(self.decoder, memory[0]), self._edit_embeddings()
+        growing = [_Beam((STOP,), 0.0, 0)]
+        done: list[_Beam] = []
+        while growing:
+            tokens = torch.tensor([beam.tokens for beam in growing], device=device)
+            place = tokens.shape[1] - 1
+            inputs = (table[tokens[:, -1]] if place else self.begin[None]) + self.places.weight[place]
+            states = steps.step(inputs, torch.tensor([beam.parent for beam in growing], device=device))
+            logits = (states @ table.T + self.bias).masked_fill(~self.vocabulary.legal(tokens), float("-inf"))
+            scores = logits.log_softmax(-1) + torch.tensor([beam.score for beam in growing], device=device)[:, None]
             best = scores.flatten().topk(min(beams, scores.numel()))
-            grown: list[tuple[list[int], float]] = []
-            for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-                beam, token = open_beams[place // len(self.vocabulary)][0], place % len(self.vocabulary)
+            grown: list[_Beam] = []
+            for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+                parent, token = divmod(index, len(self.vocabulary))
                 if score > float("-inf"):
-                    (done if token == STOP else grown).append(([*beam, token], score))
-            done = sorted(done, key=lambda pair: -pair[1])[:beams]
+                    beam = _Beam((*growing[parent].tokens, token), score, parent)
+                    (done if token == STOP else grown).append(beam)
+            done = sorted(done, key=lambda beam: -beam.score)[:beams]
             # A beam can only lose from here on, so one below the worst kept chain is out.
-            open_beams = [pair for pair in grown if len(done) < beams or pair[1] > done[-1][1]]
-        self.train(was_training)
-        return [(self.vocabulary.decode(beam[1:]), score) for beam, score in done]
+            growing = [beam for beam in grown if len(done) < beams or beam.score > done[-1].score]
+        return [(self.vocabulary.decode(list(beam.tokens)), beam.score) for beam in done]
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Without dropout for the time of the block. Changing the mode of all modules takes as long as a block of the
+        decoder, so it is left alone where it is right."""
+        was_training = self.training
+        if was_training:
+            self.eval()
+        try:
+            yield
+        finally:
+            if was_training:
+                self.train()
 
     def choose(self, features: Tensor, price: float | None = None) -> Chain:
         """The one chain to run for a prompt ``[T, F, H]``, at a price of depth."""
@@ -390,6 +413,24 @@ class Controller(nn.Module):
                 f"the controller was trained for backbone {config.backbone} ({config.fingerprint}), "
                 f"not {name} ({fingerprint}); use --backbone {config.backbone}"
             )
+
+
+@dataclass(frozen=True)
+class _Beam:
+    """Tokens so far with their log-probability, and which beam of the step before they go on from."""
+
+    tokens: tuple[int, ...]
+    score: float
+    parent: int
+
+
+@functools.lru_cache(maxsize=64)
+def _other_chains_and_later(chains: int, length: int) -> Tensor:
+    """Minus infinity for what a token may not see of ``chains`` sequences side by side, else 0,
+    ``[chains * length, chains * length]``."""
+    with torch.inference_mode(False):  # it is kept for training too
+        visible = torch.block_diag(*[torch.ones(length, length).tril()] * chains)
+        return torch.zeros_like(visible).masked_fill(visible == 0, float("-inf"))
 
 
 def join_sequences(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -143,7 +143,7 @@ class LabelDataModule(lightning.LightningDataModule):
         backbone: str | None = None,
         device: str = "auto",
         dtype: Dtype | None = None,
-        feature_layers: tuple[int, ...] = (0, 2, 4),
+        feature_layers: tuple[int, ...] = (0,),
         trials: Trials = "good",
         depth_preference: float = 5.0,
         validation_share: float = 0.15,

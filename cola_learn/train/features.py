@@ -29,23 +29,26 @@ def prompt_features(
     Returns:
         For each prompt a bfloat16 tensor ``[T, F, H]`` on the CPU: tokens, entries of ``layers``, hidden size.
     """
-    executor = Executor(backbone)
+    executor = Executor(backbone, cache_bytes=0)  # a prompt's chains run together: what they share runs once anyway
     chains = [Chain(tuple(range(depth)), backbone.num_layers) for depth in sorted(set(layers) - {0})]
     features = []
     with progress_bar(shown=shown and len(prompts) > 8) as bar:
         task = bar.add_task("features", total=len(prompts), unit="prompts", note="")
         for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
-            group = [
-                backbone.tokenizer.encode(prompt, add_special_tokens=False)[-MAX_TOKENS:]
+            rows = [
+                Row.pack(backbone.tokenizer.encode(prompt, add_special_tokens=False)[-MAX_TOKENS:], packed=False)
                 for prompt in prompts[start : start + _PROMPTS_AT_ONCE]
             ]
-            handles = [executor.open(Row.pack(tokens, packed=False)) for tokens in group]
+            handles = [executor.open(row) for row in rows] if chains else []
             found = iter(executor.run([(handle, chain) for handle in handles for chain in chains]))
+            for row in rows:
+                states = {chain.depth: next(found) for chain in chains}
+                if 0 in layers:
+                    states[0] = backbone.embed(row)
+                features.append(torch.stack([states[depth].to("cpu", torch.bfloat16) for depth in layers], dim=1))
             for handle in handles:
-                states = {0: executor.embedded(handle)} | {chain.depth: next(found) for chain in chains}
-                features.append(torch.stack([states[depth] for depth in layers], dim=1).to("cpu", torch.bfloat16))
                 executor.close(handle)
-            bar.advance(task, len(group))
+            bar.advance(task, len(rows))
     return features
 
 
