@@ -132,10 +132,9 @@ def print_report(report: Report) -> None:
     console.print(table)
     console.print(
         "\n[dim]r>w: right under the plain model, wrong under the policy. Oracles see the gold answer.\n"
-        "FLOPs, time: of a question, to base, with what the policy has to compute first; "
+        "FLOPs, time: a question's, to base, with what a policy computes first; "
         f"{_measured(report)}.\n"
-        "luck_control: on the questions that base answers wrongly, the same search for another wrong option; "
-        "compare w>r with search_oracle's.\n"
+        "luck_control: where base is wrong, the same search for another wrong option; its w>r is luck.\n"
         f"{report.n} questions, {report.setting['task']} {report.setting['split']}; trained on "
         f"{report.setting['trained on']}.[/dim]\n"
     )

@@ -13,9 +13,9 @@ base_model: {backbone}
 ---
 # Chain-of-layers controller for {backbone}
 
-A small network ({parameters:.2f} M parameters) that reads a prompt's hidden states in the first layers of the
-frozen model `{backbone}` ({num_layers} layers, fingerprint `{fingerprint}`) and writes the chain of layers to
-run for it: which layers to skip and which to repeat. No weight of the model changes.
+A small network ({parameters:.2f} M parameters) that reads a prompt's hidden states in the frozen model
+`{backbone}` ({num_layers} layers, fingerprint `{fingerprint}`) and writes the chain of layers to run for it: which
+layers to skip and which to repeat. No weight of the model changes.
 
 | | |
 |---|---|
