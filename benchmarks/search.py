@@ -4,7 +4,7 @@ All methods search the same questions and share every score (a chain's scores do
 only wall times need runs of their own (``--seconds N`` questions). Questions that are finished are kept in the output
 folder; the same command with more questions goes on from there. Run::
 
-    python -m benchmarks.search --questions 200 --workers 2 --output runs/search
+    python -m benchmarks.search --questions 200 --workers 2 --output data/search
 """
 
 import json

@@ -1,0 +1,44 @@
+"""The tables in docs/ say what the committed results say."""
+
+import json
+import re
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+NONE = 1000
+
+
+def test_search_methods_table() -> None:
+    lines = (REPOSITORY / "data" / "search" / "questions.jsonl").read_text().splitlines()
+    text = (REPOSITORY / "docs" / "search.md").read_text()
+    command = re.search(r"benchmarks\.search --questions (\d+)", text)
+    assert command is not None
+    pairs = int(command[1])
+    questions = list({row["key"]: row for row in map(json.loads, lines[1:])}.values())
+    by_task = {task: [row for row in questions if row["task"] == task] for task in ("arc_easy", "arc_challenge")}
+    assert {len(rows) for rows in by_task.values()} == {pairs}
+    right = [row for row in questions if row["base"] == 1]
+    wrong = [row for row in questions if row["base"] == 0]
+    assert f"{len(right)} right and {len(wrong)} wrong answers" in text.replace("\n", " ")
+
+    def depth(row: dict[str, Any], target: str) -> int:
+        """Of the shallowest chain that reaches the target within the budget; ``NONE`` if none does."""
+        found = row["methods"][method].get(target, [])
+        return min((layers for simulation, layers in found if simulation <= budget), default=NONE)
+
+    table = re.findall(r"^\| ([^|]*) \| (\d+) \| (.*) \|$", text, re.MULTILINE)
+    assert len(table) == 40
+    method = ""
+    for name, simulations, columns in table:
+        method, budget = name.strip() or method, int(simulations)
+        shares = [re.split(r"[ %]", column.strip())[0] for column in columns.split("|")]
+        shorter = [depth(row, "gold") < 30 for row in right]
+        saved, by_luck = ([max(0, 30 - depth(row, target)) / 30 for row in right] for target in ("gold", "luck"))
+        corrected, lucky = ([depth(row, target) < NONE for row in wrong] for target in ("gold", "luck"))
+        expected = [f"{100 * fmean(values):.{digits}f}" for values, digits in ((shorter, 0), (saved, 1), (by_luck, 1))]
+        expected += [f"{100 * (fmean(saved) - fmean(by_luck)):+.1f}"]
+        expected += [f"{100 * fmean(values):.0f}" for values in (corrected, lucky)]
+        expected += [f"{100 * (fmean(corrected) - fmean(lucky)):+.1f}"]
+        assert shares == expected, (method, budget)
