@@ -74,8 +74,8 @@ class Report:
             f"{verdict} ({controller.accuracy:.1%} at depth {controller.depth:.1f} against "
             f"{static.accuracy:.1%} at {static.depth:.1f}); against the plain model it changes accuracy by "
             f"{100 * change.mean:+.1f} points (95% interval {100 * change.low:+.1f} to {100 * change.high:+.1f}) "
-            f"with {1 - controller.depth / base.depth:.0%} fewer layers and {_less(time)} time, on {self.n} "
-            "held-out questions."
+            f"with {_compared(controller.depth / base.depth, 'fewer', 'more', 'as many')} layers and "
+            f"{_compared(time, 'less', 'more', 'as much')} time, on {self.n} held-out questions."
         )
 
     def rows(self) -> dict[str, dict[str, float]]:
@@ -144,8 +144,9 @@ def _measured(report: Report) -> str:
     return f"{report.costs['base'].questions} questions, one at a time"
 
 
-def _less(ratio: float) -> str:
-    return f"{1 - ratio:.0%} less" if ratio <= 1 else f"{ratio - 1:.0%} more"
+def _compared(ratio: float, less: str, more: str, equal: str) -> str:
+    percent = round(100 * abs(ratio - 1))
+    return f"{percent}% {less if ratio < 1 else more}" if percent else equal
 
 
 def write_html(
