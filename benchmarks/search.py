@@ -2,7 +2,7 @@
 
 All methods search the same questions and share every score (a chain's scores do not depend on who asks for it), so
 only wall times need runs of their own (``--seconds N`` questions). Questions that are finished are kept in the output
-folder; the same command with more questions goes on from there. Run::
+folder; the same command with more questions goes on from there. What docs/search.md shows is kept in data/search::
 
     python -m benchmarks.search --questions 200 --workers 2 --output data/search
 """

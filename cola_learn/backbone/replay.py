@@ -162,7 +162,7 @@ class Backbone:
             nonlocal before
             hidden.append(state)
             masks.append(kwargs.get(MASK))
-            given = [*args, *(item for pair in kwargs.items() for item in pair if pair[0] != MASK)]
+            given = [*args, *kwargs, *kwargs.values()]
             if len(given) == len(before) and all(map(operator.is_, given, before)):  # as most architectures do
                 seen.append(seen[-1])
             else:

@@ -220,10 +220,13 @@ class Controller(nn.Module):
 
     def next_tokens(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Log-probabilities ``[B, C, L, V]`` of the next token, from :meth:`decode`'s states."""
-        logits = states @ self._edit_embeddings().T + self.bias
         begun = torch.cat([torch.full_like(tokens[:, :, :1], STOP), tokens[:, :, 1:]], dim=2)
-        legal = self.vocabulary.legal_everywhere(begun.flatten(0, 1)).view(logits.shape)
-        return logits.masked_fill(~legal, float("-inf")).log_softmax(-1)
+        legal = self.vocabulary.legal_everywhere(begun.flatten(0, 1)).view(*tokens.shape, -1)
+        return self._logprobs(states, legal, self._edit_embeddings())
+
+    def _logprobs(self, states: Tensor, legal: Tensor, table: Tensor) -> Tensor:
+        """Of the next token, ``[..., V]``, after states ``[..., width]``; ``table`` is :meth:`_edit_embeddings`."""
+        return (states @ table.T + self.bias).masked_fill(~legal, float("-inf")).log_softmax(-1)
 
     def likelihood(self, states: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Log-probability of writing each chain, ``[B, C]``.
@@ -328,8 +331,8 @@ class Controller(nn.Module):
             place = tokens.shape[1] - 1
             inputs = (table[tokens[:, -1]] if place else self.begin[None]) + self.places.weight[place]
             states = steps.step(inputs, torch.tensor([beam.parent for beam in growing], device=device))
-            logits = (states @ table.T + self.bias).masked_fill(~self.vocabulary.legal(tokens), float("-inf"))
-            scores = logits.log_softmax(-1) + torch.tensor([beam.score for beam in growing], device=device)[:, None]
+            before = torch.tensor([beam.score for beam in growing], device=device)
+            scores = before[:, None] + self._logprobs(states, self.vocabulary.legal(tokens), table)
             best = scores.flatten().topk(min(beams, scores.numel()))
             grown: list[_Beam] = []
             for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
