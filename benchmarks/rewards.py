@@ -3,7 +3,7 @@
 Three things in one run: how fast a search is on either reward and what it finds; how often the two agree on the same
 (question, chain); and what one evaluation costs the way other projects make it, one chain at a time, the answer
 written freely up to the limit. What is finished is kept in the output file; the same command, for more questions too,
-goes on from there. Run it with nothing else on the machine::
+goes on from there. Measure speed with nothing else on the machine::
 
     python -m benchmarks.rewards --questions 50 --agree_questions 200 --output runs/rewards.jsonl
 """
@@ -22,6 +22,7 @@ from scipy.stats import binomtest
 
 from benchmarks.journal import Journal
 from cola_learn.backbone import Backbone, Executor, load_backbone
+from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import progress_bar, run_command
 from cola_learn.label import SearchSettings
@@ -42,10 +43,11 @@ class Options:
         simulations: of each search.
         agree_questions: on which the two rewards are compared chain by chain.
         agree_chains: the base chain and so many less one random ones of one to three edits, each.
-        peer_evaluations: how many are made one at a time, with free answers.
+        peer_evaluations: how many are made one at a time, with free answers, beside the searches.
         peer_tokens: that a free answer may have.
-        trees: questions searched at the same time, on one reward and then on the other.
+        trees: questions searched or compared at the same time, on one reward and then on the other.
         seed: of all draws.
+        dtype: of the backbone; an output file has one.
         output: file of what is finished.
     """
 
@@ -60,6 +62,7 @@ class Options:
     peer_tokens: int = 256
     trees: int = 8
     seed: int = 0
+    dtype: Dtype = "auto"
     output: Path = Path("runs/rewards.jsonl")
 
 
@@ -72,7 +75,7 @@ def run(options: Options) -> None:
         part: load_task(options.task, options.split, count, options.seed) if count else []
         for part, count in (
             ("search", options.questions),
-            ("peer", options.peer_evaluations),
+            ("peer", options.peer_evaluations if options.questions else 0),
             ("agreement", options.agree_questions),
         )
     }
@@ -84,7 +87,7 @@ def run(options: Options) -> None:
         for name, questions in wanted.items()
     }
     if any(missing.values()):
-        backbone = load_backbone()
+        backbone = load_backbone(dtype=options.dtype)
         with progress_bar() as bar:
             for name, measure, unit, each in (
                 ("search", _search, "simulations", 2 * options.simulations),
@@ -123,7 +126,7 @@ def _search(
             seconds = time.perf_counter() - begin
             good = {question.key: [trial.chain for trial in label.good] for done in rounds for question, label in done}
             part[name] = {"seconds": seconds, "good": sum(map(len, good.values()))}
-        part["held"] = sum(sum(_rewards(alone, question, good[question.key])) for question in group)
+        part["held"] = sum(_rewards(alone, [(question, chain) for question in group for chain in good[question.key]]))
         yield part
 
 
@@ -135,7 +138,7 @@ def _peer(
     for question in questions:
         chain = _drawn(backbone, question, 2, options.seed)[1]
         begin = time.perf_counter()
-        _rewards(writer, question, [chain])
+        _rewards(writer, [(question, chain)])
         yield {"keys": [question.key], "seconds": time.perf_counter() - begin}
         advance(1)
 
@@ -145,16 +148,21 @@ def _agreement(
 ) -> Iterator[dict[str, Any]]:
     """Both verdicts on the base chain and random ones."""
     scorer, writer = Scorer(Executor(backbone), prompt=options.prompt), Writer(backbone, options.prompt)
-    for question in questions:
-        chains = _drawn(backbone, question, options.agree_chains, options.seed)
+    for start in range(0, len(questions), options.trees):
+        group = questions[start : start + options.trees]
+        pairs = [
+            (question, chain)
+            for question in group
+            for chain in _drawn(backbone, question, options.agree_chains, options.seed)
+        ]
         writer.grader.failures.clear()
         yield {
-            "keys": [question.key],
-            "verify": _rewards(scorer, question, chains),
-            "generate": _rewards(writer, question, chains),
+            "keys": [question.key for question in group],
+            "verify": _rewards(scorer, pairs),
+            "generate": _rewards(writer, pairs),
             "failures": dict(writer.grader.failures),
         }
-        advance(1)
+        advance(len(group))
 
 
 def _print(parts: dict[str, list[dict[str, Any]]], options: Options) -> None:
@@ -186,7 +194,8 @@ def _print(parts: dict[str, list[dict[str, Any]]], options: Options) -> None:
         both = counts[1, 1]
         verified, written = both + counts[1, 0], both + counts[0, 1]
         failures = sum((Counter(part["failures"]) for part in compared), Counter[str]())
-        out.print(f"agreement on {len(compared)} questions x {options.agree_chains} chains")
+        questions = sum(len(part["keys"]) for part in compared)
+        out.print(f"agreement on {questions} questions x {options.agree_chains} chains")
         out.print(f"  the same verdict: {_share(both + counts[0, 0], len(verdicts))}")
         out.print(f"  right by generate, also by verify: {_share(both, written)}")
         out.print(f"  right by verify, also by generate: {_share(both, verified)}")
@@ -207,12 +216,15 @@ def _drawn(backbone: Backbone, question: Question, count: int, seed: int) -> lis
     return [base, *sorted(chains - {base}, key=lambda chain: chain.layers)]
 
 
-def _rewards(judge: Scorer | Writer, question: Question, chains: Sequence[Chain]) -> list[float]:
-    sample = as_sample(question)
-    judge.open(sample)
-    scores = judge.score([(sample.key, chain) for chain in chains])
-    judge.close(sample.key)
-    return [score.reward(question.gold) for score in scores]
+def _rewards(judge: Scorer | Writer, pairs: Sequence[tuple[Question, Chain]]) -> list[float]:
+    """Of every (question, chain), all run together."""
+    questions = {question.key: question for question, _ in pairs}
+    for question in questions.values():
+        judge.open(as_sample(question))
+    scores = judge.score([(question.key, chain) for question, chain in pairs])
+    for key in questions:
+        judge.close(key)
+    return [score.reward(question.gold) for score, (question, _) in zip(scores, pairs, strict=True)]
 
 
 def _share(count: int, total: int) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from scipy.stats import binomtest
+
 REPOSITORY = Path(__file__).parents[1]
 NONE = 1000
 
@@ -42,3 +44,28 @@ def test_search_methods_table() -> None:
         expected += [f"{100 * fmean(values):.0f}" for values in (corrected, lucky)]
         expected += [f"{100 * (fmean(corrected) - fmean(lucky)):+.1f}"]
         assert shares == expected, (method, budget)
+
+
+def test_agreement_of_rewards() -> None:
+    lines = (REPOSITORY / "data" / "rewards" / "chain_sum_1.jsonl").read_text().splitlines()
+    text = (REPOSITORY / "docs" / "results.md").read_text()
+    parts = [json.loads(line) for line in lines[1:]]
+    keys = [key for part in parts for key in part["keys"]]
+    assert len(keys) == len(set(keys))
+    verified, written = ([reward == 1 for part in parts for reward in part[judge]] for judge in ("verify", "generate"))
+    assert len(verified) == len(written) == 20 * len(keys)
+
+    def share(count: int, total: int) -> str:
+        low, high = binomtest(count, total).proportion_ci(method="wilson")
+        return f"{count:,} of {total:,}, {count / total:.1%} ({low:.1%}, {high:.1%})"
+
+    same = sum(one == other for one, other in zip(verified, written, strict=True))
+    both = sum(one and other for one, other in zip(verified, written, strict=True))
+    columns = [
+        "sums, level 1, float32",
+        str(len(keys)),
+        share(same, len(verified)),
+        share(both, sum(written)),
+        share(both, sum(verified)),
+    ]
+    assert f"| {' | '.join(columns)} |" in text

@@ -11,6 +11,7 @@ from functools import lru_cache
 from cola_learn.tasks.questions import Question
 
 MOST_SPELLINGS = 12
+ENDS_WORD = r"\s${}\\"  # in a class of characters: what no word behind a \boxed without braces goes on with
 _SPACES = re.compile(r"\\[,!;: ]|~|\s+")
 _UNITS = re.compile(r"(\\(text|mbox|mathrm)\{[^{}]*\}|\^\{?\\circ\}?|\\?%)+$")
 _THOUSANDS = re.compile(r"(?<=\d)(,|\{,\})(?=\d{3}(?!\d))")
@@ -20,15 +21,17 @@ _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)")
 
 
 def boxed(text: str) -> str | None:
-    r"""What the last ``\boxed{...}`` (or ``\fbox{...}``) holds, braces matched; None without a closed one."""
+    r"""What the last ``\boxed{...}`` (or ``\fbox{...}``) holds, braces matched; else the word behind a ``\boxed``
+    without braces; None without either.
+    """
     for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))):
         depth = 1
         for place in range(match.end(), len(text)):
             depth += {"{": 1, "}": -1}.get(text[place], 0)
             if depth == 0:
                 return text[match.end() : place].strip()
-    bare = re.findall(r"\\boxed\s+([^\s${}\\]+)", text)
-    return bare[-1] if bare else None
+    bare = re.findall(rf"\\boxed\s+([^{ENDS_WORD}]+)", text)
+    return bare[-1].rstrip(".,;:") or None if bare else None
 
 
 @lru_cache(maxsize=65536)

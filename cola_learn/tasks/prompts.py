@@ -1,10 +1,11 @@
 """How an open question is put to the model, and how its answer is written."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from cola_learn.cli import UserError
-from cola_learn.tasks.answers import MOST_SPELLINGS, boxed, spellings
+from cola_learn.tasks.answers import ENDS_WORD, MOST_SPELLINGS, boxed, spellings
 
 _PLACE = "{question}"
 
@@ -77,12 +78,14 @@ class Prompt:
         return f"{{{answer}}}" if self.opens_box else f" {answer}{self.end}" if self.begin else answer + self.end
 
     def continuations(self, answer: str, end_of_text: str) -> tuple[str, ...]:
-        r"""Every way to write the answer behind ``begin``, closed: in the braces of its ``\boxed``, or, without one,
-        plain, boxed and between dollars, up to ``end``.
+        r"""Every way to write the answer behind ``begin``, closed: in the braces of its ``\boxed`` or, if it is one
+        word, without them; where ``begin`` opens no box, plain, boxed and between dollars, up to ``end``.
         """
         written = spellings(answer)
         if self.opens_box:
-            return tuple(f"{{{text}}}" for text in written)
+            words = [text for text in written if not re.search(f"[{ENDS_WORD}]", text)]
+            bare = [f" {text}{stop}{end_of_text}" for text in words for stop in ("", ".")]
+            return (*(f"{{{text}}}" for text in written), *bare)[:MOST_SPELLINGS]
         space = " " if self.begin else ""
         forms = ("{}", "\\boxed{{{}}}", "${}$")
         close = self.end or end_of_text
@@ -90,8 +93,9 @@ class Prompt:
 
     def finished(self, written: str) -> bool:
         """Whether a text that the model writes behind ``begin`` needs no more."""
-        if self.opens_box:
-            return boxed("\\boxed" + written) is not None
+        if self.opens_box:  # a word without braces may go on
+            answer = boxed("\\boxed" + written)
+            return answer is not None and answer == boxed(f"\\boxed{written}0")
         return bool(self.end) and self.end in written.lstrip()
 
     def answer_in(self, written: str) -> str:

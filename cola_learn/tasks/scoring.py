@@ -3,6 +3,7 @@ whether greedy decoding would write the answer.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -14,12 +15,16 @@ from cola_learn.backbone import Backbone, Executor, Row
 from cola_learn.backbone.generate import end_tokens
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError
+from cola_learn.tasks.answers import ENDS_WORD
 from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Sample
 
 Metric = Literal["acc", "acc_norm"]
 _POSITIONS_PER_HEAD_CALL = 256
 _ROWS_PER_NORMALIZER = 16
+_SPACE_PIECES = (
+    "[\u0120\u010a\u0109\u010d\u2581]|<0x(09|0A|0D|20)>"  # as tokenizers of bytes, and SentencePiece, write white space
+)
 
 
 class Scores(Protocol):
@@ -340,22 +345,27 @@ class Scorer:
         right = first[rows] == tokens
         leads = logits[rows, tokens].float() - torch.where(right, second[rows], best[rows])
         for token in set(tokens[closing].tolist()):
-            same = self._beginning_like(int(token), logits.shape[-1]).to(logits.device)
+            same = self._closing_like(int(token), logits.shape[-1]).to(logits.device)
             where = closing & (tokens == token)
             at = logits[rows[where]]
             right[where] = same[first[rows[where]]]
             leads[where] = (at[:, same].amax(-1) - at.masked_fill(same, -math.inf).amax(-1)).float()
         return leads, right
 
-    def _beginning_like(self, token: int, vocabulary: int) -> Tensor:
-        """Which tokens ``[V]`` close an answer as this one does: those that begin with its text."""
+    def _closing_like(self, token: int, vocabulary: int) -> Tensor:
+        """Which tokens ``[V]`` close an answer as this one does: those that begin with its text. The end of the text
+        stands for all that ends a word where the prompt opens a box; where it does not, it closes every answer.
+        """
         if token not in self._closers:
+            tokenizer = self.backbone.tokenizer
             if not self._pieces:
-                self._pieces = self.backbone.tokenizer.convert_ids_to_tokens(list(range(len(self.backbone.tokenizer))))
-            start = self._pieces[token]
+                self._pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+            start = re.escape(self._pieces[token])
+            word = self.prompt.opens_box and token == tokenizer.eos_token_id
+            closing = re.compile(f"{start}|[{ENDS_WORD}]|{_SPACE_PIECES}" if word else start)
             found = torch.zeros(vocabulary, dtype=torch.bool)
-            found[[place for place, piece in enumerate(self._pieces) if piece and piece.startswith(start)]] = True
-            if not self.prompt.opens_box:  # an open brace is not closed by the end of the text
+            found[[place for place, piece in enumerate(self._pieces) if piece and closing.match(piece)]] = True
+            if word or not self.prompt.opens_box:  # an open brace is not closed by the end of the text
                 found[sorted(end_tokens(self.backbone))] = True
             self._closers[token] = found
         return self._closers[token]

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cola_learn.backbone import Backbone, Executor
 from cola_learn.chains import Chain
@@ -143,10 +145,31 @@ def test_prompts_say_what_is_wrong_with_them() -> None:
         Prompt(begin="", chat=False)
 
 
+@given(st.text("5x.,{}$\\ \n", max_size=8), st.text("5x.,{}$\\ \n", max_size=8))
+def test_a_finished_answer_stays_what_it_is(written: str, more: str) -> None:
+    if BOXED.finished(written):
+        assert BOXED.answer_in(written + more) == BOXED.answer_in(written)
+
+
+def test_a_box_without_braces_is_verified_and_written(smollm32: Backbone) -> None:
+    """This chain answers a MATH problem in the form ``\\boxed 5.``; both ways must read it so, and no other digit."""
+    question = next(q for q in load_task("dart_math_1", "test") if q.id == "number_theory/220")
+    chain = Chain.parse("0-12 (13-14)x5 (15-17)x4 18-19 (20-23)x4 24-29", 30)
+    for answer in ("5", "3", "50"):
+        sample = as_sample(replace(question, choices=(answer, "1"), gold=0))
+        for judge in (Scorer(Executor(smollm32), prompt=BOXED), Writer(smollm32, BOXED)):
+            judge.open(sample)
+            assert judge.score([(sample.key, chain)])[0].reward(0) == (answer == "5")
+
+
 def test_finished_waits_for_the_matching_brace() -> None:
     assert not BOXED.finished("{\\frac{1}")
     assert BOXED.finished("{\\frac{1}{2}}.")
     assert BOXED.answer_in("{\\frac{1}{2}}. So") == "\\frac{1}{2}"
+    assert not BOXED.finished(" 5")
+    assert not BOXED.finished(" 5.")
+    assert BOXED.finished(" 5.25.\n")
+    assert BOXED.answer_in(" 5.25.\n\nSo") == "5.25"
     assert not FEW_SHOT.finished("\n 7")
     assert FEW_SHOT.finished(" 7\n\nProblem:")
     assert FEW_SHOT.answer_in(" 7\n\nProblem: 9") == "7"
