@@ -22,9 +22,8 @@ from cola_learn.tasks.questions import Sample
 Metric = Literal["acc", "acc_norm"]
 _POSITIONS_PER_HEAD_CALL = 256
 _ROWS_PER_NORMALIZER = 16
-_SPACE_PIECES = (
-    "[\u0120\u010a\u0109\u010d\u2581]|<0x(09|0A|0D|20)>"  # as tokenizers of bytes, and SentencePiece, write white space
-)
+# How tokens of bytes, and SentencePiece's, begin with white space.
+_SPACE_PIECES = "[\u0120\u010a\u0109\u010d\u2581]|<0x(09|0A|0D|20)>"
 
 
 class Scores(Protocol):
