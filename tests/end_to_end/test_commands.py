@@ -129,7 +129,11 @@ def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[s
     model = ColaForCausalLM.from_pretrained(folder / "controller")
     chain = model.choose("Question: Which metal rusts?\nAnswer:")
     assert isinstance(chain, Chain)
-    assert chain in [alternative for alternative, _ in model.alternatives("Question: Which metal rusts?\nAnswer:")]
+    assert [chain] == [greedy for greedy, _ in model.alternatives("Question: Which metal rusts?\nAnswer:", 1)]
+    likely = model.alternatives("Question: Which metal rusts?\nAnswer:")  # a wider beam may drop the greedy chain
+    logprobs = [each for _, each in likely]
+    assert logprobs == sorted(logprobs, reverse=True)
+    assert len({alternative for alternative, _ in likely}) == len(likely) == 5
     with pytest.raises(UserError, match="the controller heeds none"):  # it imitates, and learned nothing of prices
         model.choose("Question: Which metal rusts?\nAnswer:", price=0.1)
     for more in ([], ["--choices", '["iron", "gold"]']):
