@@ -1,6 +1,6 @@
 """Runs many (row, chain) requests at once: shared prefixes once, rows that need the same layer together."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from cola_learn.backbone.recording import Batch, Recording
 from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.rows import Row
 from cola_learn.backbone.trie import ActivationTrie, default_budget
+from cola_learn.backbone.walks import Walk, together
 from cola_learn.chains import Chain
 
 
@@ -34,28 +35,6 @@ class Counters:
     padding: int = 0
 
 
-@dataclass(eq=False)
-class _Walk:
-    """A request under way: ``hidden`` ``[T, H]`` is the state after ``done`` layers of the chain."""
-
-    row: int
-    layers: tuple[int, ...]
-    hidden: Tensor
-    done: int
-
-    @property
-    def remaining(self) -> int:
-        return len(self.layers) - self.done
-
-    @property
-    def size(self) -> int:
-        return self.hidden.shape[0]
-
-    @property
-    def next_layer(self) -> int:
-        return self.layers[self.done]
-
-
 class Executor:
     """Executes chains on rows of one backbone.
 
@@ -69,8 +48,8 @@ class Executor:
         self.backbone = backbone
         self.counters = Counters()
         self.trie = ActivationTrie(default_budget(backbone.device) if cache_bytes is None else cache_bytes)
-        self._rows: dict[int, tuple[Row, Recording]] = {}
-        self._batches: dict[tuple[tuple[int, ...], int], Batch] = {}
+        self._rows: dict[Hashable, tuple[Row, Recording]] = {}
+        self._batches: dict[tuple[tuple[Hashable, ...], int], Batch] = {}
         self._next_handle = 0
         self._call_tokens = call_tokens or backbone.call_tokens
         self._fillers: dict[int, Recording] = {}
@@ -102,7 +81,7 @@ class Executor:
     @torch.inference_mode()
     def run(self, requests: Sequence[tuple[int, Chain]]) -> list[Tensor]:
         """Final hidden states ``[len(row.wanted), H]`` of each ``(handle, chain)``, in request order."""
-        asked: dict[tuple[int, tuple[int, ...]], Tensor | None] = {}
+        asked: dict[tuple[Hashable, tuple[int, ...]], Tensor | None] = {}
         for handle, chain in requests:
             asked[handle, chain.layers] = None
             self.counters.requests += 1
@@ -116,11 +95,11 @@ class Executor:
         results = [asked[handle, chain.layers] for handle, chain in requests]
         return [result for result in results if result is not None]
 
-    def _start(self, handle: int, layers: tuple[int, ...]) -> _Walk:
+    def _start(self, handle: Hashable, layers: tuple[int, ...]) -> Walk:
         state, done = self.trie.deepest(handle, layers[:-1])
-        return _Walk(handle, layers, state[0] if state else self._rows[handle][1].hidden[0], done)
+        return Walk(handle, layers, state[0] if state else self._rows[handle][1].hidden[0], done)
 
-    def _advance(self, walks: Sequence[_Walk]) -> list[_Walk]:
+    def _advance(self, walks: Sequence[Walk]) -> list[Walk]:
         """Run one layer for every walk that needs it next; returns those that arrived at their chain's end.
 
         The lowest layer goes first: walks that looped back or began early catch up, and all that share the
@@ -131,15 +110,8 @@ class Executor:
         if self.backbone.joins is None:
             ready = [walk for walk in ready if walk.size == size]
             ready = ready if self.backbone.stackable else ready[:1]
-        groups: dict[tuple[int, tuple[int, ...]], list[_Walk]] = {}
-        room = self._call_tokens
-        for walk in sorted(ready, key=lambda walk: walk.size):  # neighbours of one length attend together
-            key = (walk.row, walk.layers[: walk.done + 1])
-            if key not in groups:
-                if groups and walk.size > room:
-                    break
-                room -= walk.size
-            groups.setdefault(key, []).append(walk)
+        ready.sort(key=lambda walk: walk.size)  # neighbours of one length attend together
+        groups = together(ready, self._call_tokens)
         states = self._run_layer(layer, [members[0] for members in groups.values()])
         for state, ((row, prefix), members) in zip(states, groups.items(), strict=True):
             if any(walk.remaining > 1 for walk in members):
@@ -153,7 +125,7 @@ class Executor:
         self.counters.calls += 1
         return [walk for members in groups.values() for walk in members if not walk.remaining]
 
-    def _run_layer(self, layer: int, walks: Sequence[_Walk]) -> Sequence[Tensor]:
+    def _run_layer(self, layer: int, walks: Sequence[Walk]) -> Sequence[Tensor]:
         """The states ``[T, H]`` of the walks after one more layer; the call is filled up as the backbone wants it."""
         missing = self.backbone.missing(sum(walk.size for walk in walks))
         batch = self._batch(tuple(walk.row for walk in walks), missing)
@@ -164,7 +136,7 @@ class Executor:
             self.counters.tokens += missing
         return self.backbone.run_rows(layer, states, batch)[: len(walks)]
 
-    def _batch(self, handles: tuple[int, ...], filler: int) -> Batch:
+    def _batch(self, handles: tuple[Hashable, ...], filler: int) -> Batch:
         if (handles, filler) not in self._batches:
             if len(self._batches) >= 64:
                 self._batches.pop(next(iter(self._batches)))

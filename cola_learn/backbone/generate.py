@@ -17,6 +17,7 @@ from cola_learn.backbone.recording import Leaf, Recording, map_tree
 from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.rows import Row
 from cola_learn.backbone.trie import ActivationTrie, default_budget
+from cola_learn.backbone.walks import Walk, together
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError
 
@@ -232,25 +233,13 @@ class _Recomputed:
         return torch.cat(hidden)
 
 
-@dataclass(eq=False)
-class _Walk:
-    """New tokens of a row under way; ``hidden`` ``[n, H]`` is their state after ``done`` layers.
+@dataclass(eq=False, kw_only=True)
+class _NewTokens(Walk):
+    """New tokens of a row; ``start`` is the position of the first one, ``slots`` are its row's."""
 
-    Walks of one ``row`` with one prefix of layers are the same until they part. ``start`` is the position of the
-    first token in its row.
-    """
-
-    row: Hashable
-    layers: tuple[int, ...]
     tokens: Sequence[int]
     start: int
     slots: list[Slot]
-    hidden: Tensor
-    done: int = 0
-
-    @property
-    def next_layer(self) -> int:
-        return self.layers[self.done]
 
 
 class _Slotted:
@@ -267,13 +256,17 @@ class _Slotted:
 
     def last(self, sequences: Sequence[_Sequence]) -> Tensor:
         fresh = not sequences[0].new  # all rows are at the same step
-        nothing = torch.empty(0)
-        if fresh:
-            walks = [_Walk(s.prompt, s.layers, s.prompt, 0, s.slots, nothing) for s in sequences]
-        else:
-            walks = [
-                _Walk(s, s.layers, s.new[-1:], len(s.prompt) + len(s.new) - 1, s.slots, nothing) for s in sequences
-            ]
+        walks = [
+            _NewTokens(
+                s.prompt if fresh else s,
+                s.layers,
+                torch.empty(0),  # until they are recorded
+                tokens=s.prompt if fresh else s.new[-1:],
+                start=0 if fresh else len(s.prompt) + len(s.new) - 1,
+                slots=s.slots,
+            )
+            for s in sequences
+        ]
         step = self._record(walks)
         if fresh:
             for walk in walks:
@@ -284,7 +277,7 @@ class _Slotted:
             self._advance(active, step, fresh)
         return torch.stack([walk.hidden[-1].to(self._backbone.places[-1]) for walk in walks])
 
-    def _record(self, walks: Sequence[_Walk]) -> "_Step":
+    def _record(self, walks: Sequence[_NewTokens]) -> "_Step":
         """Embed the tokens of all walks in one forward with stubs, and record what layers are given for them."""
         rows = {walk.row: walk for walk in walks}
         tokens = [token for walk in rows.values() for token in walk.tokens]
@@ -310,19 +303,10 @@ class _Slotted:
             self._masks = self._backbone.record_inputs(input_ids=tokens).masks
         return self._masks
 
-    def _advance(self, walks: Sequence[_Walk], step: "_Step", fresh: bool) -> None:
+    def _advance(self, walks: Sequence[_NewTokens], step: "_Step", fresh: bool) -> None:
         """Run the lowest layer that any walk needs next, for all that need it."""
         layer = min(walk.next_layer for walk in walks)
-        groups: dict[tuple[Hashable, tuple[int, ...]], list[_Walk]] = {}
-        room = self._call_tokens
-        for walk in walks:
-            if walk.next_layer == layer:
-                key = (walk.row, walk.layers[: walk.done + 1])
-                if key not in groups:
-                    if groups and len(walk.tokens) > room:
-                        continue
-                    room -= len(walk.tokens)
-                groups.setdefault(key, []).append(walk)
+        groups = together([walk for walk in walks if walk.next_layer == layer], self._call_tokens)
         leaders = [members[0] for members in groups.values()]
         slots = [Slot() if fresh else leader.slots[leader.done] for leader in leaders]
         states = self._backbone.run_rows(layer, [leader.hidden for leader in leaders], step.of(leaders, slots))
@@ -346,7 +330,7 @@ class _Step:
     masks: tuple[Tensor | None, ...]
     _leaves: dict[tuple[Hashable, ...], list[Tensor]] = field(default_factory=dict)
 
-    def of(self, walks: Sequence[_Walk], slots: Sequence[Slot]) -> "_Together":
+    def of(self, walks: Sequence[_NewTokens], slots: Sequence[Slot]) -> "_Together":
         rows = tuple(walk.row for walk in walks)
         if rows not in self._leaves:
             self._leaves[rows] = self._taken(rows)
@@ -367,7 +351,7 @@ class _Together:
 
     step: _Step
     leaves: list[Tensor]
-    walks: Sequence[_Walk]
+    walks: Sequence[_NewTokens]
     slots: Sequence[Slot]
     end_to_end: bool = True
 
