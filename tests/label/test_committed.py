@@ -7,6 +7,7 @@ import pytest
 
 from cola_learn import LabelStore, Scorer, as_sample, load_task
 from cola_learn.backbone import Backbone, Executor
+from cola_learn.label.verify import strict
 
 FOLDER = Path(__file__).parents[2] / "data" / "labels"
 
@@ -27,3 +28,19 @@ def test_labels_are_whole_and_true(task: str, smollm32: Backbone) -> None:
             assert score.margin(question.gold) == pytest.approx(trial.margin, abs=1e-3), label.key
             assert score.reward(question.gold) == 1 or trial.margin < 1e-3
         scorer.close(label.key)
+
+
+def test_math_labels_are_true(smollm32: Backbone) -> None:
+    """A few good chains verified and written out again, alone."""
+    good = []
+    for folder in sorted(FOLDER.glob("dart_math_*")):
+        store = LabelStore.open(folder)
+        assert store.manifest.fingerprint == smollm32.fingerprint
+        good += [(store.manifest, label) for label in store.read() if label.good]
+    for manifest, label in random.Random(0).sample(good, 4):
+        question = next(one for one in load_task(manifest.task, "test") if one.key == label.key)
+        judge = strict(Scorer(Executor(smollm32, cache_bytes=0), prompt=manifest.answer_prompt), "verify")
+        judge.open(as_sample(question))
+        score = judge.score([(label.key, label.good[0].chain)])[0]
+        assert score.margin(question.gold) == pytest.approx(label.good[0].margin, abs=1e-3), label.key
+        assert score.reward(question.gold) == 1 or label.good[0].margin < 1e-3
