@@ -21,7 +21,7 @@ from cola_learn.tasks.answers import boxed, spellings
 
 LONGEST_ANSWER = 400  # characters; longer is no short answer
 _MEMORY = 4 * 2**30
-_OPERATION = re.compile(r"\d\s*([-+*×÷]|\\times|\\cdot|\\div)\s*\(?-?\d")
+_OPERATION = re.compile(r"\d\s*([-+*×÷^]|\\times|\\cdot|\\div)\s*[({]?-?\d")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Grader:
         r"""Whether the last ``\boxed{}`` of a text, or the whole text without one, is the gold answer.
 
         One of the gold answer's :func:`~cola_learn.tasks.answers.spellings` is right as it stands; anything else
-        goes to math-verify, unless a sum or a product in it is not worked out, which is no answer.
+        goes to math-verify, unless a sum, product or power in it is not worked out, which is no answer.
         """
         inside = boxed(text)
         answer = (text if inside is None else inside).strip()

@@ -37,8 +37,12 @@ def grader() -> Iterator[Grader]:
         ("8 + 3", "11", False),
         ("8-4 \\div 2-1", "5", False),
         ("2 \\times 3", "6", False),
+        ("115^2", "13225", False),
+        ("2^{10}", "1024", False),
         # where the answer itself is such a form, it is one
         ("2 \\times 10^{3}", "2 \\times 10^{3}", True),
+        ("2^{11}", "2^{11}", True),
+        ("30^{\\circ}", "30", True),
     ],
 )
 def test_grades(grader: Grader, text: str, gold: str, right: bool) -> None:
@@ -47,7 +51,7 @@ def test_grades(grader: Grader, text: str, gold: str, right: bool) -> None:
 
 def test_what_hangs_is_wrong_with_a_reason_and_the_next_answer_is_graded() -> None:
     grader = Grader(seconds=1)
-    hung = grader.grade("9^{9^{9^9}}", "3")
+    hung = grader.grade("(9)^{(9)^{(9)^9}}", "3")
     assert not hung.right
     assert "1 s" in hung.reason
     assert grader.failures.total() == 1
@@ -81,7 +85,7 @@ def test_a_grader_left_alone_with_an_answer_that_hangs_ends(tmp_path: Path) -> N
         "    grader = Grader(seconds=2)\n"
         "    grader.grade('3', '4')\n"
         "    print(grader._child[0].pid, flush=True)\n"
-        "    grader.grade('9^{9^{9^9}}', '3')\n"
+        "    grader.grade('(9)^{(9)^{(9)^9}}', '3')\n"
     )
     parent = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
     assert parent.stdout
