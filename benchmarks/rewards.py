@@ -94,6 +94,8 @@ def run(options: Options) -> None:
                 ("peer", _peer, "answers", 1),
                 ("agreement", _agreement, "questions", 1),
             ):
+                if not missing[name]:
+                    continue
                 task = bar.add_task(name, total=len(missing[name]) * each, unit=unit, note="")
                 for part in measure(backbone, missing[name], options, partial(bar.advance, task)):
                     journal.add({"part": name, **part})

@@ -131,8 +131,10 @@ def write_text(path: Path, text: str) -> None:
 
 class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="cyan")
+        speed, unit = task.finished_speed or task.speed, task.fields["unit"]
+        if not speed:
+            return Text()
+        return Text(f"{speed:.1f} {unit}/s" if speed >= 1 else f"{60 * speed:.1f} {unit}/min", style="cyan")
 
 
 class _LoggedProgress(Progress):
