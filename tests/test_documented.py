@@ -6,9 +6,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pyarrow.parquet
+import pytest
 from scipy.stats import binomtest
 
 REPOSITORY = Path(__file__).parents[1]
+LABELS = REPOSITORY / "data" / "labels"
 NONE = 1000
 
 
@@ -46,8 +49,9 @@ def test_search_methods_table() -> None:
         assert shares == expected, (method, budget)
 
 
-def test_agreement_of_rewards() -> None:
-    lines = (REPOSITORY / "data" / "rewards" / "chain_sum_1.jsonl").read_text().splitlines()
+@pytest.mark.parametrize(("name", "journal"), [("DART-Math 1", "dart_math_1"), ("sums, level 1", "chain_sum_1")])
+def test_agreement_of_rewards(name: str, journal: str) -> None:
+    lines = (REPOSITORY / "data" / "rewards" / f"{journal}.jsonl").read_text().splitlines()
     text = (REPOSITORY / "docs" / "results.md").read_text()
     parts = [json.loads(line) for line in lines[1:]]
     keys = [key for part in parts for key in part["keys"]]
@@ -56,16 +60,40 @@ def test_agreement_of_rewards() -> None:
     assert len(verified) == len(written) == 20 * len(keys)
 
     def share(count: int, total: int) -> str:
-        low, high = binomtest(count, total).proportion_ci(method="wilson")
-        return f"{count:,} of {total:,}, {count / total:.1%} ({low:.1%}, {high:.1%})"
+        return f"{count:,} of {total:,}, {_percent(count, total)}"
 
     same = sum(one == other for one, other in zip(verified, written, strict=True))
     both = sum(one and other for one, other in zip(verified, written, strict=True))
     columns = [
-        "sums, level 1, float32",
+        f"{name}, float32",
         str(len(keys)),
         share(same, len(verified)),
         share(both, sum(written)),
         share(both, sum(verified)),
     ]
     assert f"| {' | '.join(columns)} |" in text
+
+
+@pytest.mark.parametrize("store", sorted(path.name for path in LABELS.glob("dart_math_*")))
+def test_what_search_finds_at_math(store: str) -> None:
+    """Of the committed labels, read by another reader than the store's: accuracy before and after search, and by
+    luck."""
+    task, edits = store.split("-")
+    files = sorted((LABELS / store).glob("*.parquet"))
+    rows = [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
+    count = len(rows)
+    assert len({row["id"] for row in rows}) == count
+    assert all(row["task"] == task for row in rows)
+    right = [row["base_reward"] == 1 for row in rows]
+    found = [any(chain["reward"] == 1 for chain in row["chains"]) for row in rows]
+    lucky = [base or bool(row["luck"]["found"]) for base, row in zip(right, rows, strict=True)]
+    table = [line.strip("| ").split(" | ") for line in (REPOSITORY / "docs" / "results.md").read_text().splitlines()]
+    [columns] = [line for line in table if line[0] == task and line[4] == edits]
+    expected = str(count), _percent(sum(right), count), _percent(sum(found), count), f"{sum(lucky) / count:.1%}"
+    assert (columns[1], columns[3], columns[5], columns[6]) == expected
+
+
+def _percent(count: int, total: int) -> str:
+    """A share with Wilson's interval."""
+    low, high = binomtest(count, total).proportion_ci(method="wilson")
+    return f"{count / total:.1%} ({low:.1%}, {high:.1%})"
