@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cola_learn.cli import UserError, quiet_libraries
+from cola_learn.cli import UserError, end_with_parent, quiet_libraries
 from cola_learn.label.labeller import Effort, Identity, Labeller, blocks_of, label_block
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.records import Label
@@ -79,6 +79,7 @@ def _start(options: LabelOptions, started: Any, settled: Any) -> None:
     global _labeller, _settled
     _settled = settled
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    end_with_parent()
     quiet_libraries()
     with started.get_lock():
         number, started.value = started.value, started.value + 1

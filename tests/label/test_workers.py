@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cola_learn.cli import UserError
@@ -124,6 +125,23 @@ def test_a_lost_process_is_reported() -> None:
 
     with closing(start_workers(options_of(workers=2))) as workers, pytest.raises(UserError, match="workers 2 died"):
         labelled(workers, kill_all)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_the_run(tmp_path: Path, kind: signal.Signals) -> None:
+    """A scheduler, or whoever is out of memory, ends the run's own process only."""
+    process = start(tmp_path, "--workers", "2", "--search.simulations", "1000")
+    parent = psutil.Process(process.pid)
+    while not any(tmp_path.iterdir()) or len(parent.children()) < 2:  # the store is begun when both are at work
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    children = parent.children()
+    process.send_signal(kind)
+    process.wait()
+    _, left = psutil.wait_procs(children, timeout=20)
+    for child in left:
+        child.kill()
+    assert not left
 
 
 @pytest.fixture(scope="module")
