@@ -1,10 +1,11 @@
-"""Search methods side by side: what each finds within 25, 50, 100 and 200 simulations, and what luck alone finds.
+"""Search methods side by side: what each finds within a number of simulations, and what luck alone finds.
 
 All methods search the same questions and share every score (a chain's scores do not depend on who asks for it), so
 only wall times need runs of their own (``--seconds N`` questions). Questions that are finished are kept in the output
 folder; the same command with more questions goes on from there. What docs/search.md shows is kept in data/search::
 
     python -m benchmarks.search --questions 200 --workers 2 --output data/search
+    python -m benchmarks.search --config configs/benchmarks/search_50.yaml    # fewer methods, a quarter of the budget
 """
 
 import json
@@ -12,8 +13,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,22 @@ from benchmarks.journal import Journal
 from cola_learn.backbone import Executor, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.cli import progress_bar, run_command, writable_folder, write_text
+from cola_learn.cli import UserError, end_with_parent, progress_bar, run_command, writable_folder, write_text
 from cola_learn.intervals import Interval, paired_difference
 from cola_learn.label.driver import Hunt, Plan, label_questions, luck_option
 from cola_learn.label.prior import gains_as_prior
+from cola_learn.label.records import Label
 from cola_learn.label.search import Prior, SearchSettings, make_search
+from cola_learn.label.store import LabelStore
 from cola_learn.tasks import Question, Scorer, Scores, as_sample, load_task
 
 BUDGETS = (25, 50, 100, 200)
+LABELLED = "mcts disjoint"  # the default search, which label stores hold too
 TASKS = ("arc_easy", "arc_challenge")
-TREES = 4  # questions whose chains run together
+TOGETHER = 40  # searches of a worker whose chains run together
 DISJOINT, NESTED = SearchSpace(), SearchSpace(edits="nested")
 METHODS: dict[str, tuple[SearchSpace, SearchSettings]] = {
-    "mcts disjoint": (DISJOINT, SearchSettings()),
+    LABELLED: (DISJOINT, SearchSettings()),
     "mcts disjoint, lambda 1": (DISJOINT, SearchSettings(depth_penalty=1.0)),
     "mcts disjoint, prior": (DISJOINT, SearchSettings()),
     "mcts nested": (NESTED, SearchSettings()),
@@ -59,6 +63,10 @@ class Options:
     Attributes:
         questions: of each task, drawn with the seed.
         output: folder of the results; finished questions there are kept.
+        methods: to compare.
+        simulations: of each search at most.
+        labels: folder of label stores, TASK-test, made by the default search with these settings; its part is then read
+            from there and not run again.
         workers: processes that search, an equal share of the cores each; a process a core is fastest.
         prior_questions: validation questions whose scan of single edits is the prior.
         seconds: questions on which each method's own wall time is taken; 0 leaves it out.
@@ -68,11 +76,26 @@ class Options:
 
     questions: int = 200
     output: Path = Path("runs/search")
+    methods: list[str] = field(default_factory=lambda: [*METHODS])
+    simulations: int = max(BUDGETS)
+    labels: Path | None = None
     workers: int = 1
     prior_questions: int = 16
     seconds: int = 0
     seed: int = 0
     dtype: Dtype = "bfloat16"
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if method not in METHODS:
+                raise ValueError(f"methods has {method!r}; there are {', '.join(map(repr, METHODS))}")
+        if self.simulations < min(BUDGETS):
+            raise ValueError(f"simulations is {self.simulations}; give at least {min(BUDGETS)}, the least budget shown")
+
+    @property
+    def to_run(self) -> list[str]:
+        """The methods that no labels stand for."""
+        return [method for method in self.methods if not (self.labels and method == LABELLED)]
 
 
 def run(options: Options) -> None:
@@ -80,7 +103,9 @@ def run(options: Options) -> None:
     folder = writable_folder(options.output)
     drawn = [load_task(task, "test", options.questions, options.seed) for task in TASKS]
     questions = [question for pair in zip(*drawn, strict=False) for question in pair]
-    settings = {"seed": options.seed, "prior_questions": options.prior_questions, "dtype": options.dtype}
+    labelled = read_labels(options, questions)
+    names = ("seed", "prior_questions", "dtype", "simulations")
+    settings = {**{name: getattr(options, name) for name in names}, "methods": options.to_run}
     journal = Journal(folder / "questions.jsonl", settings)
     done = {part["key"] for part in journal.parts}
     missing = [question for question in questions if question.key not in done]
@@ -95,11 +120,44 @@ def run(options: Options) -> None:
         times = seconds_alone(questions[: options.seconds], scan_prior(folder, options), options)
         write_text(folder / "seconds.json", json.dumps(times, indent=2) + "\n")
     finished = {row["key"]: row for row in journal.parts}
-    rows = [finished[question.key] for question in questions]
+    rows = [
+        {**finished[key], "methods": finished[key]["methods"] | labelled.get(key, {})}
+        for key in (question.key for question in questions)
+    ]
     for task_name in (*TASKS, "both"):
-        table(task_name, [row for row in rows if task_name in ("both", row["task"])])
-    draw(rows, folder / "search.svg")
+        table(task_name, [row for row in rows if task_name in ("both", row["task"])], options)
+    draw(rows, folder / "search.svg", options)
     Console().print(f"plot: {folder / 'search.svg'}")
+
+
+def read_labels(options: Options, questions: Sequence[Question]) -> dict[str, dict[str, Any]]:
+    """What the default search found on each question, as rows of the journal have it, from label stores.
+
+    Raises:
+        UserError: if a store was made otherwise, or lacks a question.
+    """
+    if not options.labels:
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for task in TASKS:
+        store = LabelStore.open(options.labels / f"{task}-test")
+        space, settings = METHODS[LABELLED]
+        wanted = asdict(space), asdict(replace(settings, simulations=options.simulations)), options.seed, options.dtype
+        manifest = store.manifest
+        if (manifest.space, manifest.search, manifest.seed, manifest.dtype) != wanted or not manifest.luck:
+            raise UserError(f"--labels {store.folder} has labels of another search than {wanted}")
+        found |= {label.key: {LABELLED: _labelled(label)} for label in store}
+    missing = [question.key for question in questions if question.key not in found]
+    if missing:
+        raise UserError(f"--labels {options.labels} has no label of {missing[0]}; label all that is compared")
+    return found
+
+
+def _labelled(label: Label) -> dict[str, list[tuple[int, int]]]:
+    gold = _shallower((trial.simulation, trial.chain.depth) for trial in label.trials if trial.reward >= 1)
+    if label.luck is None:
+        return {"gold": gold}
+    return {"gold": gold, "luck": [(simulation, chain.depth) for chain, simulation in label.luck.found]}
 
 
 def load_scorer(dtype: Dtype) -> Scorer:
@@ -127,15 +185,17 @@ def scan_prior(folder: Path, options: Options) -> Prior:
 
 def search_all(questions: Sequence[Question], prior: Prior, options: Options) -> Iterator[dict[str, Any]]:
     """What every method finds on each question, a few questions at a time, as workers finish them."""
-    groups = [questions[start : start + TREES] for start in range(0, len(questions), TREES)]
+    size = max(1, TOGETHER // len(options.to_run))
+    groups = [questions[start : start + size] for start in range(0, len(questions), size)]
     with multiprocessing.get_context("spawn").Pool(options.workers, _start, (options.workers, options.dtype)) as pool:
-        for rows in pool.imap_unordered(partial(search_group, prior=prior, seed=options.seed), groups):
+        for rows in pool.imap_unordered(partial(search_group, prior=prior, options=options), groups):
             yield from rows
 
 
 def _start(workers: int, dtype: Dtype) -> None:
     global _scorer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    end_with_parent()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
     _scorer = load_scorer(dtype)
 
@@ -143,9 +203,10 @@ def _start(workers: int, dtype: Dtype) -> None:
 _scorer: Scorer  # of a worker process
 
 
-def search_group(group: Sequence[Question], prior: Prior, seed: int) -> list[dict[str, Any]]:
+def search_group(group: Sequence[Question], prior: Prior, options: Options) -> list[dict[str, Any]]:
     """Every method on the questions, for gold and for luck, all sharing their scores."""
     scorer = _scorer
+    methods = options.to_run
     base = Chain.base(scorer.num_layers)
     for question in group:
         scorer.open(as_sample(question))
@@ -154,11 +215,11 @@ def search_group(group: Sequence[Question], prior: Prior, seed: int) -> list[dic
     }
     hunts = {}
     for question in group:
-        luck = luck_option(question, scores[question.key][base], seed)
-        for name in METHODS:
-            hunts[question.key, name, "gold"] = _hunt(name, scorer, question, question.gold, prior, seed)
+        luck = luck_option(question, scores[question.key][base], options.seed)
+        for name in methods:
+            hunts[question.key, name, "gold"] = _hunt(name, scorer, question, question.gold, prior, options)
             if luck is not None:
-                hunts[question.key, name, "luck"] = _hunt(name, scorer, question, luck, prior, seed)
+                hunts[question.key, name, "luck"] = _hunt(name, scorer, question, luck, prior, options)
     while True:
         wanted = [(key, hunt.wants(scores[key])) for (key, _, _), hunt in hunts.items()]
         asked = list(dict.fromkeys((key, chain) for key, chain in wanted if chain is not None))
@@ -182,34 +243,42 @@ def search_group(group: Sequence[Question], prior: Prior, seed: int) -> list[dic
                         for target in ("gold", "luck")
                         if (question.key, name, target) in hunts
                     }
-                    for name in METHODS
+                    for name in methods
                 },
             }
         )
     return rows
 
 
-def _hunt(name: str, scorer: Scorer, question: Question, option: int, prior: Prior, seed: int) -> Hunt:
+def _hunt(name: str, scorer: Scorer, question: Question, option: int, prior: Prior, options: Options) -> Hunt:
     space, settings = METHODS[name]
-    settings = replace(settings, simulations=max(BUDGETS))
+    settings = replace(settings, simulations=options.simulations)
     guide = prior if name.endswith("prior") else None
-    return Hunt(make_search(scorer.num_layers, space, settings, f"{seed}/{question.key}", guide), option, None)
+    return Hunt(make_search(scorer.num_layers, space, settings, f"{options.seed}/{question.key}", guide), option, None)
 
 
 def _improvements(hunt: Hunt, scores: Mapping[Chain, Scores]) -> list[tuple[int, int]]:
     """(simulation, depth) of each chain that reached the option at less depth than those before it."""
+    good = (chain for chain in hunt.tried if scores[chain].reward(hunt.option) >= 1)
+    return _shallower((hunt.tried[chain], chain.depth) for chain in good)
+
+
+def _shallower(good: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
-    for chain, simulation in hunt.tried.items():
-        if scores[chain].reward(hunt.option) >= 1 and (not found or chain.depth < found[-1][1]):
-            found.append((simulation, chain.depth))
+    for simulation, depth in good:
+        if not found or depth < found[-1][1]:
+            found.append((simulation, depth))
     return found
 
 
 def seconds_alone(questions: Sequence[Question], prior: Prior, options: Options) -> dict[str, float]:
-    """Seconds a question of each method alone, without luck control, at the largest budget."""
+    """Seconds a question of each method alone, without luck control."""
     scorer, times = load_scorer(options.dtype), {}
-    for name, (space, settings) in METHODS.items():
-        plan = Plan(space, replace(settings, simulations=max(BUDGETS)), seed=options.seed, luck=False, neighbours=0)
+    for name in options.methods:
+        space, settings = METHODS[name]
+        plan = Plan(
+            space, replace(settings, simulations=options.simulations), seed=options.seed, luck=False, neighbours=0
+        )
         begin = time.perf_counter()
         priors = (lambda question: prior) if name.endswith("prior") else (lambda question: None)
         for _ in label_questions(scorer, questions, plan, priors=priors):
@@ -266,7 +335,7 @@ def found_within(rows: Sequence[Mapping[str, Any]], name: str, budget: int, laye
     )
 
 
-def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def table(title: str, rows: Sequence[Mapping[str, Any]], options: Options) -> None:
     """Print what every method found within every budget."""
     if not any(row["base"] >= 1 for row in rows) or not any(row["base"] < 1 for row in rows):
         return
@@ -275,8 +344,8 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     columns = ("saved", "by luck", "beyond luck (95%)", "corrected", "by luck", "beyond luck (95%)")
     for column in ("method", "budget", "shortened", *columns):
         printed.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    for name in METHODS:
-        for budget in BUDGETS:
+    for name in options.methods:
+        for budget in (budget for budget in BUDGETS if budget <= options.simulations):
             found = found_within(rows, name, budget)
             printed.add_row(
                 name if budget == BUDGETS[0] else "",
@@ -292,7 +361,7 @@ def _points(difference: Interval) -> str:
     return f"{100 * difference.mean:+.1f} ({100 * difference.low:+.1f}, {100 * difference.high:+.1f})"
 
 
-def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+def draw(rows: Sequence[Mapping[str, Any]], file: Path, options: Options) -> None:
     """Curves of what is found against simulations."""
     from cola_learn.plots import as_svg, themed
 
@@ -302,11 +371,11 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
         "corrected": "wrong answers corrected",
         "lucky": "the same by luck",
     }
-    budgets = (1, 2, 4, 8, 12, 18, *range(25, 201, 25))
+    budgets = (1, 2, 4, 8, 12, 18, *range(25, options.simulations + 1, 25))
     with themed(12.5, 4.0) as figure:
         for place, (field, title) in enumerate(panels.items()):
             axes = figure.add_subplot(1, len(panels), place + 1)
-            for number, name in enumerate(METHODS):
+            for number, name in enumerate(options.methods):
                 values = [100 * getattr(found_within(rows, name, budget), field) for budget in budgets]
                 style = "-" if name.startswith("mcts") else "--"
                 axes.plot(budgets, values, style, label=name, color=f"C{number}", linewidth=1.6)
