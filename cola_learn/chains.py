@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 
@@ -188,11 +189,13 @@ def _text(layers: tuple[int, ...]) -> str:
 
 def _parts(layers: tuple[int, ...]) -> Iterator[str]:
     """The pieces of the text form: runs of consecutive layers, and runs that are looped at once."""
-    start = 0
+    ends = [place for place, (layer, after) in enumerate(pairwise(layers), 1) if after != layer + 1]
+    ends.append(len(layers))
+    start = number = 0
     while start < len(layers):
-        end = start + 1
-        while end < len(layers) and layers[end] == layers[end - 1] + 1:
-            end += 1
+        while ends[number] <= start:
+            number += 1
+        end = ends[number]
         loop, times = end, 1  # where in the run a block begins that comes again right after it
         if end < len(layers) and layers[start] <= layers[end] <= layers[end - 1]:
             loop = start + layers[end] - layers[start]

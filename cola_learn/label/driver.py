@@ -159,7 +159,8 @@ class _Work:
         self._prior = prior
         self._base = Chain.base(num_layers)
         self._scores: dict[Chain, Scores] = {}
-        self._hunts = [self._hunt(question.gold)]
+        self._hunts: list[Hunt] = []
+        self._hunts.append(self._hunt(question.gold))
         self._around: list[tuple[Chain, Chain]] | None = None
         self._near: dict[Chain, set[Chain]] = defaultdict(set)
 
@@ -205,10 +206,9 @@ class _Work:
         return Label(question.task, question.split, question.id, trials, luck)
 
     def _hunt(self, option: int) -> Hunt:
-        plan = self._plan
-        search = make_search(
-            self._base.num_layers, plan.space, plan.search, f"{plan.seed}/{self.question.key}", self._prior
-        )
+        plan, seed = self._plan, f"{self._plan.seed}/{self.question.key}"
+        twin = self._hunts[0].search if self._hunts else None
+        search = make_search(self._base.num_layers, plan.space, plan.search, seed, self._prior, twin)
         return Hunt(search, option, plan.search.patience)
 
     def _luck(self, hunt: Hunt) -> Luck:

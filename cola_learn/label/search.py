@@ -91,7 +91,12 @@ class Search(Protocol):
 
 
 def make_search(
-    num_layers: int, space: SearchSpace, settings: SearchSettings, seed: int | str, prior: Prior | None = None
+    num_layers: int,
+    space: SearchSpace,
+    settings: SearchSettings,
+    seed: int | str,
+    prior: Prior | None = None,
+    twin: Search | None = None,
 ) -> Search:
     """The search that ``settings.method`` names.
 
@@ -101,13 +106,15 @@ def make_search(
         settings: method, budget and rules.
         seed: everything random in the search follows from it.
         prior: weight of every edit, for a tree search; edits it does not name get the least weight it gives.
+        twin: a search that was made with the same arguments for other rewards of the same sample; what does not depend
+            on rewards is shared with it.
     """
     from cola_learn.label.baselines import BeamSearch, ListSearch, RandomSearch, scan_edits
     from cola_learn.label.mcts import TreeSearch
     from cola_learn.label.menu import read_menu
 
     if settings.method == "mcts":
-        return TreeSearch(num_layers, space, settings, seed, prior)
+        return TreeSearch(num_layers, space, settings, seed, prior, twin if isinstance(twin, TreeSearch) else None)
     if settings.method == "random":
         return RandomSearch(num_layers, space, settings.simulations, seed)
     base = Chain.base(num_layers)

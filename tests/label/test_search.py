@@ -57,6 +57,40 @@ def test_links_are_one_legal_edit_long(space: SearchSpace, method: str, seed: in
 
 
 @settings(deadline=None, max_examples=60)
+@given(spaces, st.sampled_from(METHODS), st.booleans(), st.randoms(use_true_random=False))
+def test_twins_search_as_if_they_were_alone(
+    space: SearchSpace, method: str, guided: bool, chance: random.Random
+) -> None:
+    """Two searches of one seed, whose rewards differ, in turns of any length."""
+    prior = {edit: chance.random() for edit in space.legal_edits(Chain.base(DEPTH))} if guided else None
+    options = SearchSettings(method, 40)  # type: ignore[arg-type]
+
+    def reward(chain: Chain, wanted: int) -> float:
+        return float(sum(chain.layers) % 3 == wanted)
+
+    def alone(wanted: int) -> list[Chain]:
+        search, asked = make_search(DEPTH, space, options, 0, prior), []
+        while (chain := search.ask()) is not None:
+            asked.append(chain)
+            search.tell(chain, reward(chain, wanted), 0.0)
+        return asked
+
+    first = make_search(DEPTH, space, options, 0, prior)
+    twins = {0: first, 1: make_search(DEPTH, space, options, 0, prior, twin=first)}
+    asked: dict[int, list[Chain]] = {0: [], 1: []}
+    going = [0, 1]
+    while going:
+        wanted = chance.choice(going)
+        chain = twins[wanted].ask()
+        if chain is None:
+            going.remove(wanted)
+        else:
+            asked[wanted].append(chain)
+            twins[wanted].tell(chain, reward(chain, wanted), 0.0)
+    assert asked == {wanted: alone(wanted) for wanted in (0, 1)}
+
+
+@settings(deadline=None, max_examples=60)
 @given(spaces, st.integers(0, 1000), st.integers(0, 4))
 def test_moves_do_what_the_space_does(space: SearchSpace, seed: int, edits: int) -> None:
     """The searches' fast edits against Chain.from_edits and Chain.apply."""
