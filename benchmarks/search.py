@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +30,7 @@ from cola_learn.backbone import Executor, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import UserError, end_with_parent, progress_bar, run_command, writable_folder, write_text
-from cola_learn.intervals import Interval, paired_difference
+from cola_learn.intervals import paired_difference
 from cola_learn.label.driver import Hunt, Plan, label_questions, luck_option
 from cola_learn.label.prior import gains_as_prior
 from cola_learn.label.records import Label
@@ -37,6 +38,7 @@ from cola_learn.label.search import Prior, SearchSettings, make_search
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks import Question, Scorer, Scores, as_sample, load_task
 
+Array = NDArray[numpy.float64]
 BUDGETS = (25, 50, 100, 200)
 LABELLED = "mcts disjoint"  # the default search, which label stores hold too
 TASKS = ("arc_easy", "arc_challenge")
@@ -289,57 +291,42 @@ def seconds_alone(questions: Sequence[Question], prior: Prior, options: Options)
 
 @dataclass(frozen=True)
 class Found:
-    """What a method found within a budget, all as shares.
+    """What a method found within a budget, question by question.
 
     Attributes:
-        shortened: of the right answers, those with a shorter right chain.
-        saved: of the layers, over the right answers, by the shallowest right chain.
-        saved_by_luck: the same by the shallowest chain that reaches the luck control's wrong option, none if none does.
-        corrected, lucky: of the wrong answers, those with a chain that reaches the gold option, and the wrong one.
-        saved_beyond, beyond: what is saved minus what luck saves, and corrected minus lucky, on the same answers.
+        saved: share of the layers that the shallowest right chain saves, of each right answer.
+        saved_by_luck: the same for the shallowest chain that reaches the luck control's wrong option; 0 if none does.
+        corrected: whether a chain reaches the gold option, of each wrong answer.
+        lucky: whether a chain reaches the luck control's.
     """
 
-    shortened: float
-    saved: float
-    saved_by_luck: float
-    corrected: float
-    lucky: float
-    saved_beyond: Interval
-    beyond: Interval
+    saved: Array
+    saved_by_luck: Array
+    corrected: Array
+    lucky: Array
 
 
 def found_within(rows: Sequence[Mapping[str, Any]], name: str, budget: int, layers: int = 30) -> Found:
     """A method's results on the rows of questions, had it stopped after ``budget`` simulations."""
 
     def depth(row: Mapping[str, Any], target: str) -> int | None:
-        return min((d for s, d in row["methods"][name][target] if s <= budget), default=None)
+        return min((d for s, d in row["methods"][name].get(target, ()) if s <= budget), default=None)
 
-    def saved(row: Mapping[str, Any], target: str) -> int:
-        return max(0, layers - (depth(row, target) or layers))
+    def saved(target: str) -> Array:
+        depths = [depth(row, target) or layers for row in rows if row["base"] >= 1]
+        return numpy.maximum(0, layers - numpy.array(depths)) / layers
 
-    right = [row for row in rows if row["base"] >= 1]
-    wrong = [row for row in rows if row["base"] < 1]
-    paired = [row for row in wrong if "luck" in row["methods"][name]]
-    gold = [depth(row, "gold") is not None for row in paired]
-    luck = [depth(row, "luck") is not None for row in paired]
-    return Found(
-        float(numpy.mean([saved(row, "gold") > 0 for row in right])),
-        float(numpy.mean([saved(row, "gold") for row in right])) / layers,
-        float(numpy.mean([saved(row, "luck") for row in right])) / layers,
-        float(numpy.mean([depth(row, "gold") is not None for row in wrong])),
-        float(numpy.mean(luck)),
-        paired_difference(
-            [saved(row, "gold") / layers for row in right], [saved(row, "luck") / layers for row in right]
-        ),
-        paired_difference(gold, luck),
-    )
+    def reached(target: str) -> Array:
+        return numpy.array([depth(row, target) is not None for row in rows if row["base"] < 1], dtype=float)
+
+    return Found(saved("gold"), saved("luck"), reached("gold"), reached("luck"))
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], options: Options) -> None:
-    """Print what every method found within every budget."""
-    if not any(row["base"] >= 1 for row in rows) or not any(row["base"] < 1 for row in rows):
-        return
+    """Print what every method found within every budget, and how that differs between methods at the default one."""
     right = sum(row["base"] >= 1 for row in rows)
+    if right in (0, len(rows)):
+        return
     printed = Table(title=f"{title}: {right} right, {len(rows) - right} wrong answers", box=None, title_justify="left")
     columns = ("saved", "by luck", "beyond luck (95%)", "corrected", "by luck", "beyond luck (95%)")
     for column in ("method", "budget", "shortened", *columns):
@@ -350,14 +337,35 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], options: Options) -> No
             printed.add_row(
                 name if budget == BUDGETS[0] else "",
                 str(budget),
-                f"{found.shortened:.0%}",
-                *(f"{found.saved:.1%}", f"{found.saved_by_luck:.1%}", _points(found.saved_beyond)),
-                *(f"{found.corrected:.0%}", f"{found.lucky:.0%}", _points(found.beyond)),
+                f"{(found.saved > 0).mean():.0%}",
+                f"{found.saved.mean():.1%}",
+                f"{found.saved_by_luck.mean():.1%}",
+                _difference(found.saved, found.saved_by_luck),
+                f"{found.corrected.mean():.0%}",
+                f"{found.lucky.mean():.0%}",
+                _difference(found.corrected, found.lucky),
             )
-    Console(width=130).print(printed)
+    budget = min(SearchSettings().simulations, options.simulations)
+    first, *others = options.methods
+    differences = Table(title=f"{title}: difference to {first}, budget {budget} (95%)", box=None, title_justify="left")
+    for column in ("method", "saved", "beyond luck", "corrected", "beyond luck"):
+        differences.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    theirs = found_within(rows, first, budget)
+    for name in others:
+        found = found_within(rows, name, budget)
+        differences.add_row(
+            name,
+            _difference(found.saved, theirs.saved),
+            _difference(found.saved - found.saved_by_luck, theirs.saved - theirs.saved_by_luck),
+            _difference(found.corrected, theirs.corrected),
+            _difference(found.corrected - found.lucky, theirs.corrected - theirs.lucky),
+        )
+    Console(width=130).print(printed, differences if others else "")
 
 
-def _points(difference: Interval) -> str:
+def _difference(values: Array, others: Array) -> str:
+    """In points, with its interval."""
+    difference = paired_difference(list(values), list(others))
     return f"{100 * difference.mean:+.1f} ({100 * difference.low:+.1f}, {100 * difference.high:+.1f})"
 
 
@@ -376,7 +384,7 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path, options: Options) -> Non
         for place, (field, title) in enumerate(panels.items()):
             axes = figure.add_subplot(1, len(panels), place + 1)
             for number, name in enumerate(options.methods):
-                values = [100 * getattr(found_within(rows, name, budget), field) for budget in budgets]
+                values = [100 * getattr(found_within(rows, name, budget), field).mean() for budget in budgets]
                 style = "-" if name.startswith("mcts") else "--"
                 axes.plot(budgets, values, style, label=name, color=f"C{number}", linewidth=1.6)
             axes.set_title(title)
