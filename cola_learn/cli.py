@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse as parse_docstring
@@ -81,16 +83,28 @@ def run_command(
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn :class:`UserError` into one line and exit code 2, Ctrl-C into one line and exit code 130."""
+    """Turn :class:`UserError` into one line and exit code 2, Ctrl-C and a scheduler's SIGTERM into one line and exit
+    codes 130 and 143."""
     quiet_libraries()
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped; the same command goes on from what is finished", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what Ctrl-C ends in good order, a scheduler may end too."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def quiet_libraries() -> None:

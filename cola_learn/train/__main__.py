@@ -113,6 +113,10 @@ def _train(cli: TrainCLI, tracker: Tracker) -> str:
             f"--output {cli.config.output} holds a checkpoint of another model; "
             "name another folder or use --resume false"
         ) from None
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning turns into a silent exit
+            raise end.__context__ from None
+        raise
     checkpoint: Any = cli.trainer.checkpoint_callback
     score = float(checkpoint.best_model_score)
     tracker.summary({"best/val_loss": score})

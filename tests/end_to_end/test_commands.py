@@ -2,6 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +83,23 @@ def test_4_training_again_does_nothing_again(command: Command, folder: Path) -> 
     assert code == 0, said
     assert "train: done already" in said
     assert (folder / "train" / "last.ckpt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_4_training_stops_in_good_order(folder: Path, tmp_path: Path, kind: signal.Signals, code: int) -> None:
+    """Ctrl-C, or a scheduler that wants the machine back, in the middle of an epoch."""
+    arguments = ["--config", "configs/train/demo.yaml", "--labels", folder / "labels", "--output", tmp_path]
+    more = ["--trainer.max_epochs", "100000", "--patience", "100000", "--tracking", "disabled"]
+    training = subprocess.Popen(
+        [sys.executable, "-m", "cola_learn.train", *map(str, arguments), *more], stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "last.ckpt").exists():
+        assert training.poll() is None, training.communicate()[1]
+        time.sleep(0.1)
+    training.send_signal(kind)
+    _, said = training.communicate(timeout=60)
+    assert training.returncode == code, said
+    assert said.endswith("stopped; the same command goes on from what is finished\n")
 
 
 def test_5_export(command: Command, folder: Path) -> None:

@@ -127,8 +127,8 @@ def test_a_lost_process_is_reported() -> None:
         labelled(workers, kill_all)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
-def test_processes_end_with_the_run(tmp_path: Path, kind: signal.Signals) -> None:
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_processes_end_with_the_run(tmp_path: Path, kind: signal.Signals, code: int) -> None:
     """A scheduler, or whoever is out of memory, ends the run's own process only."""
     process = start(tmp_path, "--workers", "2", "--search.simulations", "1000")
     parent = psutil.Process(process.pid)
@@ -137,11 +137,12 @@ def test_processes_end_with_the_run(tmp_path: Path, kind: signal.Signals) -> Non
         time.sleep(0.1)
     children = parent.children()
     process.send_signal(kind)
-    process.wait()
+    assert process.wait() == code
     _, left = psutil.wait_procs(children, timeout=20)
     for child in left:
         child.kill()
     assert not left
+    assert process.communicate()[1].endswith("goes on from what is finished\n") == (code > 0)
 
 
 @pytest.fixture(scope="module")
