@@ -140,14 +140,20 @@ def read_labels(options: Options, questions: Sequence[Question]) -> dict[str, di
     """
     if not options.labels:
         return {}
+    space, settings = METHODS[LABELLED]
+    wanted = {
+        "space": asdict(space),
+        "search": asdict(replace(settings, simulations=options.simulations)),
+        "seed": options.seed,
+        "dtype": options.dtype,
+        "luck": True,
+    }
     found: dict[str, dict[str, Any]] = {}
     for task in TASKS:
         store = LabelStore.open(options.labels / f"{task}-test")
-        space, settings = METHODS[LABELLED]
-        wanted = asdict(space), asdict(replace(settings, simulations=options.simulations)), options.seed, options.dtype
-        manifest = store.manifest
-        if (manifest.space, manifest.search, manifest.seed, manifest.dtype) != wanted or not manifest.luck:
-            raise UserError(f"--labels {store.folder} has labels of another search than {wanted}")
+        for name, value in wanted.items():
+            if (given := getattr(store.manifest, name)) != value:
+                raise UserError(f"--labels {store.folder} was made with {name} {given}; here it is {value}")
         found |= {label.key: {LABELLED: _labelled(label)} for label in store}
     missing = [question.key for question in questions if question.key not in found]
     if missing:
