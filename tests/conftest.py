@@ -1,6 +1,7 @@
 """Shared fixtures: the embedded model in both precisions, and tiny random models for breadth."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ def tiny_llama(layers: int = 6) -> Any:
 @pytest.fixture(scope="session")
 def tiny() -> Backbone:
     return Backbone(tiny_llama(), WordTokenizer(), "tiny")
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children hear Ctrl-C, even where the tests run in the background of a shell, whose processes do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -85,6 +85,7 @@ def test_4_training_again_does_nothing_again(command: Command, folder: Path) -> 
     assert (folder / "train" / "last.ckpt").stat().st_mtime_ns == before
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_4_training_stops_in_good_order(folder: Path, tmp_path: Path, kind: signal.Signals, code: int) -> None:
     """Ctrl-C, or a scheduler that wants the machine back, in the middle of an epoch."""
@@ -93,11 +94,14 @@ def test_4_training_stops_in_good_order(folder: Path, tmp_path: Path, kind: sign
     training = subprocess.Popen(
         [sys.executable, "-m", "cola_learn.train", *map(str, arguments), *more], stderr=subprocess.PIPE, text=True
     )
-    while not (tmp_path / "last.ckpt").exists():
-        assert training.poll() is None, training.communicate()[1]
-        time.sleep(0.1)
-    training.send_signal(kind)
-    _, said = training.communicate(timeout=60)
+    try:
+        while not (tmp_path / "last.ckpt").exists():
+            assert training.poll() is None, training.communicate()[1]
+            time.sleep(0.1)
+        training.send_signal(kind)
+        _, said = training.communicate(timeout=60)
+    finally:
+        training.kill()
     assert training.returncode == code, said
     assert said.endswith("stopped; the same command goes on from what is finished\n")
 

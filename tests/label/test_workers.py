@@ -127,6 +127,7 @@ def test_a_lost_process_is_reported() -> None:
         labelled(workers, kill_all)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("kind", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_processes_end_with_the_run(tmp_path: Path, kind: signal.Signals, code: int) -> None:
     """A scheduler, or whoever is out of memory, ends the run's own process only."""
@@ -137,7 +138,10 @@ def test_processes_end_with_the_run(tmp_path: Path, kind: signal.Signals, code: 
         time.sleep(0.1)
     children = parent.children()
     process.send_signal(kind)
-    assert process.wait() == code
+    try:
+        assert process.wait(60) == code
+    finally:
+        process.kill()
     _, left = psutil.wait_procs(children, timeout=20)
     for child in left:
         child.kill()
