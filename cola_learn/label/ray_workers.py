@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -40,11 +41,13 @@ class RayWorkers:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default; silences its notice
         self._started = not ray.is_initialized()
         if self._started:
+            on_terminate = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(options.ray_address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(f"--ray_address {options.ray_address}: no cluster there ({reason})") from None
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray's own handler aborts with the stack of its threads
         self._actors = [self._new_actor() for _ in range(options.workers)]
         try:
             self.identity: Identity = ray.get(self._actors[0].identity.remote())
