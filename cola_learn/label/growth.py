@@ -1,6 +1,7 @@
 """What grows out of a chain in a tree: the edits that may follow it, drawn one after another, none twice."""
 
 import math
+import sys
 from bisect import bisect
 from itertools import accumulate
 from typing import NamedTuple
@@ -111,7 +112,8 @@ class Chances:
 
     def __init__(self, weights: Prior) -> None:
         total = sum(weights.values())
-        self._chances = {edit: weight / total for edit, weight in weights.items()}
+        least = sys.float_info.min  # a softmax comes to 0 where much is lost
+        self._chances = {edit: max(weight / total, least) for edit, weight in weights.items()}
         self._least = min(self._chances.values())
         self._tables: dict[int, list[float]] = {}
 
