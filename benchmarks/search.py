@@ -91,6 +91,8 @@ class Options:
         for method in self.methods:
             if method not in METHODS:
                 raise ValueError(f"methods has {method!r}; there are {', '.join(map(repr, METHODS))}")
+        if not self.to_run:
+            raise ValueError(f"methods is {self.methods}, all read from labels; name another to compare")
         if self.simulations < min(BUDGETS):
             raise ValueError(f"simulations is {self.simulations}; give at least {min(BUDGETS)}, the least budget shown")
 
@@ -122,10 +124,8 @@ def run(options: Options) -> None:
         times = seconds_alone(questions[: options.seconds], scan_prior(folder, options), options)
         write_text(folder / "seconds.json", json.dumps(times, indent=2) + "\n")
     finished = {row["key"]: row for row in journal.parts}
-    rows = [
-        {**finished[key], "methods": finished[key]["methods"] | labelled.get(key, {})}
-        for key in (question.key for question in questions)
-    ]
+    rows = [finished[question.key] for question in questions]
+    rows = [{**row, "methods": row["methods"] | labelled.get(row["key"], {})} for row in rows]
     for task_name in (*TASKS, "both"):
         table(task_name, [row for row in rows if task_name in ("both", row["task"])], options)
     draw(rows, folder / "search.svg", options)
