@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 # Images that tell Python to keep no bytecode would have every command compile its libraries anew: ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test install assets lint benchmark clean
+.PHONY: demo test test-all install assets lint benchmark clean
 
 demo: $(VENV)/.installed assets
 	$(BIN)/python -m cola_learn.label --config configs/label/demo.yaml --output $(RUN)/labels
@@ -19,6 +19,11 @@ demo: $(VENV)/.installed assets
 
 test: $(VENV)/.installed-dev assets lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What is slow and broad beside it: the second real model (290 MB to fetch).
+test-all: test
+	$(BIN)/python -m cola_learn.assets gemma3-270m
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

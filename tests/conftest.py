@@ -34,6 +34,12 @@ def smollm() -> Backbone:
 
 
 @pytest.fixture(scope="session")
+def gemma32() -> Backbone:
+    """The second real model, for tests marked slow: python -m cola_learn.assets gemma3-270m fetches it."""
+    return load_backbone("gemma3-270m", dtype="float32")
+
+
+@pytest.fixture(scope="session")
 def arc() -> list[Question]:
     """100 ARC-Easy validation questions."""
     return load_task("arc_easy", "validation", limit=100)

@@ -5,7 +5,8 @@ from typing import Any, Literal
 import torch
 
 from cola_learn import assets
-from cola_learn.backbone.replay import Backbone
+from cola_learn.backbone.replay import Backbone, position_limit
+from cola_learn.backbone.tokens import Bos
 from cola_learn.cli import UserError, console
 
 EMBEDDED = "embedded"
@@ -13,39 +14,86 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def load_backbone(
-    name: str = EMBEDDED, device: str = "auto", dtype: Dtype = "auto", trust_remote_code: bool = False
+    name: str = EMBEDDED,
+    device: str = "auto",
+    dtype: Dtype = "auto",
+    trust_remote_code: bool = False,
+    bos: Bos = "auto",
 ) -> Backbone:
     """Load and check a frozen backbone.
 
     Args:
-        name: ``embedded`` (SmolLM2-135M-Instruct), a Hugging Face id, or a folder.
+        name: ``embedded`` (SmolLM2-135M-Instruct), ``gemma3-270m``, a Hugging Face id, or a folder.
         device: ``auto`` (CUDA when there is one), ``cpu``, ``cuda``, ``cuda:1`` ..., or ``split``: over all GPUs and,
             what does not fit there, the host's memory, as accelerate divides it; hidden states follow the layers.
         dtype: ``auto`` is bfloat16 where the hardware computes in it, else float32.
         trust_remote_code: run modelling code that comes with the model; off unless asked for.
+        bos: special tokens before prompts: ``auto`` as the tokenizer writes them, ``yes`` its beginning-of-text token
+            in any case, ``no`` none.
 
     Raises:
         UserError: if the model cannot be loaded or its layers cannot be replayed.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    source = str(assets.model_folder()) if name == EMBEDDED else name
     split = device == "split"
     where = _device("auto" if split else device)
-    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    source, options = source_of(name), {"trust_remote_code": trust_remote_code}
     placing = {"device_map": "auto"} if split else {}
     with console.status(f"loading {name} ..."):
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            tokenizer = load_tokenizer(name, trust_remote_code)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype, where), **placing, **options)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(
-                f"--backbone {name} cannot be loaded ({reason}); give a Hugging Face id, a folder, or {EMBEDDED}"
+                f"--backbone {name} cannot be loaded ({reason}); give a Hugging Face id, a folder, or one of "
+                f"{', '.join(assets.MODELS)}"
             ) from None
-        return Backbone(model if split else model.to(where), tokenizer, name)
+        return Backbone(model if split else model.to(where), tokenizer, name, bos)
+
+
+def source_of(name: str) -> str:
+    """What transformers loads a backbone from: the folder of an embedded one, else the id or folder itself.
+
+    Raises:
+        UserError: if the embedded one has not been fetched.
+    """
+    return str(assets.model_folder(name)) if name in assets.MODELS else name
+
+
+def max_tokens_of(name: str) -> int:
+    """The longest sequence that a backbone was made for, read from its configuration alone.
+
+    Raises:
+        UserError: if it cannot be loaded.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return position_limit(AutoConfig.from_pretrained(source_of(name), trust_remote_code=False))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"--backbone {name} has no configuration that can be loaded ({error})") from None
+
+
+def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a backbone, named as for :func:`load_backbone`.
+
+    Raises:
+        UserError: if it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source_of(name), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"--backbone {name} has no tokenizer that can be loaded ({reason}); give a Hugging Face id, a folder, or "
+            f"one of {', '.join(assets.MODELS)}"
+        ) from None
 
 
 def _device(device: str) -> torch.device:

@@ -23,6 +23,7 @@ from cola_learn.backbone.call_sizes import call_sizes
 from cola_learn.backbone.packed import pack_weights
 from cola_learn.backbone.recording import MASK, Batch, Leaf, Recording, Together, map_tree, token_dimensions
 from cola_learn.backbone.rows import BUCKET, Row
+from cola_learn.backbone.tokens import Bos, PromptEncoder
 from cola_learn.cli import UserError
 
 
@@ -37,12 +38,15 @@ class Backbone:
         model: any decoder-only model in eval mode, on its device.
         tokenizer: its tokenizer.
         name: how the user named it, kept in every output.
+        bos: which special tokens are written before prompts (:class:`PromptEncoder`).
 
     Attributes:
         num_layers: N.
         hidden_size: H.
+        encoder: gives the token ids of prompts.
         packable: whether the options of a question may share one sequence (plain masked attention with
             positions given per token); found out at construction by comparing the two ways.
+        packed_limit: most tokens of such a sequence: the sliding window, where some layers have one.
         joins: for rows laid end to end in one sequence, the token dimension of each argument; None where
             the architecture cannot run them so, which is found out at construction too.
         stackable: whether rows of one length may be stacked instead; if not, rows run one by one.
@@ -58,9 +62,10 @@ class Backbone:
         UserError: if the decoder layers cannot be found or do not replay to the model's own logits.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, name: str, bos: Bos = "auto") -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
+        self.encoder = PromptEncoder(tokenizer, bos)
         self.name = name
         self.layers = _find_layers(model, name)
         self.num_layers = len(self.layers)
@@ -74,6 +79,8 @@ class Backbone:
         self._names = [_parameter_names(layer) for layer in self.layers]
         self._extra_outputs = [0] * self.num_layers  # values a layer returns beside the hidden state, -1: bare tensor
         self._check_replay()
+        window = getattr(model.config.get_text_config(), "sliding_window", None)
+        self.packed_limit: int = window or sys.maxsize
         self.packable = self._options_can_share_a_sequence()
         self.joins = self._rows_can_lie_end_to_end()
         self.stackable = self.joins is not None or self._rows_can_be_stacked()
@@ -86,9 +93,15 @@ class Backbone:
     @property
     def max_tokens(self) -> int:
         """The longest sequence that the model was made for."""
-        config = self.model.config.get_text_config()
-        found = (getattr(config, name, None) for name in ("max_position_embeddings", "max_target_positions"))
-        return next((int(limit) for limit in found if limit), sys.maxsize)
+        return position_limit(self.model.config)
+
+    def heed(self, special_tokens: str, source: str) -> None:
+        """Write the special tokens before prompts that ``source``, a manifest or controller, records.
+
+        Raises:
+            UserError: if the tokenizer cannot.
+        """
+        self.encoder = PromptEncoder.recorded(self.tokenizer, special_tokens, source)
 
     def missing(self, tokens: int) -> int:
         """How many tokens a call of so many is to be filled up with."""
@@ -282,8 +295,7 @@ class Backbone:
         """Compare packed options with options in rows of their own, on random tokens."""
         prompt, *options = self.probe_tokens(3, 6).tolist()
         packed = Row.pack(prompt, options)
-        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
-        if window is not None and window < 4096:
+        if len(packed.tokens) > self.packed_limit:
             return False  # a packed mask would widen the window
         try:
             logits = self._plain_logits(packed.model_inputs(self.device, self.dtype))
@@ -359,6 +371,13 @@ class Backbone:
         vocabulary = self.model.config.get_text_config().vocab_size
         generator = torch.Generator().manual_seed(0)
         return torch.randint(3, vocabulary, shape, generator=generator).to(self.device)
+
+
+def position_limit(config: Any) -> int:
+    """The longest sequence that a model of this configuration was made for."""
+    text = config.get_text_config()
+    found = (getattr(text, name, None) for name in ("max_position_embeddings", "max_target_positions"))
+    return next((int(limit) for limit in found if limit), sys.maxsize)
 
 
 def _find_layers(model: Any, name: str) -> nn.ModuleList:

@@ -19,7 +19,6 @@ from cola_learn.intervals import Interval
 from cola_learn.label import LabelStore
 from cola_learn.label.store import Manifest
 from cola_learn.label.summary import Tally
-from cola_learn.tasks import load_task
 
 PERCENTILES = (5, 10, 20)
 OPERATIONS = ("skip", "repeat", "both")
@@ -77,7 +76,7 @@ class Found:
 
     def guess(self) -> float:
         """What needs no model: the share of right guesses among the choices, or of the commonest short answer."""
-        questions = [q for q in load_task(self.manifest.task, self.manifest.split) if q.key in self.keys]
+        questions = [q for q in self.manifest.questions() if q.key in self.keys]
         if questions and questions[0].open:
             return Counter(q.choices[0] for q in questions).most_common(1)[0][1] / len(questions)
         return sum(1 / len(q.choices) for q in questions) / max(1, len(questions))

@@ -164,7 +164,12 @@ class Study:
             if controller.menu != pool.chains:
                 raise UserError(f"--controllers {folder} chooses from another menu than that of --labels")
             controllers[folder.parent.name if folder.name == "controller" else folder.name] = controller
-        backbone = lru_cache(lambda: load_backbone(manifest.backbone, options.device, manifest.dtype))
+
+        @lru_cache
+        def backbone() -> Backbone:
+            loaded = load_backbone(manifest.backbone, options.device, manifest.dtype)
+            loaded.heed(manifest.special_tokens, f"--labels {options.labels}")
+            return loaded
 
         @lru_cache(maxsize=2)  # controllers that read the same layers follow each other
         def read(table: Table, layers: tuple[int, ...]) -> list[Tensor]:
@@ -173,7 +178,7 @@ class Study:
                 table.questions, key=lambda question: (question.task, question.split)
             ):
                 prompts = [as_sample(question, manifest.template).prompt for question in questions]
-                found += stored_features(manifest.fingerprint, prompts, layers, backbone)
+                found += stored_features(manifest.fingerprint, prompts, layers, backbone, manifest.special_tokens)
             return found
 
         def features(table: Table, layers: Sequence[int]) -> list[Tensor]:

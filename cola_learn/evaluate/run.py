@@ -18,7 +18,8 @@ from cola_learn.label import Label, LabelStore, Manifest, SearchSettings
 from cola_learn.label.labeller import Labeller, make_scorer
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.run import fill_store, make_manifest
-from cola_learn.tasks import Question, Scorer, Scores, Writer, as_sample, load_task
+from cola_learn.tasks import Layout, Question, Scorer, Scores, Writer, as_sample, load_task
+from cola_learn.tasks.files import is_file
 from cola_learn.tracking import Mode, Tracker
 from cola_learn.train import Controller
 from cola_learn.train.features import prompt_features
@@ -104,6 +105,7 @@ def _evaluate(
     for each in (controller, *beside.values()):
         each.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
     _check_labels(store, backbone, controller)
+    backbone.heed(store.manifest.special_tokens, f"--labels {store.folder}")
     with Tracker("evaluate", options.tracking, options.output, asdict(options)) as tracker:
         outcomes = evaluate_policies(controller, beside, store, backbone, questions, options)
         chains = {name: [row.chain for row in rows] for name, rows in outcomes.items() if not sees_gold(name)}
@@ -204,6 +206,7 @@ def _label_options(manifest: Manifest, backbone: Backbone, options: EvaluateOpti
         metric=manifest.metric,
         reward=manifest.reward,
         prompt=manifest.answer_prompt,
+        truncate=manifest.truncate,
         search=options.search,
         space=manifest.search_space,
         trees=options.trees,
@@ -214,11 +217,12 @@ def _label_options(manifest: Manifest, backbone: Backbone, options: EvaluateOpti
 
 def _judge(questions: Sequence[Question], scorer: Scorer | Writer, options: LabelOptions) -> Scorer | Writer:
     """What judges the policies' chains: the scorer, but answers to open questions are written."""
-    return Writer(scorer.backbone, options.prompt) if questions[0].open else scorer
+    return Writer(scorer.backbone, options.prompt, truncate=scorer.truncate) if questions[0].open else scorer
 
 
 def _held_out_questions(options: EvaluateOptions, store: LabelStore) -> list[Question]:
-    questions = load_task(options.task or store.manifest.task, options.split, options.limit, options.seed)
+    task, layout = options.task or store.manifest.task, Layout(**store.manifest.layout)
+    questions = load_task(task, options.split, options.limit, options.seed, layout=layout if is_file(task) else None)
     seen = store.keys() & {question.key for question in questions}
     if seen:
         raise UserError(
@@ -251,7 +255,7 @@ def _static_chain(scorer: Scorer | Writer, store: LabelStore, mean_depth: float,
     if not candidates:
         return min((trial.chain for label in labels for trial in label.trials), key=lambda chain: chain.depth)
     known = {label.key for label in labels}
-    pool = [question for question in load_task(manifest.task, manifest.split) if question.key in known]
+    pool = [question for question in manifest.questions() if question.key in known]
     return choose_static(scorer, pool[: options.static_questions], candidates, manifest.template)
 
 

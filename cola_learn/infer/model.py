@@ -38,6 +38,7 @@ class ColaForCausalLM:
         chooser = Controller.from_pretrained(controller)
         model = load_backbone(backbone or chooser.config.backbone, device, dtype)
         chooser.check_backbone(model.num_layers, model.fingerprint, model.name)
+        model.heed(chooser.config.special_tokens, f"controller {controller}")
         return cls(model, chooser)
 
     def choose(self, prompt: str, price: float | None = None) -> Chain:
@@ -98,7 +99,7 @@ class ColaForCausalLM:
         """
         tokenizer = self.backbone.tokenizer
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        tokens = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        tokens = [self.backbone.encoder.prompt(text) for text in texts]
         chains = [chain] * len(texts) if chain else self._choose(texts, price)
         rows = self._generator.generate(tokens, chains, decoding, **utilities)
         written = [str(tokenizer.decode(row, skip_special_tokens=True)).strip() for row in rows]

@@ -2,10 +2,9 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.table import Table
 
@@ -13,17 +12,28 @@ from cola_learn.backbone import load_backbone
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError, console, progress_bar, writable_folder, write_text
 from cola_learn.label.heat import heat_map
-from cola_learn.label.interop import from_drllm, from_polar, read_json, to_drllm, to_lines, to_polar, write_json
+from cola_learn.label.interop import (
+    Imported,
+    from_count_rows,
+    from_drllm,
+    from_polar,
+    read_json,
+    to_count_rows,
+    to_drllm,
+    to_lines,
+    to_polar,
+    write_json,
+)
 from cola_learn.label.labeller import Identity, make_scorer
 from cola_learn.label.options import LabelOptions
-from cola_learn.label.records import Label
 from cola_learn.label.run import make_manifest
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 from cola_learn.label.verify import strict
 from cola_learn.tasks import Question, as_sample, load_task
 
-Form = Literal["polar", "drllm", "lines"]
+Form = Literal["polar", "drllm", "counts", "lines"]
+_SHOWN = 20  # skipped records that are told one by one
 
 
 @dataclass(frozen=True)
@@ -166,7 +176,7 @@ def run_verify(options: VerifyOptions) -> int:
     """
     store = LabelStore.open(options.store, "store")
     manifest = store.manifest
-    questions = {question.key: question for question in load_task(manifest.task, manifest.split)}
+    questions = {question.key: question for question in manifest.questions()}
     keys = sorted(store.keys())
     if options.limit is not None:
         keys = random.Random(options.seed).sample(keys, min(options.limit, len(keys)))
@@ -179,7 +189,10 @@ def run_verify(options: VerifyOptions) -> int:
             f"{options.store} was made with {manifest.backbone} {manifest.fingerprint}; "
             f"what has this name here is {backbone.fingerprint}"
         )
-    scoring = LabelOptions(metric=manifest.metric, reward=manifest.reward, prompt=manifest.answer_prompt)
+    backbone.heed(manifest.special_tokens, str(options.store))
+    scoring = LabelOptions(
+        metric=manifest.metric, reward=manifest.reward, prompt=manifest.answer_prompt, truncate=manifest.truncate
+    )
     scorer = strict(make_scorer(backbone, scoring), manifest.reward)
     checked = differ = moved = 0
     with progress_bar() as bar:
@@ -212,8 +225,9 @@ class ExportOptions:
 
     Attributes:
         store: a label store.
-        form: polar (merged_mcts_samples.json, with question texts), drllm (executions a layer, JSON lines, the chains
-            that this form can hold) or lines (every chain as a JSON line).
+        form: polar (merged_mcts_samples.json, with question texts), drllm (arrays with the good chains of each
+            question), counts (executions a layer as JSON lines, the chains that this can hold) or lines (every chain
+            as a JSON line).
         output: file; .gz is compressed.
     """
 
@@ -229,15 +243,15 @@ def run_export(options: ExportOptions) -> int:
         UserError: if the store cannot be read or the file cannot be written.
     """
     store = LabelStore.open(options.store, "store")
-    if options.form == "polar":
-        questions = {question.key: question for question in load_task(store.manifest.task, store.manifest.split)}
-        content = to_polar(store, questions)
+    if options.form in ("polar", "drllm"):
+        questions = {question.key: question for question in store.manifest.questions()}
+        content = to_polar(store, questions) if options.form == "polar" else to_drllm(store, questions)
         write_json(options.output, content)
-        count = len(content["samples"])
+        count, things = len(next(iter(content.values()))), "questions"
     else:
-        rows = to_drllm(store) if options.form == "drllm" else to_lines(store)
-        count = write_json(options.output, rows, lines=True)
-    console.print(f"{count} {'samples' if options.form == 'polar' else 'chains'} written to {options.output}")
+        rows = to_count_rows(store) if options.form == "counts" else to_lines(store)
+        count, things = write_json(options.output, rows, lines=True), "chains"
+    console.print(f"{count} {things} written to {options.output}", markup=False, soft_wrap=True)
     return count
 
 
@@ -247,7 +261,7 @@ class ImportOptions:
 
     Attributes:
         file: labels in another form; .gz is decompressed.
-        form: polar or drllm, as export writes them and as those projects do.
+        form: polar, drllm or counts, as export writes them; polar and drllm as those projects do.
         output: folder of the new label store.
         task: task of its questions.
         split: split of its questions.
@@ -256,7 +270,7 @@ class ImportOptions:
     """
 
     file: Path
-    form: Literal["polar", "drllm"] = "polar"
+    form: Literal["polar", "drllm", "counts"] = "polar"
     output: Path = Path("runs/imported")
     task: str = "arc_easy"
     split: str = "test"
@@ -271,13 +285,18 @@ def run_import(options: ImportOptions) -> LabelStore:
         UserError: naming what in the file cannot be used.
     """
     questions = load_task(options.task, options.split)
-    content = read_json(options.file, lines=options.form == "drllm")
+    content = read_json(options.file, lines=options.form == "counts")
     writable_folder(options.output)
     identity = Identity.of(load_backbone(options.backbone, options.device))
     try:
-        labels = list(_imported(options, content, identity.num_layers, questions))
+        found = _imported(options, content, identity.num_layers, questions)
     except UserError as error:
         raise UserError(f"{options.file}: {error}") from None
+    labels = found.labels
+    for line in found.skipped[:_SHOWN]:
+        console.print(f"skipped     {line}", markup=False, soft_wrap=True)
+    if found.skipped:
+        console.print(f"{len(found.skipped)} of {len(found.skipped) + len(labels)} records skipped")
     label_options = LabelOptions(task=options.task, split=options.split, backbone=options.backbone)
     manifest = make_manifest(identity, label_options, questions[0])
     manifest = replace(manifest, search={"imported": options.form}, luck=False, neighbours=0)
@@ -290,15 +309,20 @@ def run_import(options: ImportOptions) -> LabelStore:
     return store
 
 
-def _imported(options: ImportOptions, content: object, num_layers: int, questions: list[Question]) -> Iterator[Label]:
+def _imported(options: ImportOptions, content: Any, num_layers: int, questions: list[Question]) -> Imported:
     if options.form == "polar":
-        yield from from_polar(content, num_layers, questions)
-        return
-    assert isinstance(content, list)
+        return from_polar(content, num_layers, questions)
+    if options.form == "drllm":
+        return from_drllm(content, num_layers, questions)
     known = {question.key for question in questions}
-    for label in from_drllm(content):
+    labels, skipped = [], []
+    for label in from_count_rows(content):
         if label.base.chain.num_layers != num_layers:
-            raise UserError(f"question {label.key}: chains of {label.base.chain.num_layers} layers, not {num_layers}")
-        if label.key not in known:
-            raise UserError(f"question {label.key} is not in task {options.task} {options.split}")
-        yield label
+            skipped.append(f"question {label.key}: chains of {label.base.chain.num_layers} layers, not {num_layers}")
+        elif label.key not in known:
+            skipped.append(f"question {label.key} is not in task {options.task} {options.split}")
+        else:
+            labels.append(label)
+    if not labels:
+        raise UserError(f"none of its questions can be used; {skipped[0] if skipped else 'it has no rows'}")
+    return Imported(tuple(labels), tuple(skipped))

@@ -11,7 +11,8 @@ from cola_learn.label.run import fill_store, make_manifest, start_workers
 from cola_learn.label.search import SearchSettings
 from cola_learn.label.store import LabelStore
 from cola_learn.label.verify import Verify
-from cola_learn.tasks import Question, load_task
+from cola_learn.tasks import AnswersAs, Layout, Question, load_task
+from cola_learn.tasks.files import is_file, stem
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class CrossOptions:
     Attributes:
         menu: file of chains, one a line.
         tasks: what to run them on, as task:split; a part of a split is written sciq:validation[:75%].
+        columns: of files, as for label.
+        answers: of files, as for label.
         limit: at most this many questions of each task, drawn with the seed; default all.
         output: folder for one label store a task.
         backbone: as for label.
@@ -34,6 +37,8 @@ class CrossOptions:
 
     menu: Path
     tasks: list[str]
+    columns: str = ""
+    answers: AnswersAs = "auto"
     limit: int | None = None
     output: Path = Path("runs/cross")
     backbone: str = "embedded"
@@ -79,8 +84,8 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
     with closing(start_workers(common)) as workers:
         for number, (name, (task, split, questions)) in enumerate(zip(options.tasks, pools, strict=True), start=1):
             console.rule(f"{name} ({number} of {len(pools)})")
-            own = replace(common, task=task, split=split)
-            folder = options.output / f"{Path(task).stem}-{split}"  # parts of a split share no question
+            own = replace(common, task=task, split=split, columns=options.columns, answers=options.answers)
+            folder = options.output / f"{stem(task)}-{split}"  # parts of a split share no question
             writable_folder(folder)
             store = LabelStore.create(folder, make_manifest(workers.identity, own, questions[0]))
             fill_store(store, workers, questions, own, "cross").print()
@@ -103,7 +108,8 @@ def _pool(name: str, options: CrossOptions) -> tuple[str, str, list[Question]]:
     task, colon, split = whole.rpartition(":")
     if not colon:
         raise UserError(f"--tasks {name} names no split; give task:split, such as arc_easy:test")
-    questions = load_task(task, split + bracket + part, options.limit, options.seed)
+    layout = Layout(options.columns, options.answers) if is_file(task) else None
+    questions = load_task(task, split + bracket + part, options.limit, options.seed, layout=layout)
     if questions[0].open:
         raise UserError(f"--tasks {name} has open questions; a menu is run on questions with choices")
     return task, split, questions

@@ -250,5 +250,10 @@ def luck_option(question: Question, base: Scores, seed: int) -> int | None:
     """The option that the luck control searches for in the place of the gold one, drawn by seed and question: neither
     gold nor what the base chain answers, for then there would be nothing to find. None if no such option is left.
     """
-    left = [index for index in range(len(question.choices)) if index not in (question.gold, base.choice)]
+    gold = question.choices[question.gold].strip()
+    left = [
+        index
+        for index, choice in enumerate(question.choices)
+        if index not in (question.gold, base.choice) and choice.strip() != gold
+    ]
     return random.Random(f"{seed}/luck/{question.key}").choice(left) if left else None

@@ -1,9 +1,10 @@
-"""Labels in other projects' forms: PoLar's and Re-PoLar's merged samples, Dr.LLM's executions a layer, JSON lines.
+"""Labels in other projects' forms: PoLar's and Re-PoLar's merged samples, Dr.LLM's arrays, counts a layer, JSON lines.
 
 PoLar (arXiv 2606.06574) and Re-PoLar (arXiv 2609.31360) keep ``merged_mcts_samples.json``, plain or gzipped: samples
 with executed layer paths that are right (``final_valid_transitions``) or not (``final_invalid_transitions``), the base
-chain's score, question and answer. Dr.LLM (arXiv 2510.12773) describes a chain by how often each layer runs: 0, 1 or
-2 times.
+chain's score, question and answer; Re-PoLar's name a question by ``sample_info.query_id``. Dr.LLM's code (arXiv
+2510.12773) writes one object of parallel arrays with paths as lists of layers; its paper and README describe a chain by
+how often each layer runs, 0, 1 or 2 times, which the form ``counts`` holds.
 """
 
 import gzip
@@ -11,7 +12,8 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from cola_learn.cli import UserError
 from cola_learn.label.records import Label, Trial
 from cola_learn.tasks import Question
 
+MOST_REPEATS = 16  # deeper chains are a mistake
 UNKNOWN = math.nan
 """Margin of imported chains: other forms keep none."""
 
@@ -48,39 +51,168 @@ def to_polar(labels: Iterable[Label], questions: Mapping[str, Question]) -> dict
     return {"samples": samples}
 
 
-def from_polar(content: Any, num_layers: int, questions: Sequence[Question]) -> Iterator[Label]:
+@dataclass(frozen=True)
+class Imported:
+    """What could be read of a file of labels.
+
+    Attributes:
+        labels: one a question, the base chain first.
+        skipped: why other records could not be used, a line each.
+    """
+
+    labels: tuple[Label, ...]
+    skipped: tuple[str, ...] = ()
+
+
+class _Unusable(Exception):
+    """Why a record cannot be used."""
+
+
+def from_polar(content: Any, num_layers: int, questions: Sequence[Question]) -> Imported:
     """Labels of a ``merged_mcts_samples.json``: a list of samples, or an object with ``samples`` or of samples.
 
-    Samples are matched with questions by ``sample_info.query_id``, else by their text.
+    Samples are matched with questions by ``sample_info.query_id`` (or ``query_id``, ``question_id``), else by their
+    text. Those of unknown questions, without chains, or whose chains contradict each other are skipped.
 
     Raises:
-        UserError: for content of another form, a chain that the backbone cannot run, or an unknown question.
+        UserError: for content of another form.
     """
     if isinstance(content, dict):
         content = content.get("samples", list(content.values()))
     if not isinstance(content, list) or not all(isinstance(sample, dict) for sample in content):
         raise UserError("not in PoLar's form: it should be a list of samples, or an object with the field samples")
-    by_name = {question.text.strip(): question for question in questions} | {q.key: q for q in questions}
-    base = Chain.base(num_layers)
-    for number, sample in enumerate(content):
+    known = _Known(questions)
+
+    def read(sample: Mapping[str, Any]) -> Label:
         info = sample.get("sample_info") or {}
-        text = str(sample.get("question", info.get("question", ""))).strip()
-        question = by_name.get(str(info.get("query_id"))) or by_name.get(text)
-        if question is None:
-            raise UserError(
-                f"sample {number} ({text[:60]!r}) is no question of the task; name another --task or --split"
-            )
-        try:
-            good = [_chain(path, num_layers) for path in sample["final_valid_transitions"]]
-            bad = [_chain(path, num_layers) for path in sample.get("final_invalid_transitions", [])]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"sample {number} ({text[:60]!r}): {error!r} in its transitions") from None
+        if not isinstance(info, Mapping):
+            raise _Unusable(f"sample_info is a {type(info).__name__}")
+        names = [each.get(name) for each in (info, sample) for name in ("query_id", "question_id")]
+        question = known.find(names, sample.get("question", info.get("question")))
+        good = _chains(sample, "final_valid_transitions", num_layers, wanted=True)
+        bad = _chains(sample, "final_invalid_transitions", num_layers)
         score = sample.get("initial_transition_metric", sample.get("initial_score"))
-        rewards = dict.fromkeys(bad, 0.0) | dict.fromkeys(good, 1.0)
-        rewards.setdefault(base, float(score or 0.0))
-        ordered = [base, *(chain for chain in (*good, *bad) if chain != base)]
-        trials = tuple(Trial(chain, rewards[chain], UNKNOWN, 1) for chain in dict.fromkeys(ordered))
-        yield Label(question.task, question.split, question.id, trials)
+        return _label(question, num_layers, good, bad, score)
+
+    return _collect(content, "sample", read)
+
+
+def from_drllm(content: Any, num_layers: int, questions: Sequence[Question]) -> Imported:
+    """Labels of a file as Dr.LLM's code writes it: one object of parallel arrays, paths as lists of layers.
+
+    ``questions`` and ``good_paths`` or ``best_path`` are needed; ``original_correct`` is the base chain's reward, and
+    ``ids``, where there are any, name the questions.
+
+    Raises:
+        UserError: for content of another form.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
+        raise UserError("not in Dr.LLM's form: it should be an object with arrays questions, best_path and good_paths")
+    count = len(content["questions"])
+    arrays = {name: value for name, value in content.items() if isinstance(value, list)}
+    for name in ("questions", "best_path", "good_paths", "original_correct", "ids"):
+        if name in arrays and len(arrays[name]) != count:
+            raise UserError(
+                f"array {name} has {len(arrays[name])} entries and questions {count}; they should be as many"
+            )
+    if not arrays.keys() & {"best_path", "good_paths"}:
+        raise UserError("not in Dr.LLM's form: neither an array best_path nor one good_paths is there")
+    records = [
+        {name: values[place] for name, values in arrays.items() if len(values) == count} for place in range(count)
+    ]
+    known, base = _Known(questions), Chain.base(num_layers)
+
+    def read(record: Mapping[str, Any]) -> Label:
+        question = known.find([record.get("ids")], record["questions"])
+        good = _chains(record, "good_paths", num_layers)
+        if record.get("best_path"):
+            best = _chain(record["best_path"], num_layers)
+            if best != base or record.get("original_correct"):  # where nothing was found, the path is the model's own
+                good.append(best)
+        correct = record.get("original_correct")
+        return _label(question, num_layers, good, [], base in good if correct is None else correct)
+
+    return _collect(records, "question", read)
+
+
+def to_drllm(labels: Iterable[Label], questions: Mapping[str, Question]) -> dict[str, list[Any]]:
+    """The arrays that :func:`from_drllm` reads; chains that were not good, margins and visits are lost."""
+    rows = []
+    for label in labels:
+        good = sorted((trial.chain for trial in label.good), key=lambda chain: (chain.depth, chain.layers))
+        base = label.base.chain
+        rows.append(
+            {
+                "questions": questions[label.key].text,
+                "ids": label.key,
+                "best_path": list((good[0] if good else base).layers),
+                "good_paths": [list(chain.layers) for chain in good],
+                "original_correct": label.base.reward >= 1,
+            }
+        )
+    names = ("questions", "ids", "best_path", "good_paths", "original_correct")
+    return {name: [row[name] for row in rows] for name in names}
+
+
+class _Known:
+    """The questions of a task by whatever a file may call them."""
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        self._by_name = {question.id: question for question in questions}
+        self._by_name |= {question.key: question for question in questions}
+        self._by_text = {question.text.strip(): question for question in questions}
+
+    def find(self, names: Sequence[Any], text: Any) -> Question:
+        for name in names:
+            if name is not None and str(name) in self._by_name:
+                return self._by_name[str(name)]
+        found = self._by_text.get(text.strip()) if isinstance(text, str) else None
+        if found is None:
+            called = next((str(name) for name in names if name is not None), str(text))
+            raise _Unusable(f"{called[:60]!r} is no question of the task")
+        return found
+
+
+def _label(question: Question, num_layers: int, good: Sequence[Chain], bad: Sequence[Chain], score: Any) -> Label:
+    base = Chain.base(num_layers)
+    if both := set(good) & set(bad):
+        raise _Unusable(f"chain {min(map(str, both))} is given as right and as wrong")
+    if score is None:
+        raise _Unusable("does not say whether the model itself is right")
+    if isinstance(score, str) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise _Unusable(f"the model's own score is {score!r}; give 0 to 1")
+    if (base in good and score < 1) or (base in bad and score >= 1):
+        raise _Unusable(f"all layers in order have a score of {float(score):g} and are given as the opposite")
+    rewards = {base: float(score)} | dict.fromkeys(good, 1.0) | dict.fromkeys(bad, 0.0)
+    return Label(
+        *(question.task, question.split, question.id),
+        tuple(Trial(chain, reward, UNKNOWN, 1) for chain, reward in rewards.items()),
+    )
+
+
+def _collect(records: Sequence[Mapping[str, Any]], kind: str, read: Callable[[Mapping[str, Any]], Label]) -> Imported:
+    labels: dict[str, Label] = {}
+    skipped = []
+    for number, record in enumerate(records):
+        try:
+            label = read(record)
+            if label.key in labels:
+                raise _Unusable(f"question {label.key} is there before")
+            labels[label.key] = label
+        except (_Unusable, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            reason = f"has no field {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            skipped.append(f"{kind} {number}: {reason}")
+    if not labels:
+        first = f"; {skipped[0]}" if skipped else ""
+        raise UserError(f"none of its {len(records)} records can be used{first}; name its --task and --split")
+    return Imported(tuple(labels.values()), tuple(skipped))
+
+
+def _chains(record: Mapping[str, Any], name: str, num_layers: int, wanted: bool = False) -> list[Chain]:
+    paths = record[name] if wanted else record.get(name) or []
+    if not isinstance(paths, list | tuple):
+        raise _Unusable(f"{name} is a {type(paths).__name__}; give a list of paths")
+    return [_chain(path, num_layers) for path in paths]
 
 
 def to_counts(chain: Chain) -> list[int] | None:
@@ -101,8 +233,8 @@ def from_counts(counts: Sequence[int]) -> Chain:
     return Chain(tuple(layer for layer, runs in enumerate(counts) for _ in range(runs)), len(counts))
 
 
-def to_drllm(labels: Iterable[Label]) -> Iterator[dict[str, Any]]:
-    """A row for every chain that Dr.LLM's form can hold: question, executions a layer, reward."""
+def to_count_rows(labels: Iterable[Label]) -> Iterator[dict[str, Any]]:
+    """A row for every chain that counts can hold: question, executions a layer, reward."""
     for label in labels:
         for trial in label.trials:
             counts = to_counts(trial.chain)
@@ -110,8 +242,8 @@ def to_drllm(labels: Iterable[Label]) -> Iterator[dict[str, Any]]:
                 yield {**_name(label), "counts": counts, "reward": trial.reward}
 
 
-def from_drllm(rows: Iterable[Mapping[str, Any]]) -> Iterator[Label]:
-    """Labels of rows as :func:`to_drllm` writes them; the base chain is put first.
+def from_count_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Label]:
+    """Labels of rows as :func:`to_count_rows` writes them; the base chain is put first.
 
     Raises:
         UserError: naming a row that cannot be read.
@@ -185,5 +317,11 @@ def _name(label: Label) -> dict[str, str]:
     return {"task": label.task, "split": label.split, "id": label.id}
 
 
-def _chain(path: Sequence[Any], num_layers: int) -> Chain:
+def _chain(path: Any, num_layers: int) -> Chain:
+    if not isinstance(path, list | tuple) or not path:
+        raise _Unusable(f"path {path!r} is no list of layers"[:100])
+    if len(path) > MOST_REPEATS * num_layers:
+        raise _Unusable(f"a path runs {len(path)} layers; at most {MOST_REPEATS} times the {num_layers} are read")
+    if any(isinstance(layer, bool) or int(layer) != layer for layer in path):
+        raise _Unusable(f"path {str(path)[:60]} holds what is no layer")
     return Chain(tuple(int(layer) for layer in path), num_layers)

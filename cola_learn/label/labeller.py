@@ -24,10 +24,11 @@ class Identity:
     fingerprint: str
     num_layers: int
     dtype: Dtype
+    special_tokens: str = ""
 
     @classmethod
     def of(cls, backbone: Backbone) -> "Identity":
-        return cls(backbone.fingerprint, backbone.num_layers, backbone.dtype_name)
+        return cls(backbone.fingerprint, backbone.num_layers, backbone.dtype_name, backbone.encoder.special_tokens)
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,15 @@ class Labeller:
         is used, so that no layout of workers changes a label.
         """
         collect_seldom()
-        backbone = load_backbone(options.backbone, device or options.device, options.dtype)
+        place = device or options.device
+        backbone = load_backbone(options.backbone, place, options.dtype, bos=options.bos)
         if torch.get_num_threads() > 1 and backbone.exact and not backbone.threads_agree:
             torch.set_num_threads(1)
             console.print(
                 f"[dim]{backbone.dtype_name} results depend on the number of threads here, so one is used; "
                 "--workers uses more cores[/dim]"
             )
-            backbone = load_backbone(options.backbone, device or options.device, options.dtype)
+            backbone = load_backbone(options.backbone, place, options.dtype, bos=options.bos)
         return cls(make_scorer(backbone, options), options)
 
     @property
@@ -156,9 +158,10 @@ class Labeller:
 def make_scorer(backbone: Backbone, options: LabelOptions) -> Scorer | Writer:
     """What gives chains the options' reward, with the options' cache."""
     cache_bytes = None if options.cache_gib is None else int(options.cache_gib * 2**30)
+    cut = options.truncate == "left"
     if options.reward == "generate":
-        return Writer(backbone, options.prompt, cache_bytes)
-    return Scorer(Executor(backbone, cache_bytes), options.metric, prompt=options.prompt)
+        return Writer(backbone, options.prompt, cache_bytes, cut)
+    return Scorer(Executor(backbone, cache_bytes), options.metric, prompt=options.prompt, truncate=cut)
 
 
 def blocks_of(questions: Sequence[Question], options: LabelOptions) -> list[list[Question]]:

@@ -87,7 +87,9 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     composed: list[Chain] = []
     if options.compose and best:
         questions = [question for store in stores for question in questions_of(store)[: options.compose_questions]]
-        scorer = Scorer(Executor(load_backbone(manifest.backbone, options.device, manifest.dtype)), manifest.metric)
+        backbone = load_backbone(manifest.backbone, options.device, manifest.dtype)
+        backbone.heed(manifest.special_tokens, f"--labels {stores[0].folder}")
+        scorer = Scorer(Executor(backbone), manifest.metric, truncate=manifest.truncate == "left")
         composed = compose(scorer, questions, best[: options.compose_edits], options.compose)
     singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]
     menu = dict.fromkeys([base, *composed, *singles])

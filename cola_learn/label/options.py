@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.tokens import Bos
 from cola_learn.chains import SearchSpace
 from cola_learn.cli import UserError
 from cola_learn.label.driver import Plan
 from cola_learn.label.records import Reward
 from cola_learn.label.search import SearchSettings
 from cola_learn.label.verify import Verify
-from cola_learn.tasks import Metric, Prompt, Question, Template
+from cola_learn.tasks import AnswersAs, Layout, Metric, Prompt, Question, Template, Truncate
 from cola_learn.tracking import Mode
 
 
@@ -21,13 +22,22 @@ class LabelOptions:
     """Options of python -m cola_learn.label.
 
     Attributes:
-        task: registry name (arc_easy, commonsense_qa, mmlu, ...) or a JSONL/CSV/Parquet file.
+        task: registry name (arc_easy, commonsense_qa, mmlu, ...), a file of questions (JSONL, JSON, CSV, TSV, Parquet,
+            also compressed), a folder that datasets saved, or hub:ORG/NAME[:CONFIG].
         split: split of a named task; the embedded benchmarks have no train split, so label test.
+        columns: of a file, which column holds what where its names do not say: question=q,choices=opts,answer=key;
+            also id, and context for a passage before the question. Columns of options are joined: choices=w+x+y+z.
+        answers: of a file, what an answer is: an option's text, a label of the options' own, a letter from A, or a
+            number from0 or from1. auto finds out, and refuses where two readings differ.
+        open: the questions of a file are open: a short answer, no options.
         limit: label at most this many questions, drawn with the seed; default all.
         output: folder of the label store; an unfinished one there is resumed.
         backbone: embedded, a Hugging Face id such as Qwen/Qwen3-0.6B, or a folder.
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: auto is bfloat16 where the hardware computes in it, else float32.
+        bos: special tokens before every prompt: auto as the model's tokenizer writes them, yes its beginning-of-text
+            token in any case, no none.
+        truncate: left cuts the beginning of prompts that are longer than the model reads; no refuses them.
         template: score the text of every option (cloze) or the letters of listed options (letter).
         metric: sum of log-probabilities (acc) or that per character (acc_norm).
         reward: choices scores the options of multiple-choice questions; of open questions, verify asks in one pass
@@ -54,16 +64,21 @@ class LabelOptions:
         worker_gpus: GPUs that Ray reserves for an actor; by default one where the cluster has any.
         seed: of the draw of questions and of the searches.
         tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
-        show_prompt: print what the model reads for the first question, and what it is scored on, and end.
+        show_prompt: print the first question as the model reads it, with its options and which is gold, and end.
     """
 
     task: str = "arc_easy"
     split: str = "test"
+    columns: str = ""
+    answers: AnswersAs = "auto"
+    open: bool = False
     limit: int | None = None
     output: Path = Path("runs/labels")
     backbone: str = "embedded"
     device: str = "auto"
     dtype: Dtype = "auto"
+    bos: Bos = "auto"
+    truncate: Truncate = "no"
     template: Template = "cloze"
     metric: Metric = "acc"
     reward: Literal["auto"] | Reward = "auto"
@@ -84,6 +99,11 @@ class LabelOptions:
     seed: int = 0
     tracking: Mode = "auto"
     show_prompt: bool = False
+
+    @property
+    def layout(self) -> Layout:
+        """How a file is read."""
+        return Layout(self.columns, self.answers, self.open)
 
     @property
     def plan(self) -> Plan:

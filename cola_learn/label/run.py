@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 
+from cola_learn.backbone.load import load_tokenizer
+from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.cli import console, digest, next_command, progress_bar, writable_folder
 from cola_learn.label.labeller import Effort, Identity, Labeller, Workers
 from cola_learn.label.options import LabelOptions
-from cola_learn.label.show import show_prompt
+from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore, Manifest
 from cola_learn.label.summary import Tally
 from cola_learn.tasks import Question, load_task
@@ -27,11 +29,13 @@ def run_label(options: LabelOptions) -> LabelStore | None:
         UserError: for options that cannot be met.
     """
     options.check()
-    questions = load_task(options.task, options.split, options.limit, options.seed)
+    questions = load_task(options.task, options.split, options.limit, options.seed, layout=options.layout)
     options = options.for_questions(questions)
+    encoder = PromptEncoder(load_tokenizer(options.backbone), options.bos)
+    show_prompt(questions[0], options, encoder, whole=options.show_prompt)
     if options.show_prompt:
-        show_prompt(questions[0], options)
         return None
+    check_lengths(questions, options, encoder)
     writable_folder(options.output)
     with closing(start_workers(options)) as workers:
         store = LabelStore.create(options.output, make_manifest(workers.identity, options, questions[0]))
@@ -91,6 +95,10 @@ def make_manifest(identity: Identity, options: LabelOptions, question: Question)
         scores=options.keep_scores,
         reward=options.reward,
         prompt=json.loads(json.dumps(asdict(options.prompt))) if question.open else None,
+        special_tokens=identity.special_tokens,
+        truncate=options.truncate,
+        layout=options.layout.settings(),
+        revision=question.revision,
         versions={name: importlib.metadata.version(name) for name in ("cola-learn", "torch", "transformers")},
     )
 

@@ -1,40 +1,88 @@
-"""What the model reads of a question, for people to look at."""
+"""What the model reads of a question, for people to look at before a run."""
 
-from cola_learn import assets
-from cola_learn.backbone.load import EMBEDDED
+from collections.abc import Sequence
+
+from rich.markup import escape
+
+from cola_learn.backbone.load import max_tokens_of
+from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.cli import UserError, console
 from cola_learn.label.options import LabelOptions
-from cola_learn.tasks import Question, Sample, as_sample
+from cola_learn.tasks import Question, as_sample
+from cola_learn.tasks.scoring import too_long
+
+_SHOWN = 320  # characters of a prompt at the start of a run
 
 
-def show_prompt(question: Question, options: LabelOptions) -> str:
-    """Print the prompt of a question and what is scored behind it; returns the prompt. No weights are loaded.
+def show_prompt(question: Question, options: LabelOptions, encoder: PromptEncoder, whole: bool = True) -> str:
+    """Print a question as it was read: its prompt, its options and which one is gold. No weights are loaded.
+
+    Args:
+        question: the question.
+        options: of the run.
+        encoder: of the model.
+        whole: the whole prompt, alone on standard output, with all that is scored behind it; else the end of it.
+
+    Returns:
+        The prompt.
+    """
+    sample = as_sample(question, options.template)
+    text, behind = sample.contexts[question.gold], sample.continuations
+    marks = [" <- gold" if index == question.gold else "" for index in range(len(behind))]
+    title = f"{len(behind)} options, of which the best scored is the answer"
+    if sample.open:
+        text = options.prompt.text(sample.prompt, encoder.tokenizer)
+        behind = options.prompt.continuations(sample.continuations[0], str(encoder.tokenizer.eos_token))
+        marks = [""] * len(behind)
+        title = f"right if greedy decoding writes one of these, spellings of {question.choices[0]!r}"
+    if options.reward == "generate":
+        title = f"up to {options.prompt.max_new_tokens} tokens are written from here; right is {question.choices[0]!r}"
+        behind = ()
+    if not text.startswith(encoder.special_tokens):
+        text = encoder.special_tokens + text
+    shown = text if whole or len(text) <= _SHOWN else f"... {text[-_SHOWN:]}"
+    console.rule(f"first question as it was read: {escape(question.key)}")
+    if whole:
+        print(shown, flush=True)
+    else:
+        console.print(shown, markup=False, soft_wrap=True)
+    console.print(f"[dim]{escape(title)}[/dim]", soft_wrap=True)
+    for continuation, mark in zip(behind, marks, strict=False):
+        line = f"  {continuation!r}{mark}"
+        if whole:
+            print(line, flush=True)
+        else:
+            console.print(line if len(line) < 200 else f"{line[:190]} ...{mark}", markup=False, soft_wrap=True)
+    console.rule()
+    return text
+
+
+def check_lengths(questions: Sequence[Question], options: LabelOptions, encoder: PromptEncoder) -> int:
+    """Find the questions that are longer than the model reads, before anything is run; returns how many will be cut.
 
     Raises:
-        UserError: if the tokenizer cannot be had.
+        UserError: naming the first, unless they are to be cut.
     """
-    from transformers import AutoTokenizer
-
-    source = str(assets.model_folder()) if options.backbone == EMBEDDED else options.backbone
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--backbone {options.backbone} has no tokenizer to be had ({error})") from None
-    sample: Sample = as_sample(question, options.template)
-    text, behind = sample.contexts[0], sample.continuations
-    gold = behind[question.gold]
-    if sample.open:
-        text = options.prompt.text(sample.prompt, tokenizer)
-        behind = options.prompt.continuations(sample.continuations[0], str(tokenizer.eos_token))
-    console.rule(question.key)
-    print(text, flush=True)
-    console.rule(
-        f"up to {options.prompt.max_new_tokens} tokens are written from here"
-        if options.reward == "generate"
-        else "right if greedy decoding goes on with one of"
-        if sample.open
-        else f"options whose scores are compared; gold is {gold.strip()!r}"
-    )
-    if options.reward != "generate":
-        print("\n".join(map(repr, behind)))
-    return text
+    most = max_tokens_of(options.backbone)
+    written = options.prompt.max_new_tokens
+    long: list[tuple[str, int]] = []
+    for question in questions:
+        sample = as_sample(question, options.template)
+        texts = [one + other for one, other in zip(sample.contexts, sample.continuations, strict=True)]
+        if question.open:
+            texts = [options.prompt.text(sample.prompt, encoder.tokenizer)]
+        longest = max(texts, key=len)
+        if len(longest.encode()) + written + 8 <= most:  # no token is shorter than a byte
+            continue
+        tokens = len(encoder.prompt(longest)) + (written if question.open else -1)
+        if tokens > most:
+            long.append((question.key, tokens))
+    if long and options.truncate == "no":
+        others = f" ({len(long) - 1} more are too long)" if len(long) > 1 else ""
+        raise UserError(too_long(*long[0], most) + others)
+    if long:
+        console.print(
+            f"{len(long)} of {len(questions)} prompts are longer than the {most} tokens that the model reads; their "
+            "beginnings are cut"
+        )
+    return len(long)

@@ -17,7 +17,7 @@ from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import UserError, writable_folder, write_text
 from cola_learn.label.records import Label, Luck, Reward, Trial
-from cola_learn.tasks import Metric, Prompt, Template
+from cola_learn.tasks import Layout, Metric, Prompt, Question, Template, Truncate, load_task
 from cola_learn.tasks.prompts import Example
 
 FORMAT = 2
@@ -63,6 +63,10 @@ class Manifest:
         luck, neighbours: which controls were run beside it.
         scores: whether the score of every option is kept for each chain.
         reward, prompt: how chains were judged, and how open questions were put (None for questions with choices).
+        special_tokens: written before every prompt, as text; stores that do not say were made without.
+        truncate: whether prompts that were too long were cut.
+        layout: how a file of questions was read, as far as its rows do not say.
+        revision: of the dataset on the hub that the questions are from.
         versions: of the libraries that computed it; stores may be joined over them.
     """
 
@@ -82,6 +86,10 @@ class Manifest:
     scores: bool = False
     reward: Reward = "choices"
     prompt: Mapping[str, Any] | None = None
+    special_tokens: str = ""
+    truncate: Truncate = "no"
+    layout: Mapping[str, Any] = field(default_factory=dict)
+    revision: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -91,6 +99,14 @@ class Manifest:
         values = dict(self.prompt or {})
         values["examples"] = tuple(Example(**example) for example in values.get("examples", ()))
         return Prompt(**values)
+
+    def questions(self) -> list[Question]:
+        """All questions of the task, read as they were then.
+
+        Raises:
+            UserError: if they are not to be had.
+        """
+        return load_task(self.task, self.split, layout=Layout(**self.layout), revision=self.revision)
 
     @property
     def search_space(self) -> SearchSpace:

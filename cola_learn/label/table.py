@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks import Question, load_task
+from cola_learn.tasks import Question
 
 Array = NDArray[numpy.float64]
 
@@ -28,7 +28,7 @@ def open_stores(folder: Path, named: str = "--labels") -> list[LabelStore]:
         return [LabelStore.open(folder, named)]
     stores = [LabelStore.open(one, named) for one in inner]
     for store in stores[1:]:
-        for name in ("fingerprint", "space", "template"):
+        for name in ("fingerprint", "special_tokens", "space", "template"):
             mine, others = getattr(store.manifest, name), getattr(stores[0].manifest, name)
             if mine != others:
                 raise UserError(f"{named} {folder}: {inner[0].name} and {store.folder.name} differ in {name}")
@@ -42,7 +42,7 @@ def questions_of(store: LabelStore) -> list[Question]:
         UserError: if the task no longer has one of them.
     """
     manifest = store.manifest
-    questions = {question.key: question for question in load_task(manifest.task, manifest.split)}
+    questions = {question.key: question for question in manifest.questions()}
     labels = [label.key for label in store]
     missing = [key for key in labels if key not in questions]
     if missing:

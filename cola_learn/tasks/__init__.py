@@ -1,8 +1,9 @@
 """A benchmark as samples, prompts and a reward."""
 
+from cola_learn.tasks.layouts import AnswersAs, Layout
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.prompts import Prompt
-from cola_learn.tasks.questions import Question, Sample, Template, as_sample
+from cola_learn.tasks.questions import Question, Sample, Template, Truncate, as_sample
 from cola_learn.tasks.registry import BENCHMARKS
 from cola_learn.tasks.scoring import AnswerScores, Metric, OptionScores, Scorer, Scores, encode
 from cola_learn.tasks.writing import Confirmer, Writer
@@ -10,7 +11,9 @@ from cola_learn.tasks.writing import Confirmer, Writer
 __all__ = [
     "BENCHMARKS",
     "AnswerScores",
+    "AnswersAs",
     "Confirmer",
+    "Layout",
     "Metric",
     "OptionScores",
     "Prompt",
@@ -19,6 +22,7 @@ __all__ = [
     "Scorer",
     "Scores",
     "Template",
+    "Truncate",
     "Writer",
     "as_sample",
     "encode",

@@ -24,12 +24,16 @@ def boxed(text: str) -> str | None:
     r"""What the last ``\boxed{...}`` (or ``\fbox{...}``) holds, braces matched; else the word behind a ``\boxed``
     without braces; None without either.
     """
+    closed: dict[int, int] = {}
+    waiting: list[int] = []
+    for brace in re.finditer(r"[{}]", text):
+        if brace[0] == "{":
+            waiting.append(brace.end())
+        elif waiting:
+            closed[waiting.pop()] = brace.start()
     for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))):
-        depth = 1
-        for place in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[place], 0)
-            if depth == 0:
-                return text[match.end() : place].strip()
+        if match.end() in closed:
+            return text[match.end() : closed[match.end()]].strip()
     bare = re.findall(rf"\\boxed\s+([^{ENDS_WORD}]+)", text)
     return bare[-1].rstrip(".,;:") or None if bare else None
 

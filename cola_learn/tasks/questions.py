@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Template = Literal["cloze", "letter"]
+Truncate = Literal["no", "left"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Question:
         prefix, suffix: what the prompt puts before and after the text.
         blank: whether the choices fill ``_`` in the text, so that the rest of the sentence is scored.
         open: whether the model has to come up with the answer, choices unseen.
+        revision: commit of the dataset on the hub that it was read from; "" for all else.
     """
 
     task: str
@@ -30,6 +32,7 @@ class Question:
     suffix: str = "\nAnswer:"
     blank: bool = False
     open: bool = False
+    revision: str = ""
 
     @property
     def key(self) -> str:

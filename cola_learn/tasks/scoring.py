@@ -4,15 +4,17 @@ whether greedy decoding would write the answer.
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from cola_learn.backbone import Backbone, Executor, Row
 from cola_learn.backbone.generate import end_tokens
+from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.cli import UserError
 from cola_learn.tasks.answers import ENDS_WORD
@@ -125,33 +127,51 @@ class EncodedSample:
     targets: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
 
 
-def encode(sample: Sample, tokenizer: Any, packed: bool) -> EncodedSample:
-    """Tokenise context and continuation together, split where the context alone ends (as the field's
-    evaluation harness does), and lay the options out.
+def encode(
+    sample: Sample,
+    encoder: PromptEncoder,
+    packed: bool,
+    packed_limit: int = sys.maxsize,
+    max_tokens: int = sys.maxsize,
+    truncate: bool = False,
+) -> EncodedSample:
+    """Tokenise every context with its continuation, and lay the options out.
+
+    Args:
+        sample: the question.
+        encoder: gives the token ids, and says where a context ends.
+        packed: put the options side by side into one row, where it gets no longer than ``packed_limit`` tokens.
+        packed_limit: most tokens of such a row.
+        max_tokens: most tokens that the model reads of a context with its continuation.
+        truncate: cut what is longer at its beginning, alike for all options, instead of refusing it.
 
     Raises:
-        UserError: if a continuation has no tokens of its own.
+        UserError: if a continuation has no tokens of its own, or it is too long with its context.
     """
     full: list[list[int]] = []
     starts: list[int] = []
     for context, continuation in zip(sample.contexts, sample.continuations, strict=True):
-        stripped = context.rstrip()
-        tokens = tokenizer.encode(context + continuation, add_special_tokens=False)
-        start = len(tokenizer.encode(stripped, add_special_tokens=False)) if stripped else 0
-        if start == 0:  # nothing to condition on: the model's own beginning of text
-            first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-            tokens, start = [first, *tokens], 1
+        tokens, start = encoder.pair(context, continuation)
         if start >= len(tokens):
             raise UserError(f"question {sample.key}: option {continuation!r} has no tokens to score")
         full.append(tokens)
         starts.append(start)
+    longest = max(map(len, full)) - 1  # nothing is predicted behind the last token
+    if longest > max_tokens:
+        room = max_tokens - max(len(tokens) - start for tokens, start in zip(full, starts, strict=True))
+        if not truncate or room < 1:
+            raise UserError(too_long(sample.key, longest, max_tokens))
+        full = [encoder.cut(tokens, longest - max_tokens) for tokens in full]
+        starts = [start - (longest - max_tokens) for start in starts]
+    if packed:
+        shared = _shared_prefix(full, min(starts))
+        packed = shared + sum(len(tokens) - 1 - shared for tokens in full) <= packed_limit
     if not packed:
         rows, targets = [], []
         for index, (tokens, start) in enumerate(zip(full, starts, strict=True)):
             rows.append(Row.pack(tokens[:-1], wanted=range(start - 1, len(tokens) - 1), packed=False))
             targets.append((index, tuple(enumerate(tokens[start:]))))
         return EncodedSample(tuple(rows), tuple(targets))
-    shared = _shared_prefix(full, min(starts))
     options = [tokens[shared:-1] for tokens in full]
     offset = shared
     positions: list[list[int]] = []
@@ -166,6 +186,14 @@ def encode(sample: Sample, tokenizer: Any, packed: bool) -> EncodedSample:
         for where, tokens, start in zip(positions, full, starts, strict=True)
     )
     return EncodedSample((Row.pack(full[0][:shared], options, wanted),), packed_targets)
+
+
+def too_long(key: str, tokens: int, max_tokens: int) -> str:
+    """What is said of a question that the model cannot read."""
+    return (
+        f"question {key} has {tokens} tokens and the model reads {max_tokens}; shorten it, or give --truncate left to "
+        "cut the beginning of such prompts"
+    )
 
 
 def _shared_prefix(sequences: Sequence[Sequence[int]], limit: int) -> int:
@@ -196,6 +224,7 @@ class Scorer:
         metric: ``acc`` or ``acc_norm``.
         packed: override whether options share a sequence; by default whenever the backbone allows it.
         prompt: how open questions are put.
+        truncate: cut prompts that are too long for the model at their beginning, instead of refusing them.
     """
 
     def __init__(
@@ -204,12 +233,14 @@ class Scorer:
         metric: Metric = "acc",
         packed: bool | None = None,
         prompt: Prompt | None = None,
+        truncate: bool = False,
     ) -> None:
         self.executor = executor
         self.backbone: Backbone = executor.backbone
         self.metric = metric
         self.packed = self.backbone.packable if packed is None else packed
         self.prompt = prompt or Prompt()
+        self.truncate = truncate
         self._open: dict[str, _Opened] = {}
         self._closers: dict[int, Tensor] = {}
         self._pieces: list[str] = []
@@ -221,7 +252,7 @@ class Scorer:
 
     def alone(self) -> "Scorer":
         """One that scores alike and keeps nothing."""
-        return Scorer(Executor(self.backbone, cache_bytes=0), self.metric, self.packed, self.prompt)
+        return Scorer(Executor(self.backbone, cache_bytes=0), self.metric, self.packed, self.prompt, self.truncate)
 
     def open(self, sample: Sample) -> None:
         """Record a sample's rows; it stays open for :meth:`score` until :meth:`close`."""
@@ -229,7 +260,10 @@ class Scorer:
         written = sample
         if sample.open:
             written, owners = self._put(sample)
-        encoded = encode(written, self.backbone.tokenizer, self.packed)
+        backbone = self.backbone
+        encoded = encode(
+            written, backbone.encoder, self.packed, backbone.packed_limit, backbone.max_tokens, self.truncate
+        )
         handles = tuple(self.executor.open(row) for row in encoded.rows)
         self._open[sample.key] = _Opened(sample, encoded, handles, owners)
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from cola_learn.backbone import Backbone, Decoding, Executor, Generator
 from cola_learn.chains import Chain
+from cola_learn.cli import UserError
 from cola_learn.tasks.grading import Grader
 from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Sample
-from cola_learn.tasks.scoring import AnswerScores, Scorer, Scores
+from cola_learn.tasks.scoring import AnswerScores, Scorer, Scores, too_long
 
 _ROWS = 64  # written together
 
@@ -20,14 +21,18 @@ class Writer:
         backbone: what writes.
         prompt: how questions are put and how much is written.
         cache_bytes: for what chains share of a prompt; 0 keeps nothing, by default a share of the free memory.
+        truncate: cut prompts that leave no room for the answer at their beginning, instead of refusing them.
 
     Attributes:
         grader: what reads the answers.
     """
 
-    def __init__(self, backbone: Backbone, prompt: Prompt, cache_bytes: int | None = None) -> None:
+    def __init__(
+        self, backbone: Backbone, prompt: Prompt, cache_bytes: int | None = None, truncate: bool = False
+    ) -> None:
         self.backbone = backbone
         self.prompt = prompt
+        self.truncate = truncate
         self.grader = Grader()
         self.executor = Executor(backbone, 0)  # runs nothing; its counters stay at zero
         self._generator = Generator(backbone, cache_bytes)
@@ -40,13 +45,22 @@ class Writer:
 
     def alone(self) -> "Writer":
         """One that scores alike and keeps nothing."""
-        return Writer(self.backbone, self.prompt, 0)
+        return Writer(self.backbone, self.prompt, 0, self.truncate)
 
     def open(self, sample: Sample) -> None:
-        """Make a sample ready."""
-        tokenizer = self.backbone.tokenizer
-        text = self.prompt.text(sample.prompt, tokenizer).rstrip()
-        self._open[sample.key] = sample, tokenizer.encode(text, add_special_tokens=False)
+        """Make a sample ready.
+
+        Raises:
+            UserError: if it is too long for the model.
+        """
+        backbone = self.backbone
+        tokens = backbone.encoder.prompt(self.prompt.text(sample.prompt, backbone.tokenizer).rstrip())
+        room = backbone.max_tokens - self.prompt.max_new_tokens
+        if len(tokens) > room:
+            if not self.truncate or room < 1:
+                raise UserError(too_long(sample.key, len(tokens) + self.prompt.max_new_tokens, backbone.max_tokens))
+            tokens = backbone.encoder.cut(tokens, len(tokens) - room)
+        self._open[sample.key] = sample, tokens
 
     def close(self, key: str) -> None:
         """Forget it again."""

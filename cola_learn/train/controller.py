@@ -41,6 +41,7 @@ class ControllerConfig:
         width, blocks, heads: size of the decoder.
         dropout: while training.
         backbone, fingerprint: the model it was trained for.
+        special_tokens: written before every prompt that it was trained on, as text.
         pooling: attend to every token of the prompt, or read principal components of their mean.
         components: how many; those of the training prompts, which the controller holds fixed.
         menu: chains to choose among, the base chain first; with none it writes any chain of the space.
@@ -61,6 +62,7 @@ class ControllerConfig:
     dropout: float = 0.1
     backbone: str = ""
     fingerprint: str = ""
+    special_tokens: str = ""
     pooling: Literal["attend", "components"] = "attend"
     components: int = 64
     menu: tuple[str, ...] = ()

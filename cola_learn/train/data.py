@@ -155,7 +155,7 @@ class LabelDataModule(lightning.LightningDataModule):
         manifest = self.stores[0].manifest
         self.num_layers = manifest.num_layers
         self.space: SearchSpace = manifest.search_space
-        self.fingerprint = manifest.fingerprint
+        self.fingerprint, self.special_tokens = manifest.fingerprint, manifest.special_tokens
         self.backbone_name = backbone or manifest.backbone
         self.feature_layers = tuple(feature_layers)
         self._labels_at, self._device, self._dtype = labels, device, dtype or manifest.dtype
@@ -219,7 +219,7 @@ class LabelDataModule(lightning.LightningDataModule):
         found: dict[str, Tensor] = {}
         for store, pool in zip(self.stores, self._pools, strict=True):
             prompts = [as_sample(question, store.manifest.template).prompt for question in pool]
-            features = stored_features(self.fingerprint, prompts, self.feature_layers, backbone)
+            features = stored_features(self.fingerprint, prompts, self.feature_layers, backbone, self.special_tokens)
             found |= {question.key: feature for question, feature in zip(pool, features, strict=True)}
         return found
 
@@ -230,6 +230,7 @@ class LabelDataModule(lightning.LightningDataModule):
                 f"--labels {self._labels_at} were made with backbone {self.stores[0].manifest.backbone} "
                 f"({self.fingerprint}), not {self.backbone_name} ({backbone.fingerprint})"
             )
+        backbone.heed(self.special_tokens, f"--labels {self._labels_at}")
         return backbone
 
     def _example(self, label: Label, features: Tensor) -> Example:

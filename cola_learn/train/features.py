@@ -16,7 +16,7 @@ from cola_learn.backbone import Backbone, Executor, Row
 from cola_learn.chains import Chain
 from cola_learn.cli import console, progress_bar
 
-MAX_TOKENS = 256  # of a longer prompt the last ones are read
+MAX_TOKENS = 256  # of a longer prompt its special tokens and the last ones are read
 _PROMPTS_AT_ONCE = 16
 
 
@@ -35,10 +35,8 @@ def prompt_features(
     with progress_bar(shown=shown and len(prompts) > 8) as bar:
         task = bar.add_task("features", total=len(prompts), unit="prompts", note="")
         for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
-            rows = [
-                Row.pack(backbone.tokenizer.encode(prompt, add_special_tokens=False)[-MAX_TOKENS:], packed=False)
-                for prompt in prompts[start : start + _PROMPTS_AT_ONCE]
-            ]
+            tokens = map(backbone.encoder.prompt, prompts[start : start + _PROMPTS_AT_ONCE])
+            rows = [Row.pack(backbone.encoder.cut(each, len(each) - MAX_TOKENS), packed=False) for each in tokens]
             handles = [executor.open(row) for row in rows] if chains else []
             found = iter(executor.run([(handle, chain) for handle in handles for chain in chains]))
             for row in rows:
@@ -53,11 +51,17 @@ def prompt_features(
 
 
 def stored_features(
-    fingerprint: str, prompts: Sequence[str], layers: Sequence[int], load: Callable[[], Backbone]
+    fingerprint: str,
+    prompts: Sequence[str],
+    layers: Sequence[int],
+    load: Callable[[], Backbone],
+    special_tokens: str = "",
 ) -> list[Tensor]:
     """:func:`prompt_features` that are computed once and kept in the cache; ``load`` gives the backbone, if it is
-    needed, that ``fingerprint`` is of."""
-    identity = json.dumps([fingerprint, list(layers), list(prompts), MAX_TOKENS])
+    needed, that ``fingerprint`` and ``special_tokens`` are of."""
+    identity = json.dumps(
+        [fingerprint, list(layers), list(prompts), MAX_TOKENS, *([special_tokens] * bool(special_tokens))]
+    )
     file = cache_folder() / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
     features = read_features(file)
     if features is None:

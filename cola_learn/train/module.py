@@ -95,7 +95,10 @@ class ControllerModule(lightning.LightningModule):
                 "cola_learn.label cross, with --data.trials all"
             )
         names = ("width", "blocks", "heads", "dropout", "pooling", "components", "objective")
-        labels = {name: getattr(data, name) for name in ("num_layers", "hidden_size", "feature_layers", "fingerprint")}
+        labels = {
+            name: getattr(data, name)
+            for name in ("num_layers", "hidden_size", "feature_layers", "fingerprint", "special_tokens")
+        }
         config = ControllerConfig(
             space=data.space,
             backbone=data.backbone_name,

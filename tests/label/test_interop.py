@@ -13,10 +13,12 @@ from cola_learn.chains import Chain
 from cola_learn.cli import UserError
 from cola_learn.label import Label, Trial
 from cola_learn.label.interop import (
+    from_count_rows,
     from_counts,
     from_drllm,
     from_polar,
     read_json,
+    to_count_rows,
     to_counts,
     to_drllm,
     to_polar,
@@ -52,7 +54,7 @@ def rewards(found: list[Label]) -> dict[str, dict[Chain, float]]:
 @given(labels())
 def test_polar_round_trip(found: list[Label]) -> None:
     content = json.loads(json.dumps(to_polar(found, BY_KEY)))
-    again = list(from_polar(content, 6, QUESTIONS))
+    again = list(from_polar(content, 6, QUESTIONS).labels)
     assert rewards(again) == rewards(found)
     assert all(label.base.chain.is_base for label in again)
     assert [list(trial.chain.layers) for trial in found[0].trials if trial.reward] == content["samples"][0][
@@ -62,13 +64,13 @@ def test_polar_round_trip(found: list[Label]) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(labels())
-def test_drllm_round_trip_of_what_it_can_hold(found: list[Label]) -> None:
-    rows = json.loads(json.dumps(list(to_drllm(found))))
+def test_counts_round_trip_of_what_they_can_hold(found: list[Label]) -> None:
+    rows = json.loads(json.dumps(list(to_count_rows(found))))
     held = {
         key: {chain: reward for chain, reward in tried.items() if to_counts(chain)}
         for key, tried in rewards(found).items()
     }
-    assert rewards(list(from_drllm(rows))) == held
+    assert rewards(list(from_count_rows(rows))) == held
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=8).filter(any))
@@ -103,11 +105,50 @@ SAMPLE: dict[str, Any] = {
 )
 def test_polar_in_all_its_shapes(content: Any) -> None:
     """As its projects write it: matched by text, the base chain's reward from its own field."""
-    [label] = from_polar(content, 6, QUESTIONS)
+    [label] = from_polar(content, 6, QUESTIONS).labels
     assert label.key == "pets/test/3"
     assert [(str(trial.chain), trial.reward) for trial in label.trials] == [
         *(("0-5", 0.0), ("0-2 4-5", 1.0), ("0 (1)x2 2-5", 1.0), ("0 5", 0.0)),
     ]
+
+
+POLAR_FAULTS = [
+    (SAMPLE | {"question": "Who?"}, "'Who?' is no question of the task"),
+    ({"question": "Which is number 3?"}, "has no field 'final_valid_transitions'"),
+    (SAMPLE | {"final_valid_transitions": [[0, 99]]}, "layer 99 is not in the backbone"),
+    (SAMPLE | {"final_valid_transitions": 3}, "final_valid_transitions is a int; give a list of paths"),
+    (SAMPLE | {"final_valid_transitions": [[]]}, "is no list of layers"),
+    (SAMPLE | {"final_valid_transitions": [[0, 1.5]]}, "holds what is no layer"),
+    (SAMPLE | {"final_valid_transitions": [[0] * 200]}, "a path runs 200 layers; at most 16 times the 6"),
+    (SAMPLE | {"final_valid_transitions": [[0, 5]]}, "chain 0 5 is given as right and as wrong"),
+    (SAMPLE | {"initial_score": 1.0, "final_invalid_transitions": [[0, 1, 2, 3, 4, 5]]}, "given as the opposite"),
+    (SAMPLE | {"initial_score": None}, "does not say whether the model itself is right"),
+    (SAMPLE | {"initial_score": 7}, "the model's own score is 7; give 0 to 1"),
+    (SAMPLE | {"initial_score": float("nan")}, "the model's own score is nan; give 0 to 1"),
+    (SAMPLE | {"sample_info": [1], "question": "x"}, "sample_info is a list"),
+    (SAMPLE | {"question": None}, "is no question of the task"),
+]
+OTHER = SAMPLE | {"question": "Which is number 2?"}
+
+
+@pytest.mark.parametrize(("sample", "message"), POLAR_FAULTS)
+def test_records_of_polar_that_cannot_be_used_are_skipped_with_a_line_each(sample: Any, message: str) -> None:
+    found = from_polar([OTHER, sample, OTHER], 6, QUESTIONS)
+    assert [label.key for label in found.labels] == ["pets/test/2"]
+    assert len(found.skipped) == 2
+    assert found.skipped[0].startswith("sample 1: ")
+    assert message in found.skipped[0]
+    assert found.skipped[1] == "sample 2: question pets/test/2 is there before"
+
+
+def test_records_of_repolar_name_questions_by_their_id() -> None:
+    """Many have neither text nor answer."""
+    questions = [Question("m", "train", "MATH/train/algebra/1003.json", "Q", ("1", "2"), 0, open=True), *QUESTIONS]
+    sample = {name: SAMPLE[name] for name in ("final_valid_transitions", "final_invalid_transitions", "initial_score")}
+    named = [sample | {"sample_info": {"query_id": f"MATH/train/algebra/{n}.json", "domain": "x"}} for n in (1003, 4)]
+    found = from_polar({"samples": named}, 6, questions)
+    assert [label.id for label in found.labels] == ["MATH/train/algebra/1003.json"]
+    assert found.skipped == ("sample 1: 'MATH/train/algebra/4.json' is no question of the task",)
 
 
 @pytest.mark.parametrize(
@@ -115,21 +156,81 @@ def test_polar_in_all_its_shapes(content: Any) -> None:
     [
         ("text", "not in PoLar's form"),
         ([1], "not in PoLar's form"),
-        ([SAMPLE | {"question": "Who?"}], r"sample 0 \('Who\?'\) is no question of the task"),
-        ([{"question": "Which is number 3?"}], "final_valid_transitions"),
-        ([SAMPLE | {"final_valid_transitions": [[0, 99]]}], "layer 99 is not in the backbone"),
-        ([SAMPLE | {"final_valid_transitions": 3}], "in its transitions"),
+        ([], "none of its 0 records can be used"),
+        ([SAMPLE | {"question": "Who?"}], "none of its 1 records can be used; sample 0: 'Who\\?' is no question"),
     ],
 )
-def test_what_is_wrong_in_polar_is_named(content: Any, message: str) -> None:
+def test_what_is_no_file_of_polar_is_named(content: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        list(from_polar(content, 6, QUESTIONS))
+        from_polar(content, 6, QUESTIONS)
+
+
+BASE = list(range(6))
+DRLLM = {
+    "questions": ["Which is number 3?", "Which is number 1?", "Which is number 0?"],
+    "best_path": [[0, 1, 2, 4, 5], BASE, BASE],
+    "good_paths": [[[0, 1, 2, 4, 5], [0, 1, 1, 2, 3, 4, 5]], [], [BASE]],
+    "original_correct": [False, False, True],
+}
+
+
+def test_arrays_as_drllm_writes_them() -> None:
+    found = from_drllm(json.loads(json.dumps(DRLLM)), 6, QUESTIONS)
+    assert not found.skipped
+    third, first, none = found.labels
+    assert [(str(trial.chain), trial.reward) for trial in third.trials] == [
+        *(("0-5", 0.0), ("0-2 4-5", 1.0), ("0 (1)x2 2-5", 1.0)),
+    ]
+    assert [(label.id, [trial.reward for trial in label.trials]) for label in (first, none)] == [("1", [0]), ("0", [1])]
+
+
+@settings(deadline=None, max_examples=60)
+@given(labels())
+def test_drllm_round_trip_of_good_chains(found: list[Label]) -> None:
+    content = json.loads(json.dumps(to_drllm(found, BY_KEY)))
+    again = from_drllm(content, 6, QUESTIONS)
+    base = Chain.base(6)
+    expected = {
+        key: {chain: reward for chain, reward in tried.items() if reward or chain == base}
+        for key, tried in rewards(found).items()
+    }
+    assert rewards(list(again.labels)) == expected
+    assert not again.skipped
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"questions": "x"}, "not in Dr.LLM's form"),
+        ({"best_path": [BASE]}, "array best_path has 1 entries and questions 3"),
+        ({"good_paths": None, "best_path": None}, "neither an array best_path nor one good_paths"),
+    ],
+)
+def test_what_is_no_file_of_drllm_is_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        from_drllm(DRLLM | change, 6, QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"questions": ["Who?", *DRLLM["questions"][1:]]}, "question 0: 'Who?' is no question"),
+        ({"best_path": [[0, 9], BASE, BASE]}, "question 0: layer 9 is not in the backbone"),
+        ({"good_paths": [[], [BASE], [BASE]]}, "question 1: all layers in order have a score of 0 and are given as"),
+        ({"good_paths": [5, [], []]}, "question 0: good_paths is a int"),
+        ({"original_correct": [None, "no", True]}, "question 1: the model's own score is 'no'"),
+    ],
+)
+def test_records_of_drllm_that_cannot_be_used_are_skipped(change: dict[str, Any], message: str) -> None:
+    found = from_drllm(DRLLM | change, 6, QUESTIONS)
+    assert len(found.labels) == 2
+    assert message in found.skipped[0]
 
 
 @pytest.mark.parametrize("row", [{}, {"task": "a", "split": "b", "id": "c", "counts": [0, 0], "reward": 1}])
-def test_what_is_wrong_in_drllm_is_named(row: dict[str, Any]) -> None:
+def test_what_is_wrong_in_counts_is_named(row: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="row 0"):
-        list(from_drllm([row]))
+        list(from_count_rows([row]))
 
 
 def test_files_plain_and_compressed(tmp_path: Path) -> None:

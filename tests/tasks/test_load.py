@@ -1,9 +1,6 @@
-import json
 import re
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from cola_learn.cli import UserError
@@ -87,67 +84,11 @@ def test_a_larger_limit_only_adds() -> None:
     assert load_task("arc_easy", "test", 20, seed=1) != small
 
 
-ROWS = [
-    {"question": "Two and two?", "choices": ["3", "4"], "answer": 1},
-    {"question": "Up?", "choices": ["down", "sky", "x"], "answer": "B", "id": "up"},
-    {"question": "Grass?", "choices": ["green", "red"], "answer": "green"},
-]
-
-
-def write(folder: Path, kind: str, rows: list[dict[str, object]]) -> Path:
-    path = folder / f"mine.{kind}"
-    if kind == "jsonl":
-        path.write_text("\n".join(map(json.dumps, rows)))
-    elif kind == "csv":
-        lines = ["question,choices,answer,id"]
-        for row in rows:
-            choices = json.dumps(row["choices"]).replace('"', '""')
-            lines.append(f'{row["question"]},"{choices}",{row["answer"]},{row.get("id", "")}')
-        path.write_text("\n".join(lines))
-    else:
-        same = [{**row, "answer": str(row["answer"]), "id": row.get("id")} for row in rows]
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(same), path)
-    return path
-
-
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
-def test_files_are_tasks(tmp_path: Path, kind: str) -> None:
-    questions = load_task(str(write(tmp_path, kind, ROWS)))
-    assert [question.gold for question in questions] == [1, 1, 0]
-    assert [question.id for question in questions] == ["1", "up", "3"]
-    assert questions[1].choices == ("down", "sky", "x")
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"question": "q", "choices": ["a", "b"]}, "row 2: has question, choices; needs question, answer and"),
-        ({"question": "q", "answer": "a"}, "row 2: some rows have choices and some have none"),
-        ({"question": "q", "answer": None}, "row 2: answer is None; give a short text or a number"),
-        ({"question": "q", "answer": "$."}, "row 2: answer is '$.'; give a short text or a number"),
-        ({"question": "q", "choices": ["a", "b"], "answer": 2}, "row 2: answer 2 is outside the options"),
-        ({"question": "q", "choices": ["a", "b"], "answer": "C"}, "row 2: answer 'C' is outside the options"),
-        ({"question": "q", "choices": ["a"], "answer": 0}, "row 2: choices is"),
-        ({"question": "q", "choices": "a|b", "answer": 0}, "row 2: choices is 'a|b'; give a JSON list"),
-        ({"question": " ", "choices": ["a", "b"], "answer": 0}, "row 2: question is ' '"),
-        ({"question": "q", "choices": ["a", "b"], "answer": 0, "id": "1"}, "row 2: id '1' is there twice"),
-        (["q"], "row 2: has list"),
-    ],
-)
-def test_bad_rows_are_named(tmp_path: Path, row: object, message: str) -> None:
-    path = tmp_path / "mine.jsonl"
-    path.write_text(json.dumps(ROWS[0]) + "\n" + json.dumps(row) + "\n")
-    with pytest.raises(UserError) as error:
-        load_task(str(path))
-    assert message in str(error.value)
-    assert str(path) in str(error.value)
-
-
 @pytest.mark.parametrize(
     ("task", "split", "message"),
     [
         ("arc_hard", "test", "--task arc_hard is not known; choose arc_easy"),
-        ("missing.jsonl", "test", "--task missing.jsonl cannot be read"),
+        ("missing.jsonl", "test", "--task missing.jsonl is not there"),
         ("arc_easy", "traim", "--split traim of arc_easy is not known; choose train, validation, test, dev"),
     ],
 )
@@ -158,31 +99,6 @@ def test_unknown_tasks_are_named(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         load_task(task, split)
-
-
-def test_damaged_and_empty_files_are_named(tmp_path: Path) -> None:
-    for name, content in (
-        ("a.parquet", b"no"),
-        ("b.jsonl", b"{\n"),
-        ("c.jsonl", b"\xff\xfe"),
-        ("d.csv", b""),
-        ("e.txt", b""),
-    ):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=name):
-            load_task(str(tmp_path / name))
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_a_file_without_choices_holds_open_questions(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"mine{suffix}"
-    if suffix == ".csv":
-        path.write_text("question,answer\nWhat is 2+2?,4\nWho?,Ada\n")
-    else:
-        path.write_text('{"question": "What is 2+2?", "answer": 4}\n{"question": "Who?", "answer": "Ada"}\n')
-    questions = load_task(str(path))
-    assert [question.choices[0] for question in questions] == ["4", "Ada"]
-    assert all(question.open and question.gold == 0 for question in questions)
 
 
 def test_math_answers_come_from_the_solutions() -> None:

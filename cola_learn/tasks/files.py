@@ -1,0 +1,213 @@
+"""Reading rows: files in any of the usual forms, folders that ``datasets`` saved, and datasets on the hub.
+
+JSON is read by Python's own reader, since Arrow's, which ``datasets`` uses, makes dates of texts such as ``2020-01-01``
+and 1.0 of 1 where a list holds 2.5 too; columns of CSV files are texts and nothing else.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cola_learn.cli import UserError
+
+Row = Mapping[str, Any]
+HUB = "hub:"
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+KNOWN = "a .jsonl, .json, .csv, .tsv or .parquet file (.gz, .bz2, .xz and .zst too), a folder that datasets saved"
+LONGEST = 1_000_000  # characters of a text
+
+
+def is_file(task: str) -> bool:
+    """Whether a task is named as a file, a folder or a dataset on the hub, not as a benchmark."""
+    return task.startswith(HUB) or Path(task).exists() or _format(Path(task)) is not None
+
+
+def stem(task: str) -> str:
+    """What a file, folder or dataset on the hub is called in the names of its questions."""
+    name = task.removeprefix(HUB).replace(":", "-") if task.startswith(HUB) else task
+    last = Path(name).name
+    for ending in (*COMPRESSED, *FORMATS):
+        last = last.removesuffix(ending)
+    return last
+
+
+def read_rows(task: str, split: str, revision: str = "") -> tuple[list[Row], str, str]:
+    """The rows of a file, a saved folder or, of a dataset on the hub, of one split.
+
+    Args:
+        task: a path, or ``hub:ORG/NAME`` or ``hub:ORG/NAME:CONFIG``.
+        split: of a dataset on the hub, or of a folder of several splits.
+        revision: of a dataset on the hub; "" is the newest.
+
+    Returns:
+        The rows; the split, ``file`` where there are none; and the commit of a dataset on the hub, else "".
+
+    Raises:
+        UserError: if it cannot be read, naming the line where there is one.
+    """
+    if task.startswith(HUB):
+        rows, commit = hub_rows(*_hub_name(task), split, revision or None)
+        return rows, split, commit
+    path = Path(task)
+    try:
+        if path.is_dir():
+            return *_saved_rows(path, split), ""
+        kind = _format(path)
+        if kind is None:
+            raise UserError(f"--task {task} is of no known kind; give {KNOWN}, or hub:ORG/NAME")
+        if not path.is_file():
+            raise UserError(f"--task {task} is not there; give {KNOWN}, or hub:ORG/NAME")
+        rows = list(_json_rows(path, kind)) if kind in ("json", "jsonl") else _table_rows(path, kind)
+    except (OSError, ValueError, EOFError, RecursionError, ImportError, UnicodeError) as error:
+        raise UserError(f"--task {task} cannot be read: {_reason(error)}") from None
+    return rows, "file", ""
+
+
+def hub_rows(path: str, configuration: str | None, split: str, revision: str | None = None) -> tuple[list[Row], str]:
+    """The rows of a split of a dataset on the hub, and the commit that they are of. No code of the dataset is run.
+
+    Args:
+        path: ``ORG/NAME``, or a local folder of the same files.
+        configuration: None is the only one.
+        split: its name.
+        revision: branch, tag or commit; None is the newest.
+
+    Raises:
+        UserError: if it cannot be loaded.
+    """
+    table, commit = hub_table(path, configuration, split, revision=revision)
+    return list(table), commit
+
+
+def hub_table(
+    path: str,
+    configuration: str | None,
+    split: str,
+    columns: Sequence[str] | None = None,
+    revision: str | None = None,
+) -> tuple[Any, str]:
+    """:func:`hub_rows` as a :class:`datasets.Dataset`, with all columns or some.
+
+    Raises:
+        UserError: if it cannot be loaded.
+    """
+    import datasets
+    from huggingface_hub import HfApi
+
+    datasets.disable_progress_bars()
+    try:
+        commit = revision or ""
+        if not Path(path).exists():
+            commit = HfApi().dataset_info(path, revision=revision).sha or commit
+        table = datasets.load_dataset(path, configuration, split=split, revision=commit or None)
+        return (table if columns is None else table.select_columns(list(columns))), commit
+    except Exception as error:
+        raise UserError(f"--task {HUB}{path} --split {split} could not be loaded: {_reason(error)}") from None
+
+
+def _hub_name(task: str) -> tuple[str, str | None]:
+    path, _, configuration = task.removeprefix(HUB).partition(":")
+    if path.count("/") != 1 or not all(path.split("/")):
+        raise UserError(f"--task {task} names no dataset; write hub:ORG/NAME or hub:ORG/NAME:CONFIG")
+    return path, configuration or None
+
+
+def _format(path: Path) -> str | None:
+    name = path.name.lower()
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    return FORMATS.get(Path(name).suffix)
+
+
+def _saved_rows(folder: Path, split: str) -> tuple[list[Row], str]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    if not any((folder / name).exists() for name in ("dataset_info.json", "dataset_dict.json")):
+        raise UserError(f"--task {folder} is a folder that datasets did not save; give {KNOWN}")
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except Exception as error:
+        raise UserError(f"--task {folder} cannot be read: {_reason(error)}") from None
+    if not isinstance(saved, datasets.DatasetDict):
+        return list(saved), "file"
+    if split not in saved:
+        raise UserError(f"--split {split} is not in {folder}; choose {', '.join(saved)}")
+    return list(saved[split]), split
+
+
+def _json_rows(path: Path, kind: str) -> Iterator[Any]:
+    import fsspec
+
+    with fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer") as file:
+        if kind == "jsonl":
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        yield json.loads(line)
+                    except (ValueError, RecursionError) as error:
+                        raise UserError(f"--task {path} line {number} is not JSON: {_reason(error)}") from None
+            return
+        content = json.load(file)
+    if isinstance(content, dict):
+        lists = {name: value for name, value in content.items() if isinstance(value, list)}
+        tables = [value for value in lists.values() if value and all(isinstance(row, dict) for row in value)]
+        lengths = {len(value) for value in lists.values()}
+        if len(tables) == 1:
+            content = tables[0]
+        elif len(lists) == len(content) and len(lengths) == 1:  # a list a column
+            content = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+        else:
+            raise UserError(f"--task {path}: an object with {', '.join(map(str, content))}; give a list of rows")
+    if not isinstance(content, list):
+        raise UserError(f"--task {path} holds a {type(content).__name__}; give a list of rows")
+    yield from content
+
+
+def _table_rows(path: Path, kind: str) -> list[Row]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as cache:
+        options: dict[str, Any] = {
+            "data_files": str(path),
+            "split": "train",
+            "cache_dir": cache,
+            "keep_in_memory": True,
+        }
+        try:
+            if kind == "parquet":
+                return list(datasets.load_dataset("parquet", **options))
+            separator = "\t" if kind == "tsv" else ","
+            names = _header(path, separator)
+            texts = datasets.Features({name: datasets.Value("string") for name in names})
+            reading = {"sep": separator, "keep_default_na": False, "encoding": "utf-8-sig", "index_col": False}
+            return list(datasets.load_dataset("csv", features=texts, **reading, **options))
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"--task {path} cannot be read: {_reason(error)}") from None
+
+
+def _header(path: Path, separator: str) -> list[str]:
+    import csv
+
+    import fsspec
+
+    with fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer", newline="") as file:
+        names = next(csv.reader(file, delimiter=separator), [])
+    if not names:
+        raise UserError(f"--task {path} is empty; it needs a line of column names and at least one row")
+    if len(set(names)) < len(names) or not all(name.strip() for name in names):
+        raise UserError(f"--task {path}: columns {names} need names that differ")
+    return names
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what is at the bottom of an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
