@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -74,11 +74,27 @@ def run_command(
         parser.add_argument(name_or_flag, type=kind, help=explained.get(field) or field, **more)
     with user_errors():
         try:
-            arguments = parser.instantiate(parser.parse_args())
+            flags = {name for name, kind in kinds.items() if kind is bool}
+            arguments = parser.instantiate(parser.parse_args(_spelled(sys.argv[1:], flags)))
             options = options_class(**{key: value for key, value in vars(arguments).items() if key != "config"})
         except (ArgumentError, ValueError) as error:
             raise UserError(f"{getattr(error, 'message', error)} (see python -m {name} --help)") from None
         run(options)
+
+
+def _spelled(arguments: Sequence[str], flags: set[str]) -> list[str]:
+    """Arguments as the parser takes them: hyphens in the names of options as underscores, and a flag without a value
+    as true."""
+    found = []
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            name = "--" + name[2:].replace("-", "_")
+            behind = arguments[place + 1].lower() if place + 1 < len(arguments) else ""
+            if name[2:] in flags and not equals and behind not in ("true", "false", "yes", "no"):
+                equals, value = "=", "true"
+        found.append(name + equals + value)
+    return found
 
 
 @contextmanager

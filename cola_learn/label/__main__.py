@@ -41,7 +41,6 @@ _COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.argv = ["--show_prompt=true" if argument == "--show-prompt" else argument for argument in sys.argv]
     if sys.argv[1:] and sys.argv[1] in _COMMANDS:
         name = sys.argv.pop(1)
         options, run, about, positional = _COMMANDS[name]

@@ -9,7 +9,7 @@ import pytest
 from cola_learn import LabelStore, load_task
 
 Command = Callable[..., tuple[int, str]]
-CONFIG = ("--config", "configs/label/math_few_shot.yaml", "--open", "true", "--tracking", "disabled")
+CONFIG = ("--config", "configs/label/math_few_shot.yaml", "--open", "--tracking", "disabled")
 
 
 @pytest.fixture(scope="module")
