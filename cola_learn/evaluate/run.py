@@ -18,6 +18,7 @@ from cola_learn.label import Label, LabelStore, Manifest, SearchSettings
 from cola_learn.label.labeller import Labeller, make_scorer
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.run import fill_store, make_manifest
+from cola_learn.label.show import show_prompt
 from cola_learn.tasks import Layout, Question, Scorer, Scores, Writer, as_sample, load_task
 from cola_learn.tasks.files import is_file
 from cola_learn.tracking import Mode, Tracker
@@ -106,6 +107,8 @@ def _evaluate(
         each.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
     _check_labels(store, backbone, controller)
     backbone.heed(store.manifest.special_tokens, f"--labels {store.folder}")
+    if is_file(options.task or store.manifest.task):
+        show_prompt(questions[0], _label_options(store.manifest, backbone, options), backbone.encoder, whole=False)
     with Tracker("evaluate", options.tracking, options.output, asdict(options)) as tracker:
         outcomes = evaluate_policies(controller, beside, store, backbone, questions, options)
         chains = {name: [row.chain for row in rows] for name, rows in outcomes.items() if not sees_gold(name)}

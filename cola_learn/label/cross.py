@@ -4,11 +4,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cola_learn.backbone.load import load_tokenizer
+from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.cli import UserError, console, next_command, writable_folder
 from cola_learn.label.menu import LARGEST
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.run import fill_store, make_manifest, start_workers
 from cola_learn.label.search import SearchSettings
+from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.label.verify import Verify
 from cola_learn.tasks import AnswersAs, Layout, Question, load_task
@@ -81,6 +84,11 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
     )
     pools = [_pool(name, options) for name in options.tasks]
     stores = []
+    encoder = PromptEncoder(load_tokenizer(options.backbone))
+    for task, _, questions in pools:
+        if is_file(task):
+            show_prompt(questions[0], common, encoder, whole=False)
+        check_lengths(questions, common, encoder)
     with closing(start_workers(common)) as workers:
         for number, (name, (task, split, questions)) in enumerate(zip(options.tasks, pools, strict=True), start=1):
             console.rule(f"{name} ({number} of {len(pools)})")

@@ -16,7 +16,7 @@ def strict(scorer: Scorer | Writer, reward: str) -> Scorer | Writer | Confirmer:
     if reward != "verify":
         return alone
     assert isinstance(alone, Scorer)
-    return Confirmer(alone, Writer(alone.backbone, alone.prompt, cache_bytes=0))
+    return Confirmer(alone, Writer(alone.backbone, alone.prompt, cache_bytes=0, truncate=alone.truncate))
 
 
 class Verifier:

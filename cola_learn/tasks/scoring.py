@@ -191,8 +191,8 @@ def encode(
 def too_long(key: str, tokens: int, max_tokens: int) -> str:
     """What is said of a question that the model cannot read."""
     return (
-        f"question {key} has {tokens} tokens and the model reads {max_tokens}; shorten it, or give --truncate left to "
-        "cut the beginning of such prompts"
+        f"question {key} has {tokens} tokens and the model reads {max_tokens}; shorten it, or label with "
+        "--truncate left, which cuts the beginning of such prompts"
     )
 
 
