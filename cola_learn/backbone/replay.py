@@ -43,7 +43,6 @@ class Backbone:
     Attributes:
         num_layers: N.
         hidden_size: H.
-        encoder: gives the token ids of prompts.
         packable: whether the options of a question may share one sequence (plain masked attention with
             positions given per token); found out at construction by comparing the two ways.
         packed_limit: most tokens of such a sequence: the sliding window, where some layers have one.
@@ -65,7 +64,7 @@ class Backbone:
     def __init__(self, model: Any, tokenizer: Any, name: str, bos: Bos = "auto") -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.encoder = PromptEncoder(tokenizer, bos)
+        self._bos: Bos = bos
         self.name = name
         self.layers = _find_layers(model, name)
         self.num_layers = len(self.layers)
@@ -94,6 +93,11 @@ class Backbone:
     def max_tokens(self) -> int:
         """The longest sequence that the model was made for."""
         return position_limit(self.model.config)
+
+    @cached_property
+    def encoder(self) -> PromptEncoder:
+        """Gives the token ids of prompts."""
+        return PromptEncoder(self.tokenizer, self._bos)
 
     def heed(self, special_tokens: str, source: str) -> None:
         """Write the special tokens before prompts that ``source``, a manifest or controller, records.

@@ -178,7 +178,9 @@ class Study:
                 table.questions, key=lambda question: (question.task, question.split)
             ):
                 prompts = [as_sample(question, manifest.template).prompt for question in questions]
-                found += stored_features(manifest.fingerprint, prompts, layers, backbone, manifest.special_tokens)
+                found += stored_features(
+                    manifest.fingerprint, prompts, layers, backbone, manifest.dtype, manifest.special_tokens
+                )
             return found
 
         def features(table: Table, layers: Sequence[int]) -> list[Tensor]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+
 from cola_learn.cli import UserError, console, next_command
 from cola_learn.train import Controller, ControllerConfig
 
@@ -84,13 +86,22 @@ def run_export(options: ExportOptions) -> None:
         controller.config = replace(controller.config, price=options.price)
     write_controller(controller, options.output)
     console.print(f"controller  {options.output}", soft_wrap=True)
+    labels = _labels_of(options.checkpoint)
     evaluate = f"menu --controllers {options.output}"
     if not controller.menu:
-        evaluate = f"--config configs/evaluate/demo.yaml --controller {options.output}"
+        evaluate = f"--controller {options.output}{f' --labels {labels}' if labels else ''}"
     next_command(
         f"python -m cola_learn.evaluate {evaluate}",
         f'python -m cola_learn.infer --controller {options.output} "What do plants need to grow?"',
     )
+
+
+def _labels_of(checkpoint: Path) -> str | None:
+    """The label store that a checkpoint was trained on, if its folder says."""
+    try:
+        return str(yaml.safe_load((checkpoint.parent / "config.yaml").read_text())["labels"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
 
 
 def write_controller(controller: Controller, folder: Path) -> None:

@@ -46,9 +46,10 @@ def run_label(options: LabelOptions) -> LabelStore | None:
             _log_summary(tracker, tally, store)
     tally.print()
     console.print(f"labels      {options.output}", soft_wrap=True)
+    train = options.output.parent / "train" if options.output.name == "labels" else f"{options.output}-train"
     next_command(
         f"python -m cola_learn.label inspect {options.output}",
-        f"python -m cola_learn.train --config configs/train/demo.yaml --labels {options.output}",
+        f"python -m cola_learn.train --labels {options.output} --output {train}",
     )
     return store
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import sys
 import warnings
@@ -10,8 +11,10 @@ from typing import Any
 
 from jsonargparse import ArgumentError
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
 
 from cola_learn.backbone.load import Dtype
 from cola_learn.cli import (
@@ -62,73 +65,165 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("seed", "data.seed")
         parser.link_arguments("seed", "seed_everything")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        seed, patience, trainer = self.config.seed, self.config.patience, self.config.trainer
+        if not 0 <= seed < 2**32:
+            raise UserError(f"--seed {seed} is no seed; give 0 to {2**32 - 1}")
+        if patience < 0:
+            raise UserError(f"--patience {patience} is negative; give the number of epochs to wait, 0 or more")
+        for name in ("max_epochs", "max_steps"):
+            if trainer[name] is not None and (trainer[name] == 0 or trainer[name] < -1):
+                raise UserError(f"--trainer.{name} {trainer[name]} trains nothing; give at least 1, or -1 for no limit")
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer that the options ask for, with our checkpoints, early stopping and W&B run beside a user's own
+        callbacks and loggers."""
         output = writable_folder(self.config.output)
-        self.tracker = Tracker("train", self.config.tracking, output, self.config.as_dict())
-        best = ModelCheckpoint(output, "best", monitor="val/loss", save_last=True, enable_version_counter=False)
-        stop = EarlyStopping("val/loss", patience=self.config.patience)
-        own = self.config_init.trainer.callbacks or []
-        return super().instantiate_trainer(
-            default_root_dir=str(output),
-            logger=self.tracker.lightning_logger() or False,
-            callbacks=[*own, best, stop, RichProgressBar()],
-            **kwargs,
+        asked = self.config_init.trainer
+        self.first = int(os.environ.get("LOCAL_RANK", 0)) == 0  # of several processes, the one that speaks and writes
+        self.tracker = Tracker(
+            "train", self.config.tracking if self.first else "disabled", output, self.config.as_dict()
         )
+        self.best = self.last = None
+        callbacks: list[Any] = list(asked.callbacks or [])
+        if asked.enable_checkpointing is not False:
+            self.best = ModelCheckpoint(output, "best", monitor="val/loss", enable_version_counter=False)
+            self.last = ModelCheckpoint(
+                output, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
+            )
+            callbacks += [self.best, self.last]
+        callbacks.append(EarlyStopping("val/loss", patience=self.config.patience))
+        if asked.enable_progress_bar is not False:
+            callbacks.append(RichProgressBar())
+        own = {"default_root_dir": str(output), "logger": self._loggers(asked.logger, output), "callbacks": callbacks}
+        try:
+            return super().instantiate_trainer(**own, **kwargs)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise UserError(f"--trainer: {str(error).splitlines()[0]}") from None
+
+    def _loggers(self, asked: Any, output: Path) -> Any:
+        """Our W&B run beside the loggers that the user asks for; none at all for ``false``."""
+        if asked is False:
+            return False
+        own = self.tracker.lightning_logger()
+        if asked is True:
+            asked = CSVLogger(str(output))
+        others = asked if isinstance(asked, list | tuple) else [asked] if asked else []
+        return [*([own] if own else []), *others] or False
+
+
+_MAY_CHANGE = ("output", "resume", "patience", "tracking", "config", "device")
+_SHAPES_TRAINING = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
+
+
+def identity(cli: TrainCLI) -> dict[str, Any]:
+    """What a training depends on, by the name of its option; more epochs and patience may follow later."""
+    settings = {name: value for name, value in cli.config.as_dict().items() if name not in (*_MAY_CHANGE, "trainer")}
+    trainer = cli.config.trainer.as_dict()
+    settings["trainer"] = {name: trainer.get(name) for name in _SHAPES_TRAINING}
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = value if isinstance(value, dict) else {"": value}
+        flat |= {f"{name}.{own}".rstrip("."): one for own, one in inner.items()}
+    del flat["labels"], flat["data.labels"], flat["data.device"]
+    flat["labels"] = digest({}, *(file for store in cli.datamodule.stores for file in store.files()))
+    found: dict[str, Any] = json.loads(json.dumps(flat, default=str, sort_keys=True))
+    return found
+
+
+def check_resume(output: Path, own: dict[str, Any]) -> Path | None:
+    """The checkpoint in ``output`` to go on from, if there is one.
+
+    Raises:
+        UserError: if it is of a training with other settings or labels, naming what differs.
+    """
+    last, record = output / "last.ckpt", output / "training.json"
+    if not last.exists():
+        return None
+    ways = "name another --output, or give --resume false to begin anew there"
+    try:
+        before = json.loads(record.read_text())
+        names = sorted(before.keys() | own.keys())
+    except (OSError, ValueError, AttributeError):
+        raise UserError(f"--output {output} holds a checkpoint without a record of its training; {ways}") from None
+    for name in names:
+        if before.get(name) != own.get(name):
+            what = "other labels" if name == "labels" else f"{name} {before.get(name)}, not {own.get(name)}"
+            raise UserError(f"--output {output} holds a training with {what}; {ways}")
+    return last
 
 
 def run_train(cli: TrainCLI) -> None:
-    """Fit, or say that these settings and labels are fitted already; print the next commands."""
+    """Fit, or say that these settings and labels are fitted already; print the next commands.
+
+    Raises:
+        UserError: for a folder that holds another training, or an objective that the labels are not for.
+    """
     output: Path = cli.config.output
-    settings = {key: value for key, value in cli.config.as_dict().items() if key not in ("tracking", "config")}
-    identity = digest(settings, *(file for store in cli.datamodule.stores for file in store.files()))
+    cli.model.menu_of(cli.datamodule)
+    own = identity(cli)
+    last = check_resume(output, own) if cli.config.resume else None
+    name = digest({**own, "trainer": cli.config.trainer.as_dict(), "patience": cli.config.patience})
     finished = output / "finished.json"
-    if cli.config.resume and finished.exists() and json.loads(finished.read_text())["identity"] == identity:
+    result = _finished(finished, name) if last else None
+    if result:
         console.print("train: done already with these settings and labels")
         cli.tracker.run.finish()
     else:
+        if cli.first:
+            write_text(output / "training.json", json.dumps(own, indent=2) + "\n")
         with cli.tracker as tracker:
-            result = _train(cli, tracker)
-        write_text(finished, json.dumps({"identity": identity, "result": result}, indent=2) + "\n")
-    console.print(json.loads(finished.read_text())["result"], soft_wrap=True)
+            result = _train(cli, tracker, last)
+        if cli.first and cli.best and cli.best.best_model_path:
+            write_text(finished, json.dumps({"identity": name, "result": result}, indent=2) + "\n")
+    if not cli.first:
+        return
+    console.print(result, markup=False, soft_wrap=True)
+    if not (output / "best.ckpt").exists():
+        return
     folder = output / "controller"
     export = f"python -m cola_learn.export --checkpoint {output / 'best.ckpt'} --output {folder}"
     if (cli.config.labels / "manifest.json").exists():
-        evaluate = f"--config configs/evaluate/demo.yaml --controller {folder} --labels {cli.config.labels}"
+        evaluate = f"--controller {folder} --labels {cli.config.labels}"
     else:  # a folder of many tasks' stores
         evaluate = f"menu --labels {cli.config.labels} --controllers {folder}"
     next_command(export, f"python -m cola_learn.evaluate {evaluate}")
 
 
-def _train(cli: TrainCLI, tracker: Tracker) -> str:
-    last = cli.config.output / "last.ckpt"
-    resume = str(last) if cli.config.resume and last.exists() else None
-    if resume:
-        console.print(f"going on from {last}", soft_wrap=True)
+def _finished(file: Path, name: str) -> str | None:
+    """What a training of this name came to, if it is finished."""
     try:
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
-    except RuntimeError as error:
-        if resume is None or "state_dict" not in str(error):
-            raise
-        raise UserError(
-            f"--output {cli.config.output} holds a checkpoint of another model; "
-            "name another folder or use --resume false"
-        ) from None
+        record = json.loads(file.read_text())
+        return str(record["result"]) if record["identity"] == name else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _train(cli: TrainCLI, tracker: Tracker, last: Path | None) -> str:
+    if last and cli.first:
+        console.print(f"going on from {last}", markup=False, soft_wrap=True)
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last and str(last), weights_only=True)
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning turns into a silent exit
             raise end.__context__ from None
         raise
-    checkpoint: Any = cli.trainer.checkpoint_callback
-    score = float(checkpoint.best_model_score)
-    tracker.summary({"best/val_loss": score})
-    tracker.table("examples", ("labelled chains", "best chain", "written chain"), cli.model.examples())
-    tracker.artifact("controller-checkpoint", "model", [Path(checkpoint.best_model_path)])
     assert cli.model.controller is not None
     count = sum(weight.numel() for weight in cli.model.controller.parameters())
-    return (
-        f"controller  {cli.config.output / 'best.ckpt'} ({count / 1e6:.1f} M parameters, best val/loss {score:.3f} "
-        f"nats a prompt, {len(cli.datamodule.training)} prompts to train on, "
-        f"{len(cli.datamodule.validation)} to validate on)"
+    sizes = (
+        f"{count / 1e6:.1f} M parameters, {len(cli.datamodule.training)} prompts to train on, "
+        f"{len(cli.datamodule.validation)} to validate on"
     )
+    if not cli.best or cli.best.best_model_score is None:
+        why = "checkpoints are off" if not cli.best else "no epoch was validated"
+        return f"no checkpoint was written: {why} ({sizes})"
+    score = float(cli.best.best_model_score)
+    if cli.first:
+        tracker.summary({"best/val_loss": score})
+        tracker.table("examples", ("labelled chains", "best chain", "written chain"), cli.model.examples())
+        tracker.artifact("controller-checkpoint", "model", [Path(cli.best.best_model_path)])
+    return f"controller  {cli.best.best_model_path} (best val/loss {score:.3f}, {sizes})"
 
 
 def main() -> None:
@@ -143,7 +238,7 @@ def main() -> None:
                 run=False,
                 auto_configure_optimizers=False,
                 save_config_kwargs={"overwrite": True},
-                trainer_defaults={"max_epochs": 30, "enable_model_summary": False},
+                trainer_defaults={"max_epochs": 30, "enable_model_summary": False, "use_distributed_sampler": False},
                 parser_kwargs={
                     "prog": "python -m cola_learn.train",
                     "description": DESCRIPTION,

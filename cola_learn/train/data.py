@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -99,23 +99,49 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 class LengthBatches(Sampler[list[int]]):
     """Batches of prompts of about one length, so that little is padding: drawn anew for every epoch, sorted within
-    pieces of many batches, and in random order."""
+    pieces of many batches, and in random order.
 
-    def __init__(self, lengths: Sequence[int], batch_size: int) -> None:
-        self._lengths, self._batch_size = lengths, batch_size
+    What is drawn depends on the seed and the epoch alone, so that a resumed training sees the batches that it would
+    have seen undisturbed.
+
+    Args:
+        lengths: of the prompts, in tokens.
+        batch_size: prompts a batch.
+        seed: of the draws.
+        epoch: tells the epoch that begins.
+        replicas, rank: of several processes, each takes every ``replicas``-th batch; the first batches are taken again
+            where they do not come out even.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int = 0,
+        epoch: Callable[[], int] = lambda: 0,
+        replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        self._lengths, self._batch_size, self._seed, self._epoch = lengths, batch_size, seed, epoch
+        self._replicas, self._rank = replicas, rank
 
     def __len__(self) -> int:
-        return -(-len(self._lengths) // self._batch_size)
+        batches = -(-len(self._lengths) // self._batch_size)
+        return -(-batches // self._replicas)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(len(self._lengths)).tolist()
+        # A generator: Lightning asks for an iterator before it knows at which epoch it goes on, and for batches after.
+        draws = torch.Generator().manual_seed(self._seed * 100_003 + self._epoch())
+        order = torch.randperm(len(self._lengths), generator=draws).tolist()
         piece = _BATCHES_SORTED * self._batch_size
         batches = []
         for start in range(0, len(order), piece):
             ranked = sorted(order[start : start + piece], key=self._lengths.__getitem__)
             batches += [ranked[one : one + self._batch_size] for one in range(0, len(ranked), self._batch_size)]
-        for index in torch.randperm(len(batches)).tolist():
-            yield batches[index]
+        places = torch.randperm(len(batches), generator=draws).tolist()
+        places += places[: len(self) * self._replicas - len(places)]
+        for place in places[self._rank :: self._replicas]:
+            yield batches[place]
 
 
 class LabelDataModule(lightning.LightningDataModule):
@@ -160,9 +186,17 @@ class LabelDataModule(lightning.LightningDataModule):
         self.feature_layers = tuple(feature_layers)
         self._labels_at, self._device, self._dtype = labels, device, dtype or manifest.dtype
         self._trials, self._depth_preference, self._validation_share = trials, depth_preference, validation_share
-        self._batch_size, self._seed = batch_size, seed
+        self._batch_size, self._seed, self.seed = batch_size, seed, seed
         if not 0 < validation_share < 1:
             raise UserError(f"--data.validation_share is {validation_share}; give a share between 0 and 1")
+        if batch_size < 1:
+            raise UserError(f"--data.batch_size is {batch_size}; give at least 1")
+        if not 0 <= depth_preference < math.inf:
+            raise UserError(f"--data.depth_preference is {depth_preference}; give 0 or more")
+        if limit is not None and limit < 2:
+            raise UserError(f"--limit {limit} is too few; training needs at least 2 questions")
+        if not self.feature_layers:
+            raise UserError("--data.feature_layers is empty; give at least one layer, 0 for the embedding layer")
         if max(self.feature_layers) > self.num_layers or min(self.feature_layers) < 0:
             raise UserError(
                 f"--data.feature_layers {list(self.feature_layers)}: the backbone has {self.num_layers} layers"
@@ -219,7 +253,9 @@ class LabelDataModule(lightning.LightningDataModule):
         found: dict[str, Tensor] = {}
         for store, pool in zip(self.stores, self._pools, strict=True):
             prompts = [as_sample(question, store.manifest.template).prompt for question in pool]
-            features = stored_features(self.fingerprint, prompts, self.feature_layers, backbone, self.special_tokens)
+            features = stored_features(
+                self.fingerprint, prompts, self.feature_layers, backbone, self._dtype, self.special_tokens
+            )
             found |= {question.key: feature for question, feature in zip(pool, features, strict=True)}
         return found
 
@@ -251,7 +287,15 @@ class LabelDataModule(lightning.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader:
-        batches = LengthBatches([*map(_length, self.training)], self._batch_size)
+        trainer = self.trainer
+        batches = LengthBatches(
+            [*map(_length, self.training)],
+            self._batch_size,
+            self._seed,
+            lambda: trainer.current_epoch if trainer else 0,
+            trainer.world_size if trainer else 1,
+            trainer.global_rank if trainer else 0,
+        )
         return DataLoader(self.training, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader:

@@ -55,13 +55,12 @@ def stored_features(
     prompts: Sequence[str],
     layers: Sequence[int],
     load: Callable[[], Backbone],
+    dtype: str,
     special_tokens: str = "",
 ) -> list[Tensor]:
     """:func:`prompt_features` that are computed once and kept in the cache; ``load`` gives the backbone, if it is
-    needed, that ``fingerprint`` and ``special_tokens`` are of."""
-    identity = json.dumps(
-        [fingerprint, list(layers), list(prompts), MAX_TOKENS, *([special_tokens] * bool(special_tokens))]
-    )
+    needed, that ``fingerprint``, ``dtype`` and ``special_tokens`` are of."""
+    identity = json.dumps([fingerprint, dtype, special_tokens, list(layers), list(prompts), MAX_TOKENS])
     file = cache_folder() / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
     features = read_features(file)
     if features is None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cola_learn.chains import Chain
 from cola_learn.cli import UserError
 from cola_learn.train.calibration import calibrate
 from cola_learn.train.controller import Controller, ControllerConfig
@@ -64,6 +65,21 @@ class ControllerModule(lightning.LightningModule):
         shape: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        for name, value, fits, right in (
+            ("width", width, width >= 1, "at least 1"),
+            ("blocks", blocks, blocks >= 1, "at least 1"),
+            ("heads", heads, heads >= 1 and width % heads == 0, f"a divisor of width {width}"),
+            ("components", components, components >= 1, "at least 1"),
+            ("dropout", dropout, 0 <= dropout < 1, "0 to less than 1"),
+            ("max_price", max_price, 0 <= max_price < math.inf, "0 or more"),
+            ("price", price, 0 <= price < math.inf, "0 or more"),
+            ("error_rate", error_rate, 0 < error_rate <= 1, "more than 0 to 1"),
+            ("learning_rate", learning_rate, 0 < learning_rate < math.inf, "more than 0"),
+            ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "0 or more"),
+            ("warm_up_steps", warm_up_steps, warm_up_steps >= 0, "0 or more"),
+        ):
+            if not fits:
+                raise UserError(f"--model.{name} is {value}; give {right}")
         self.save_hyperparameters()
         self.controller = Controller(ControllerConfig.from_dict(shape)) if shape else None
 
@@ -88,12 +104,7 @@ class ControllerModule(lightning.LightningModule):
     def _shape_from_labels(self) -> dict[str, Any]:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         objective = self.hparams["objective"]
-        menu = data.menu
-        if objective != "imitation" and not menu:
-            raise UserError(
-                f"--model.objective {objective} needs the same chains on every question: labels of python -m "
-                "cola_learn.label cross, with --data.trials all"
-            )
+        menu = self.menu_of(data)
         names = ("width", "blocks", "heads", "dropout", "pooling", "components", "objective")
         labels = {
             name: getattr(data, name)
@@ -110,13 +121,37 @@ class ControllerModule(lightning.LightningModule):
         )
         return asdict(config)
 
+    def menu_of(self, data: Any) -> tuple[Chain, ...]:
+        """The chains of a data module's labels to choose among.
+
+        Raises:
+            UserError: if the objective needs a menu and there is none.
+        """
+        menu: tuple[Chain, ...] = data.menu
+        if self.hparams["objective"] != "imitation" and not menu:
+            raise UserError(
+                f"--model.objective {self.hparams['objective']} needs the same chains on every question: labels of "
+                "python -m cola_learn.label cross, with --data.trials all"
+            )
+        return menu
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Draws depend on seed, epoch and batch alone, so that a resumed training is the undisturbed one."""
+        seed = self.trainer.datamodule.seed  # type: ignore[attr-defined]
+        torch.manual_seed(hash((seed, self.current_epoch, batch_idx, self.global_rank)) % 2**63)
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
         loss = self._loss(batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.features))
+        if self.trainer.world_size > 1:  # heads that an objective leaves unused have a gradient of 0 then, not none
+            loss = loss + 0.0 * sum(weight.sum() for weight in self.parameters() if weight.requires_grad)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.features), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self.log("val/loss", self._loss(batch), prog_bar=True, batch_size=len(batch.features))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(index)  # prices are the same in every epoch
+            loss = self._loss(batch)
+        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch.features), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """What the chosen chains come to on the validation questions, and whether the choice has collapsed."""
@@ -182,7 +217,7 @@ class ControllerModule(lightning.LightningModule):
 
         def rate(step: int) -> float:
             """Rises, then falls to nothing: what chains gain is far less than what one batch more or less moves."""
-            return min((step + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+            return min((step + 1) / max(1, warm_up), 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

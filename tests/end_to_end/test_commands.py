@@ -31,7 +31,7 @@ def test_1_label(command: Command, folder: Path) -> None:
     code, said = command("cola_learn.label", "--config", "configs/label/demo.yaml", *label_arguments(folder))
     assert code == 0, said
     assert re.search(r"questions +8, base accuracy", said)
-    assert f"python -m cola_learn.train --config configs/train/demo.yaml --labels {folder / 'labels'}" in said
+    assert f"python -m cola_learn.train --labels {folder / 'labels'} --output {folder / 'train'}" in said
     assert len(LabelStore.open(folder / "labels").read()) == 8
     logged = read_back(folder / "labels")
     assert {"found/base_accuracy", "chains_per_second"} <= logged["metrics"].keys()
@@ -211,15 +211,18 @@ def test_8_stores_are_looked_after(command: Command, folder: Path, tmp_path: Pat
 BAD = {
     "unknown task": (["label", "--task", "arc_hard"], "--task arc_hard is not known"),
     "unknown split": (["label", "--split", "tset"], "--split tset of arc_easy is not known"),
-    "no such file": (["label", "--task", "{tmp}/no.jsonl"], "--task {tmp}/no.jsonl cannot be read"),
-    "bad row": (["label", "--task", "{tmp}/bad.jsonl"], "bad.jsonl row 2: answer 9 is outside the options"),
+    "no such file": (["label", "--task", "{tmp}/no.jsonl"], "--task {tmp}/no.jsonl is not there"),
+    "bad row": (["label", "--task", "{tmp}/bad.jsonl"], "bad.jsonl row 2: answer 9 is none of the 2 options"),
     "empty file": (["label", "--task", "{tmp}/empty.jsonl"], "holds no questions"),
     "limit": (["label", "--limit", "0"], "--limit 0 leaves no questions"),
     "not a number": (["label", "--limit", "many"], "limit"),
     "unknown option": (["label", "--simulations", "4"], "--simulations"),
     "bad setting": (["label", "--search.simulations", "0"], "search.simulations is 0"),
     "no config": (["label", "--config", "{tmp}/no.yaml"], "no.yaml"),
-    "backbone": (["label", "--limit", "1", "--backbone", "{tmp}"], "--backbone {tmp} cannot be loaded"),
+    "backbone": (
+        ["label", "--limit", "1", "--backbone", "{tmp}"],
+        "--backbone {tmp} has no tokenizer that can be loaded",
+    ),
     "device": (["label", "--limit", "1", "--device", "cuda:9"], "--device cuda:9 cannot be used"),
     "output": (["label", "--limit", "1", "--output", "{tmp}/empty.jsonl/x"], "--output {tmp}/empty.jsonl/x cannot be"),
     "other space": (
@@ -234,7 +237,7 @@ BAD = {
     "inspect": (["label", "inspect", "{tmp}"], "store {tmp} is not a label store"),
     "nothing to join": (["label", "merge", "{tmp}"], "store {tmp} is not a label store"),
     "no file": (["label", "import", "{tmp}/no.json"], "{tmp}/no.json cannot be read as JSON"),
-    "no form": (["label", "import", "{tmp}/bad.jsonl", "--form", "drllm"], "row 0: KeyError"),
+    "no form": (["label", "import", "{tmp}/bad.jsonl", "--form", "counts"], "row 0: KeyError"),
     "no labels": (["train", "--labels", "{tmp}"], "--labels {tmp} is not a label store"),
     "train option": (["train", "--labels", "{run}/labels", "--model.size", "4"], "size"),
     "linked option": (["train", "--data.limit", "3"], "--data.limit follows --limit"),

@@ -9,7 +9,7 @@ import pytest
 from cola_learn import LabelStore, load_task
 
 Command = Callable[..., tuple[int, str]]
-CONFIG = ("--config", "configs/label/math_few_shot.yaml", "--open", "--tracking", "disabled")
+CONFIG = ("--config", "configs/label/math_few_shot.yaml", "--tracking", "disabled")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_1_label_and_verify(command: Command, folder: Path, reward: str) -> None:
     code, said = command(
         "cola_learn.label",
-        *(*CONFIG, "--task", folder / "mine.jsonl", "--reward", reward),
+        *(*CONFIG, "--open", "--task", folder / "mine.jsonl", "--reward", reward),
         *("--search.simulations", "6", "--neighbours", "0", "--output", folder / reward),
     )
     assert code == 0, said
@@ -49,7 +49,7 @@ def test_2_what_is_stored_as_good_is_written_again(command: Command, folder: Pat
 def test_2_another_prompt_does_not_go_into_the_same_store(command: Command, folder: Path) -> None:
     code, said = command(
         "cola_learn.label",
-        *(*CONFIG, "--task", folder / "mine.jsonl", "--output", folder / "verify"),
+        *(*CONFIG, "--open", "--task", folder / "mine.jsonl", "--output", folder / "verify"),
         *("--search.simulations", "6", "--neighbours", "0", "--prompt.begin", "So it is"),
     )
     assert code == 2
