@@ -1,5 +1,6 @@
 """Loading a backbone: any Hugging Face causal LM by id or folder, or the embedded one."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -45,14 +46,36 @@ def load_backbone(
     with console.status(f"loading {name} ..."):
         try:
             tokenizer = load_tokenizer(name, trust_remote_code)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype, where), **placing, **options)
+            model, loaded = AutoModelForCausalLM.from_pretrained(
+                source, dtype=_dtype(dtype, where), output_loading_info=True, **placing, **options
+            )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(
                 f"--backbone {name} cannot be loaded ({reason}); give a Hugging Face id, a folder, or one of "
                 f"{', '.join(assets.MODELS)}"
             ) from None
+        _check_weights(name, loaded)
         return Backbone(model if split else model.to(where), tokenizer, name, bos)
+
+
+def _check_weights(name: str, loaded: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that is not the model's: transformers would draw what is missing at random.
+
+    Raises:
+        UserError: naming a weight that is missing, of another shape, or of no use.
+    """
+    for kind, what in (
+        ("missing_keys", "has no weights for"),
+        ("mismatched_keys", "has weights of another shape for"),
+        ("unexpected_keys", "has weights that its configuration has no place for:"),
+    ):
+        keys = sorted(str(key[0] if isinstance(key, tuple) else key) for key in loaded.get(kind) or ())
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise UserError(
+                f"--backbone {name} {what} {keys[0]}{more}; its config.json and its weights are not of one model"
+            )
 
 
 def source_of(name: str) -> str:

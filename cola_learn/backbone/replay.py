@@ -288,6 +288,12 @@ class Backbone:
             raise UserError(
                 f"--backbone {self.name}: {type(self.model).__name__} layers cannot be replayed: {error}"
             ) from error
+        if not bool(expected.isfinite().all()):
+            advice = "; float16 overflows in many models: use bfloat16" if self.dtype == torch.float16 else ""
+            raise UserError(
+                f"--backbone {self.name}: logits of a short text are not finite in {self.dtype_name}, so its weights "
+                f"are damaged or overflow{advice}"
+            )
         if not self.close(logits, expected):
             raise UserError(
                 f"--backbone {self.name}: {type(self.model).__name__} does more between its layers than pass on "

@@ -174,6 +174,8 @@ def run_verify(options: VerifyOptions) -> int:
     Raises:
         UserError: if any differs, or the store's backbone or questions are not to be had.
     """
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit} verifies nothing; give at least 1")
     store = LabelStore.open(options.store, "store")
     manifest = store.manifest
     questions = {question.key: question for question in manifest.questions()}

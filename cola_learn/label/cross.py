@@ -82,6 +82,7 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
         seed=options.seed,
         tracking="disabled",
     )
+    common.check()
     pools = [_pool(name, options) for name in options.tasks]
     stores = []
     encoder = PromptEncoder(load_tokenizer(options.backbone))

@@ -133,8 +133,10 @@ class LabelOptions:
             raise UserError(f"--workers {self.workers} does nothing; give at least 1")
         if self.neighbours < 0:
             raise UserError(f"--neighbours {self.neighbours} is negative; give 0 or more")
-        if self.cache_gib is not None and self.cache_gib < 0:
-            raise UserError(f"--cache_gib {self.cache_gib} is negative; give 0 to keep nothing, or more")
+        if self.cache_gib is not None and not 0 <= self.cache_gib < 2**20:
+            raise UserError(f"--cache_gib {self.cache_gib} is no amount of memory; give 0 to keep nothing, or more")
+        if self.seed < 0:
+            raise UserError(f"--seed {self.seed} is negative; give 0 or more")
         if self.executor == "local":
             for name in ("ray_address", "worker_cpus", "worker_gpus"):
                 if getattr(self, name) is not None:

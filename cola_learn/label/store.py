@@ -22,6 +22,15 @@ from cola_learn.tasks.prompts import Example
 
 FORMAT = 2
 ROWS_PER_SHARD = 512
+_CARD = """---
+configs:
+- config_name: default
+  data_files: "*.parquet"
+---
+Chains of layers of `{backbone}` that were tried on `{task}`, split `{split}`, one row a question; `manifest.json` says
+how. Questions are named by task, split and id. `datasets.load_dataset` reads this folder, `python -m cola_learn.label
+inspect` shows what it holds.
+"""
 _CHAINS = pyarrow.struct(
     [
         ("chain", pyarrow.string()),
@@ -175,6 +184,9 @@ class LabelStore:
                 )
             return store
         writable_folder(folder)
+        write_text(
+            folder / "README.md", _CARD.format(task=manifest.task, split=manifest.split, backbone=manifest.backbone)
+        )
         write_text(folder / "manifest.json", json.dumps(asdict(manifest), indent=2) + "\n")
         return cls(folder, manifest)
 

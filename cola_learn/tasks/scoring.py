@@ -304,11 +304,27 @@ class Scorer:
             if any(self._open[key].sample.open for key, _ in requests)
             else None,
         )
+        if not bool(logprobs.isfinite().all()):
+            self._refuse(requests, [len(tokens) for _, tokens in flat], logprobs)
         sizes = [len(tokens) for _, tokens in flat]
         sums = iter([float(part.sum()) for part in logprobs.split(sizes)])
         least = iter([float(part.min()) for part in leads.split(sizes)])
         whole = iter([bool(part.all()) for part in right.split(sizes)])
         return [self._scores_of(self._open[key], sums, least, whole) for key, _ in requests]
+
+    def _refuse(self, requests: Sequence[tuple[str, Chain]], sizes: Sequence[int], logprobs: Tensor) -> None:
+        """Name the question and the chain of a score that is no number: none may count as an answer.
+
+        Raises:
+            UserError: always.
+        """
+        owners = [request for request in requests for _ in self._open[request[0]].encoded.targets]
+        finite = [bool(part.isfinite().all()) for part in logprobs.split(list(sizes))]
+        key, chain = owners[finite.index(False)]
+        raise UserError(
+            f"question {key}: scores through chain {chain} are not finite in {self.backbone.dtype_name}; the weights "
+            "are damaged or overflow: try --dtype bfloat16 or float32"
+        )
 
     def _put(self, sample: Sample) -> tuple[Sample, tuple[int, ...]]:
         """An open question as the prompt puts it, with every spelling of its answers, and whose each is."""

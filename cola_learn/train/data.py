@@ -17,7 +17,7 @@ from cola_learn.backbone import Backbone, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.cli import UserError
-from cola_learn.label import Label
+from cola_learn.label import Label, Trial
 from cola_learn.label.table import open_stores, questions_of
 from cola_learn.tasks import OptionScores, Question, as_sample
 from cola_learn.train.controller import join_sequences, pad_features
@@ -276,12 +276,12 @@ class LabelDataModule(lightning.LightningDataModule):
         good = [trial for trial in trials if trial.reward >= 1.0]
         preferred = chain_weights([trial.chain.depth for trial in good], self.num_layers, self._depth_preference)
         weights = iter(preferred)
-        base = _soft_reward(label.base.scores, label.base.margin, question)
+        base = _soft_reward(label.base, question)
         return Example(
             features,
             tuple(tuple(self._vocabulary.encode(trial.chain)) for trial in trials),
             tuple(next(weights) if trial.reward >= 1.0 else 0.0 for trial in trials),
-            tuple(_soft_reward(trial.scores, trial.margin, question) - base for trial in trials),
+            tuple(_soft_reward(trial, question) - base for trial in trials),
             tuple(trial.chain.depth / self.num_layers for trial in trials),
             label.task,
         )
@@ -306,8 +306,11 @@ def _length(example: Example) -> int:
     return len(example.features)
 
 
-def _soft_reward(scores: Sequence[float], margin: float, question: Question) -> float:
-    """Probability of the gold option; where scores were not kept, its probability beside the best other one."""
-    if scores:
-        return OptionScores(tuple(scores)).probability(question.gold)
-    return 1 / (1 + math.exp(-max(-700.0, min(700.0, margin))))
+def _soft_reward(trial: Trial, question: Question) -> float:
+    """Probability of the gold option; where scores were not kept, its probability beside the best other one; where
+    margins are not known either, as of imported labels, the reward itself."""
+    if trial.scores:
+        return OptionScores(tuple(trial.scores)).probability(question.gold)
+    if math.isnan(trial.margin):
+        return trial.reward
+    return 1 / (1 + math.exp(-max(-700.0, min(700.0, trial.margin))))

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
-from math import exp
+from math import exp, log
 from pathlib import Path
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from cola_learn.backbone import load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Edit
-from cola_learn.cli import console, next_command, progress_bar, writable_folder
+from cola_learn.cli import UserError, console, next_command, progress_bar, writable_folder
 from cola_learn.label.prior import write_priors
 from cola_learn.label.search import Prior
 from cola_learn.tasks import Question, Template, as_sample, load_task
@@ -29,6 +29,7 @@ class PriorOptions:
         limit: at most this many questions, drawn with the seed; default all.
         output: file of edit weights for each question, for label's --search.prior.
         beams: chains that the controller writes for each question.
+        temperature: of a controller of a menu: a chain's weight is softmax(predicted gain / temperature).
         template: how questions are written.
         device: auto, cpu, cuda, cuda:1, or split.
         dtype: auto is bfloat16 where the hardware computes in it, else float32.
@@ -41,18 +42,24 @@ class PriorOptions:
     limit: int | None = None
     output: Path = Path("runs/prior.jsonl")
     beams: int = 32
+    temperature: float = 0.02
     template: Template = "cloze"
     device: str = "auto"
     dtype: Dtype = "auto"
     seed: int = 0
 
 
-def controller_prior(controller: Controller, features: Tensor, beams: int = 32) -> Prior:
+def controller_prior(controller: Controller, features: Tensor, beams: int = 32, temperature: float = 0.02) -> Prior:
     """Weight of every edit in the chains that the controller writes for a prompt ``[T, F, H]``: the sum of their
-    probabilities.
+    probabilities; where it predicts gains instead, softmax(gain / temperature) over the chains.
     """
+    written = controller.write(features, beams)
+    if controller.config.decision == "value":  # utilities, in shares of a right answer, not log-probabilities
+        best = max(utility for _, utility in written)
+        total = sum(exp((utility - best) / temperature) for _, utility in written)
+        written = [(chain, (utility - best) / temperature - log(total)) for chain, utility in written]
     weights: dict[Edit, float] = defaultdict(float)
-    for chain, logprob in controller.write(features, beams):
+    for chain, logprob in written:
         for edit in controller.config.space.decompose(chain):
             weights[edit] += exp(logprob)
     return dict(weights)
@@ -64,6 +71,8 @@ def run_prior(options: PriorOptions) -> dict[Question, Prior]:
     Raises:
         UserError: for options that cannot be met.
     """
+    if options.temperature <= 0:
+        raise UserError(f"--temperature {options.temperature} gives no weights; give more than 0")
     controller = Controller.from_pretrained(options.controller)
     questions = load_task(options.task, options.split, options.limit, options.seed)
     writable_folder(options.output.parent)
@@ -77,7 +86,7 @@ def run_prior(options: PriorOptions) -> dict[Question, Prior]:
         for question in questions:
             prompt = as_sample(question, options.template).prompt
             [features] = prompt_features(backbone, [prompt], config.feature_layers)
-            priors[question] = controller_prior(controller, features, options.beams)
+            priors[question] = controller_prior(controller, features, options.beams, options.temperature)
             bar.advance(task)
     priors = {question: prior for question, prior in priors.items() if prior}
     write_priors(options.output, priors, config.num_layers)

@@ -81,6 +81,20 @@ def test_a_controller_is_a_prior_of_each_question(tmp_path: Path) -> None:
     assert len(json.loads(file.read_text())["edits"]) == len(prior)
 
 
+def test_predicted_gains_are_no_log_probabilities() -> None:
+    """Gains of some hundredths, taken for log-probabilities, would make a nearly flat prior."""
+    menu = ("0-5", "0-2 4-5", "0 (1)x2 2-5")
+    config = ControllerConfig(
+        6, 8, SearchSpace(2, 1), (0,), 16, 1, 2, 0.0, menu=menu, decision="value", objective="value"
+    )
+    controller = Controller(config).eval()
+    features = torch.randn(5, 1, 8)
+    gains = dict(controller.write(features, 3))
+    weights = torch.tensor([gains[chain] / 0.01 for chain in controller.menu]).double().softmax(0)
+    prior = controller_prior(controller, features, beams=3, temperature=0.01)
+    assert prior == {Skip(3): pytest.approx(float(weights[1])), Repeat(1): pytest.approx(float(weights[2]))}
+
+
 def test_the_heat_map_is_drawn_from_single_edits() -> None:
     drawn = heat_map(LABELS, 6)
     assert drawn is not None

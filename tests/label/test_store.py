@@ -183,3 +183,15 @@ def test_pareto_set_is_what_nothing_beats(points: list[tuple[float, int]]) -> No
         beaten = any(r >= reward and d <= depth and (r, d) != (reward, depth) for r, d in points)
         assert ((reward, depth) in front) == (not beaten)
     assert len(front) == len(set(front))
+
+
+def test_datasets_reads_a_store_beside_what_wandb_leaves_there(tmp_path: Path) -> None:
+    store = LabelStore.create(tmp_path / "labels", MANIFEST)
+    store.append([label("a", 1, 0), label("b", 0, 1)])
+    store.compact(["a", "b"])
+    for name in ("wandb/offline-run-1/files/config.json", "wandb/offline-run-1/files/media/table/examples.table.json"):
+        (store.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (store.folder / name).write_text('{"columns": ["x"], "data": [[1]]}')
+    rows = datasets.load_dataset(str(store.folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert rows["id"][:] == ["a", "b"]
+    assert [len(chains) for chains in rows["chains"][:]] == [2, 2]
