@@ -89,7 +89,7 @@ def run_evaluate(options: EvaluateOptions) -> Report:
     store = LabelStore.open(options.labels)
     questions = _held_out_questions(options, store)
     writable_folder(options.output)
-    report = _finished_report(options, store)
+    report = _finished_report(options, store, questions)
     if report is None:
         report = _evaluate(controller, beside, store, questions, options)
     else:
@@ -123,7 +123,7 @@ def _evaluate(
         label_options = _label_options(store.manifest, backbone, options)
         judge = _judge(questions, make_scorer(backbone, label_options), label_options).alone()
         costs = policy_costs(judge, questions, label_options.template, chains, choosers)
-        report = _make_report(outcomes, costs, store, backbone, options)
+        report = _make_report(outcomes, costs, store, backbone, questions, options)
         _write_questions(options.output / "questions.parquet", outcomes)
         write_html(options.output / "report.html", report, outcomes, {q.key: q for q in questions})
         write_text(options.output / "report.json", json.dumps(report.as_json(), indent=2) + "\n")
@@ -135,20 +135,21 @@ def _evaluate(
     return report
 
 
-def _identity(options: EvaluateOptions, store: LabelStore) -> str:
+def _identity(options: EvaluateOptions, store: LabelStore, questions: Sequence[Question]) -> str:
     settings = {key: value for key, value in asdict(options).items() if key not in ("tracking", "output", "trees")}
+    settings["questions"] = {question.key: question.digest for question in questions}
     folders = (options.controller, *options.beside)
     controllers = [folder / name for folder in folders for name in ("config.json", "model.safetensors")]
     return digest(settings, *controllers, *store.files())
 
 
-def _finished_report(options: EvaluateOptions, store: LabelStore) -> Report | None:
+def _finished_report(options: EvaluateOptions, store: LabelStore, questions: Sequence[Question]) -> Report | None:
     """The report in the output folder, if it is of this very evaluation."""
     try:
         report = Report.from_json(json.loads((options.output / "report.json").read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return report if report.identity == _identity(options, store) else None
+    return report if report.identity == _identity(options, store, questions) else None
 
 
 def evaluate_policies(
@@ -233,12 +234,25 @@ def _judge(questions: Sequence[Question], scorer: Scorer | Writer, options: Labe
 def _held_out_questions(options: EvaluateOptions, store: LabelStore) -> list[Question]:
     task, layout = options.task or store.manifest.task, Layout(**store.manifest.layout)
     questions = load_task(task, options.split, options.limit, options.seed, layout=layout if is_file(task) else None)
-    seen = store.keys() & {question.key for question in questions}
+    labelled = store.questions()
+    seen = labelled.keys() & {question.key for question in questions}
     if seen:
         raise UserError(
             f"--split {options.split}: {len(seen)} of the questions, such as {min(seen)}, are among the labels; "
             "evaluate on a split or file that was not labelled"
         )
+    known = {question.content for question in labelled.values()}
+    fresh = [question for question in questions if question.content not in known]
+    if len(fresh) < min(2, len(questions)):
+        raise UserError(
+            f"--task {task}: its questions are those that were labelled, under other names; evaluate on others"
+        )
+    if len(fresh) < len(questions):
+        console.print(
+            f"{len(questions) - len(fresh)} of {len(questions)} held-out questions are among the labels under other "
+            "names and are left out"
+        )
+        questions = fresh
     if len(questions) < 2:
         raise UserError(f"--limit {options.limit} leaves one question; comparing policies needs at least 2")
     return questions
@@ -265,7 +279,7 @@ def _static_chain(scorer: Scorer | Writer, store: LabelStore, mean_depth: float,
     if not candidates:
         return min((trial.chain for label in labels for trial in label.trials), key=lambda chain: chain.depth)
     known = {label.key for label in labels}
-    pool = [question for question in manifest.questions() if question.key in known]
+    pool = [question for key, question in store.questions().items() if key in known]
     return choose_static(scorer, pool[: options.static_questions], candidates, manifest.template)
 
 
@@ -329,6 +343,7 @@ def _make_report(
     costs: Mapping[str, Cost],
     store: LabelStore,
     backbone: Backbone,
+    questions: Sequence[Question],
     options: EvaluateOptions,
 ) -> Report:
     manifest = store.manifest
@@ -337,7 +352,7 @@ def _make_report(
         n=len(outcomes["base"]),
         policies={name: summarize_policy(rows, options.seed) for name, rows in outcomes.items()},
         costs=costs,
-        identity=_identity(options, store),
+        identity=_identity(options, store, questions),
         setting={
             "task": task,
             "split": options.split,

@@ -178,13 +178,11 @@ def run_verify(options: VerifyOptions) -> int:
         raise UserError(f"--limit {options.limit} verifies nothing; give at least 1")
     store = LabelStore.open(options.store, "store")
     manifest = store.manifest
-    questions = {question.key: question for question in manifest.questions()}
+    questions = store.questions("store")
     keys = sorted(store.keys())
     if options.limit is not None:
         keys = random.Random(options.seed).sample(keys, min(options.limit, len(keys)))
     chosen = set(keys)
-    if missing := chosen - questions.keys():
-        raise UserError(f"{options.store}: question {min(missing)} is not in task {manifest.task} {manifest.split}")
     backbone = load_backbone(manifest.backbone, options.device, manifest.dtype)
     if backbone.fingerprint != manifest.fingerprint:
         raise UserError(
@@ -246,7 +244,7 @@ def run_export(options: ExportOptions) -> int:
     """
     store = LabelStore.open(options.store, "store")
     if options.form in ("polar", "drllm"):
-        questions = {question.key: question for question in store.manifest.questions()}
+        questions = store.questions("store")
         content = to_polar(store, questions) if options.form == "polar" else to_drllm(store, questions)
         write_json(options.output, content)
         count, things = len(next(iter(content.values()))), "questions"

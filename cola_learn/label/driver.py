@@ -203,7 +203,7 @@ class _Work:
             for chain, simulation in gold.tried.items()
         )
         luck = self._luck(self._hunts[1]) if len(self._hunts) > 1 else None
-        return Label(question.task, question.split, question.id, trials, luck)
+        return Label(question.task, question.split, question.id, trials, luck, question.digest)
 
     def _hunt(self, option: int) -> Hunt:
         plan, seed = self._plan, f"{self._plan.seed}/{self.question.key}"

@@ -187,6 +187,7 @@ def _label(question: Question, num_layers: int, good: Sequence[Chain], bad: Sequ
     return Label(
         *(question.task, question.split, question.id),
         tuple(Trial(chain, reward, UNKNOWN, 1) for chain, reward in rewards.items()),
+        digest=question.digest,
     )
 
 

@@ -60,6 +60,7 @@ class Label:
         task, split, id: the question's name; its text is not kept.
         trials: every chain tried, the base chain first.
         luck: what the same search found for a wrong option; None where no option was left for it, or not asked for.
+        digest: of the question as it was labelled; "" in labels of versions that kept none.
     """
 
     task: str
@@ -67,6 +68,7 @@ class Label:
     id: str
     trials: tuple[Trial, ...]
     luck: Luck | None = None
+    digest: str = ""
 
     @property
     def key(self) -> str:

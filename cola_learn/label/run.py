@@ -114,6 +114,7 @@ def fill_store(
 ) -> Tally:
     """Label the questions that the store lacks, writing as they are finished; returns what all of them hold."""
     with store.writing():
+        store.check(questions)
         keys = {question.key for question in questions}
         tally = Tally(workers.identity.num_layers, options.search.simulations)
         done = set()

@@ -56,6 +56,7 @@ _SCHEMA = pyarrow.schema(
         ("pareto", pyarrow.list_(pyarrow.int32())),
         ("luck", _LUCK),
         ("scores", pyarrow.list_(pyarrow.list_(pyarrow.float32()))),
+        ("question", pyarrow.string()),
     ]
 )
 
@@ -256,6 +257,40 @@ class LabelStore:
         """``task/split/id`` of every label, without reading the chains."""
         return set(self._places(self.files()))
 
+    def check(self, questions: Iterable[Question], named: str = "--output") -> None:
+        """Refuse questions that are not what they were when they were labelled; others may be new.
+
+        Raises:
+            UserError: naming the first that has changed.
+        """
+        digests = {
+            f"{row['task']}/{row['split']}/{row['id']}": row["question"]
+            for file in self.files()
+            for row in self._table(file, ["task", "split", "id", "question"]).to_pylist()
+        }
+        changed = [question for question in questions if digests.get(question.key) not in (None, question.digest)]
+        if changed:
+            raise UserError(
+                f"{named} {self.folder}: {len(changed)} questions of {self.manifest.task}, such as {changed[0].key}, "
+                "are no longer what they were when they were labelled; label the changed file into another folder"
+            )
+
+    def questions(self, named: str = "--labels") -> dict[str, Question]:
+        """The labelled questions by key.
+
+        Raises:
+            UserError: if the task no longer has one of them, or has another one in its place.
+        """
+        found = {question.key: question for question in self.manifest.questions()}
+        keys = self.keys()
+        if missing := keys - found.keys():
+            raise UserError(
+                f"{named} {self.folder}: question {min(missing)} is not in task {self.manifest.task} any more"
+            )
+        kept = {key: question for key, question in found.items() if key in keys}
+        self.check(kept.values(), named)
+        return kept
+
     def files(self) -> list[Path]:
         """The Parquet files, in order."""
         return sorted(self.folder.glob("*.parquet"))
@@ -306,7 +341,7 @@ class LabelStore:
             row["luck"]["tried"],
             tuple((Chain.parse(found["chain"], depth), found["simulation"]) for found in row["luck"]["found"]),
         )
-        return Label(row["task"], row["split"], row["id"], trials, luck)
+        return Label(row["task"], row["split"], row["id"], trials, luck, row["question"] or "")
 
     def _write(self, file: Path, table: pyarrow.Table) -> None:
         scratch = file.with_name(f".{file.name}.tmp")
@@ -347,6 +382,7 @@ def _as_table(labels: Sequence[Label]) -> pyarrow.Table:
         [list(label.pareto) for label in labels],
         _as_structs(luck, _LUCK, [label.luck is None for label in labels]),
         [[trial.scores for trial in label.trials] if label.base.scores else None for label in labels],
+        [label.digest or None for label in labels],
     ]
     arrays = [
         column if isinstance(column, pyarrow.Array) else pyarrow.array(column, kind)

@@ -39,15 +39,10 @@ def questions_of(store: LabelStore) -> list[Question]:
     """The questions of a store's labels, in the order of the labels.
 
     Raises:
-        UserError: if the task no longer has one of them.
+        UserError: if the task no longer has one of them, or has another one in its place.
     """
-    manifest = store.manifest
-    questions = {question.key: question for question in manifest.questions()}
-    labels = [label.key for label in store]
-    missing = [key for key in labels if key not in questions]
-    if missing:
-        raise UserError(f"--labels {store.folder}: question {missing[0]} is not in task {manifest.task}")
-    return [questions[key] for key in labels]
+    questions = store.questions()
+    return [questions[label.key] for label in store]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,7 @@
 """A benchmark as data: questions with choices or short answers, written as prompts and texts to score."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +39,18 @@ class Question:
     @property
     def key(self) -> str:
         return f"{self.task}/{self.split}/{self.id}"
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of what is asked and what is right; labels keep it, so that a changed question is noticed."""
+        answers = self.choices[self.gold : self.gold + 1] if self.open else self.choices
+        asked = [self.text, list(answers), self.gold, self.prefix, self.suffix, self.blank, self.open]
+        return hashlib.sha256(json.dumps(asked).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    @property
+    def content(self) -> tuple[str, frozenset[str]]:
+        """The text and the options, by which a question is known again under another name."""
+        return self.text.strip(), frozenset(() if self.open else (choice.strip() for choice in self.choices))
 
 
 @dataclass(frozen=True)
