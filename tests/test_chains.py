@@ -147,3 +147,13 @@ def test_bad_edits_are_refused() -> None:
         Repeat(0, 1, 1)
     with pytest.raises(ValueError, match="layer 12"):
         Chain((0, 12), DEPTH)
+
+
+@pytest.mark.parametrize("text", ["(0-3)x999999999", "(0)x97", "0-5 " * 17, "(0-3)x99999999999999999999", "1" * 40])
+def test_chains_deeper_than_any_use_are_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError, match=r"chains run at most 16 times the 6 layers|cannot read"):
+        Chain.parse(text, 6)
+
+
+def test_sixteen_times_the_layers_are_read() -> None:
+    assert Chain.parse("(0-5)x16", 6).depth == 96

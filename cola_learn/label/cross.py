@@ -1,5 +1,6 @@
 """Every chain of a menu on every question of a pool: dense supervision, in which questions differ and chains do not."""
 
+import re
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,7 +116,7 @@ def _pool(name: str, options: CrossOptions) -> tuple[str, str, list[Question]]:
     """
     whole, bracket, part = name.partition("[")
     task, colon, split = whole.rpartition(":")
-    if not colon:
+    if not colon or not re.fullmatch(r"\w+", split):
         raise UserError(f"--tasks {name} names no split; give task:split, such as arc_easy:test")
     layout = Layout(options.columns, options.answers) if is_file(task) else None
     questions = load_task(task, split + bracket + part, options.limit, options.seed, layout=layout)

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cola_learn.chains import Chain
+from cola_learn.chains import MOST_DEPTH, Chain
 from cola_learn.cli import UserError
 from cola_learn.label.records import Label, Trial
 from cola_learn.tasks import Question
 
-MOST_REPEATS = 16  # deeper chains are a mistake
 UNKNOWN = math.nan
 """Margin of imported chains: other forms keep none."""
 
@@ -229,6 +228,8 @@ def from_counts(counts: Sequence[int]) -> Chain:
     Raises:
         ValueError: if no layer runs, or one a negative number of times.
     """
+    if sum(counts) > MOST_DEPTH * len(counts):
+        raise ValueError(f"counts run {sum(counts)} layers; at most {MOST_DEPTH} times the {len(counts)} are read")
     if min(counts, default=-1) < 0:
         raise ValueError(f"counts {list(counts)} should say for every layer how often it runs, 0 or more")
     return Chain(tuple(layer for layer, runs in enumerate(counts) for _ in range(runs)), len(counts))
@@ -321,8 +322,8 @@ def _name(label: Label) -> dict[str, str]:
 def _chain(path: Any, num_layers: int) -> Chain:
     if not isinstance(path, list | tuple) or not path:
         raise _Unusable(f"path {path!r} is no list of layers"[:100])
-    if len(path) > MOST_REPEATS * num_layers:
-        raise _Unusable(f"a path runs {len(path)} layers; at most {MOST_REPEATS} times the {num_layers} are read")
+    if len(path) > MOST_DEPTH * num_layers:
+        raise _Unusable(f"a path runs {len(path)} layers; at most {MOST_DEPTH} times the {num_layers} are read")
     if any(isinstance(layer, bool) or int(layer) != layer for layer in path):
         raise _Unusable(f"path {str(path)[:60]} holds what is no layer")
     return Chain(tuple(int(layer) for layer in path), num_layers)

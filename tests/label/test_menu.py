@@ -98,6 +98,7 @@ def test_wrong_pools_are_named(command: Command, tmp_path: Path) -> None:
     menu.write_text("0-13 15-29\n")
     for arguments, message in (
         (("--menu", menu, "--tasks", "arc_easy"), "--tasks arc_easy names no split"),
+        (("--menu", menu, "--tasks", "q.jsonl:/../../esc"), "--tasks q.jsonl:/../../esc names no split"),
         (("--menu", tmp_path / "none.txt", "--tasks", "arc_easy:test"), "none.txt cannot be read"),
     ):
         code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
