@@ -86,6 +86,7 @@ class ControllerModule(lightning.LightningModule):
     def configure_model(self) -> None:
         if self.controller is None:
             self.hparams["shape"] = self._shape_from_labels()
+            torch.manual_seed(self.trainer.datamodule.seed)  # type: ignore[attr-defined]  # whatever was drawn before
             self.controller = Controller(ControllerConfig.from_dict(self.hparams["shape"]))
             training: Sequence[Example] = self.trainer.datamodule.training  # type: ignore[attr-defined]
             self.controller.fit_components([example.features for example in training])

@@ -213,6 +213,20 @@ def test_a_resumed_training_is_the_undisturbed_one(command: Command, labels: lis
     assert losses(heard) == losses(again)
 
 
+def test_a_training_does_not_depend_on_whether_features_were_kept(
+    command: Command, labels: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading a model to compute them draws random numbers."""
+    found = []
+    for name in ("computed", "kept"):
+        monkeypatch.setattr("cola_learn.train.features.cache_folder", lambda: tmp_path)
+        code, heard = command("cola_learn.train", *options(labels[0], tmp_path / name))
+        assert code == 0, heard
+        assert ("features  " in heard) == (name == "computed")
+        found.append(losses(heard))
+    assert found[0] == found[1]
+
+
 def test_two_processes_train_to_the_same_loss_within_noise(labels: list[Path], tmp_path: Path) -> None:
     found = []
     for name, more in (("one", []), ("two", ["--trainer.devices", "2", "--trainer.strategy", "ddp"])):
