@@ -20,7 +20,7 @@ demo: $(VENV)/.installed assets
 test: $(VENV)/.installed-dev assets lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# What is slow and broad beside it: the second real model (290 MB to fetch).
+# What is slow and broad beside it: all architectures, and the second real model (240 MB to fetch).
 test-all: test
 	$(BIN)/python -m cola_learn.assets gemma3-270m
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow

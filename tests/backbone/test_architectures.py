@@ -21,15 +21,49 @@ def within(cell: str) -> bool:
 SOUND = [row[0] for row in ROWS if row[2] and within(row[2]) and within(row[3])]
 SLOTS = {row[0]: row[6] == "yes" for row in ROWS}
 REFUSED = [row[0] for row in ROWS if row[7].startswith("refused")]
+ALWAYS = {  # of each kind some: the others are for make test-all
+    *(
+        "llama",
+        "qwen2",
+        "qwen3",
+        "qwen3_moe",
+        "qwen3_next",
+        "mistral",
+        "mixtral",
+        "gemma2",
+        "gemma3_text",
+        "gemma4_text",
+    ),
+    *("phi", "phi3", "olmo2", "olmo3", "olmoe", "stablelm", "cohere", "granite", "smollm3", "glm", "gpt_oss", "lfm2"),
+    *(
+        "falcon",
+        "gpt_neox",
+        "gpt2",
+        "opt",
+        "bloom",
+        "mamba",
+        "deepseek_v3",
+        "falcon_h1",
+        "rwkv",
+        "xlnet",
+        "gemma3n_text",
+    ),
+}
+
+
+def broad(model_types: list[str]) -> list[object]:
+    """The types as parameters, slow but for some of each kind."""
+    return [pytest.param(name, marks=() if name in ALWAYS else (pytest.mark.slow,), id=name) for name in model_types]
 
 
 def test_the_table_has_the_breadth_it_claims() -> None:
     text = Path("docs/architectures.md").read_text()
     assert f"causal-LM model types {len(SOUND)} replay correctly" in " ".join(text.split())
     assert len(SOUND) > 150
+    assert {*SOUND, *REFUSED} >= ALWAYS
 
 
-@pytest.mark.parametrize("model_type", SOUND)
+@pytest.mark.parametrize("model_type", broad(SOUND))
 def test_sound_architectures_replay(model_type: str) -> None:
     finding = examine(model_type)
     assert finding.base is not None, finding.note
@@ -38,6 +72,6 @@ def test_sound_architectures_replay(model_type: str) -> None:
     assert finding.chains is None or finding.chains <= TOLERANCE
 
 
-@pytest.mark.parametrize("model_type", REFUSED)
+@pytest.mark.parametrize("model_type", broad(REFUSED))
 def test_unsuitable_architectures_are_refused(model_type: str) -> None:
     assert examine(model_type).note.startswith(f"refused: --backbone {model_type}: ")
