@@ -178,7 +178,7 @@ class LabelStore:
         if (folder / "manifest.json").exists():
             store = cls.open(folder, "--output")
             if different := store.manifest.difference(manifest):
-                name, old, new = different
+                name, old, new = ("none" if value == "" else value for value in different)
                 raise UserError(
                     f"--output {folder} holds labels made with {name} {old}, not {new}; "
                     "name another folder or use the same setting"
