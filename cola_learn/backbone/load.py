@@ -10,7 +10,7 @@ from cola_learn.backbone.replay import Backbone, position_limit
 from cola_learn.backbone.tokens import Bos
 from cola_learn.cli import UserError, console
 
-EMBEDDED = "embedded"
+EMBEDDED = assets.DEFAULT
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -50,10 +50,9 @@ def load_backbone(
                 source, dtype=_dtype(dtype, where), output_loading_info=True, **placing, **options
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(
-                f"--backbone {name} cannot be loaded ({reason}); give a Hugging Face id, a folder, or one of "
-                f"{', '.join(assets.MODELS)}"
+                f"--backbone {name} cannot be loaded ({_first_line(error)}); give a Hugging Face id, a folder, or one "
+                f"of {', '.join(assets.MODELS)}"
             ) from None
         _check_weights(name, loaded)
         return Backbone(model if split else model.to(where), tokenizer, name, bos)
@@ -98,7 +97,8 @@ def max_tokens_of(name: str) -> int:
     try:
         return position_limit(AutoConfig.from_pretrained(source_of(name), trust_remote_code=False))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"--backbone {name} has no configuration that can be loaded ({error})") from None
+        reason = _first_line(error)
+        raise UserError(f"--backbone {name} has no configuration that can be loaded ({reason})") from None
 
 
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
@@ -112,11 +112,14 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source_of(name), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"--backbone {name} has no tokenizer that can be loaded ({reason}); give a Hugging Face id, a folder, or "
-            f"one of {', '.join(assets.MODELS)}"
+            f"--backbone {name} has no tokenizer that can be loaded ({_first_line(error)}); give a Hugging Face id, a "
+            f"folder, or one of {', '.join(assets.MODELS)}"
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _device(device: str) -> torch.device:

@@ -77,13 +77,10 @@ def run_evaluate(options: EvaluateOptions) -> Report:
     Raises:
         UserError: for options that cannot be met.
     """
-    for name in ("trees", "static_candidates", "static_questions"):
+    LabelOptions(trees=options.trees, cache_gib=options.cache_gib, seed=options.seed).check()
+    for name in ("static_candidates", "static_questions"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)} is too few; give at least 1")
-    if options.seed < 0:
-        raise UserError(f"--seed {options.seed} is negative; give 0 or more")
-    if options.cache_gib is not None and not 0 <= options.cache_gib < 2**20:
-        raise UserError(f"--cache_gib {options.cache_gib} is no amount of memory; give 0 to keep nothing, or more")
     controller = Controller.from_pretrained(options.controller)
     beside = {str(folder): Controller.from_pretrained(folder) for folder in options.beside}
     store = LabelStore.open(options.labels)

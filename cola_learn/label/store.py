@@ -263,11 +263,17 @@ class LabelStore:
         Raises:
             UserError: naming the first that has changed.
         """
-        digests = {
+        self._compare(self._digests(), questions, named)
+
+    def _digests(self) -> dict[str, str | None]:
+        """What each labelled question was, by key; None in labels of versions that kept nothing of it."""
+        return {
             f"{row['task']}/{row['split']}/{row['id']}": row["question"]
             for file in self.files()
             for row in self._table(file, ["task", "split", "id", "question"]).to_pylist()
         }
+
+    def _compare(self, digests: Mapping[str, str | None], questions: Iterable[Question], named: str) -> None:
         changed = [question for question in questions if digests.get(question.key) not in (None, question.digest)]
         if changed:
             raise UserError(
@@ -282,13 +288,13 @@ class LabelStore:
             UserError: if the task no longer has one of them, or has another one in its place.
         """
         found = {question.key: question for question in self.manifest.questions()}
-        keys = self.keys()
-        if missing := keys - found.keys():
+        digests = self._digests()
+        if missing := digests.keys() - found.keys():
             raise UserError(
                 f"{named} {self.folder}: question {min(missing)} is not in task {self.manifest.task} any more"
             )
-        kept = {key: question for key, question in found.items() if key in keys}
-        self.check(kept.values(), named)
+        kept = {key: question for key, question in found.items() if key in digests}
+        self._compare(digests, kept.values(), named)
         return kept
 
     def files(self) -> list[Path]:

@@ -186,7 +186,7 @@ class LabelDataModule(lightning.LightningDataModule):
         self.feature_layers = tuple(feature_layers)
         self._labels_at, self._device, self._dtype = labels, device, dtype or manifest.dtype
         self._trials, self._depth_preference, self._validation_share = trials, depth_preference, validation_share
-        self._batch_size, self._seed, self.seed = batch_size, seed, seed
+        self._batch_size, self.seed = batch_size, seed
         if not 0 < validation_share < 1:
             raise UserError(f"--data.validation_share is {validation_share}; give a share between 0 and 1")
         if batch_size < 1:
@@ -223,7 +223,7 @@ class LabelDataModule(lightning.LightningDataModule):
     def _usable_labels(self, limit: int | None) -> list[Label]:
         labels = [label for store in self.stores for label in store if label.good or self._trials == "all"]
         if limit is not None:
-            random.Random(self._seed).shuffle(labels)
+            random.Random(self.seed).shuffle(labels)
             labels = labels[:limit]
         if len(labels) < 2:
             raise UserError(
@@ -242,7 +242,7 @@ class LabelDataModule(lightning.LightningDataModule):
         features = self._features or self._read_features()
         self.hidden_size = features[self._labels[0].key].shape[-1]
         self.examples = [self._example(label, features[label.key]) for label in self._labels]
-        order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self._seed)).tolist()
+        order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self.seed)).tolist()
         held_out = max(1, round(self._validation_share * len(order)))
         self.validation = sorted((self.examples[index] for index in order[:held_out]), key=_length)
         self.training = [self.examples[index] for index in order[held_out:]]
@@ -291,7 +291,7 @@ class LabelDataModule(lightning.LightningDataModule):
         batches = LengthBatches(
             [*map(_length, self.training)],
             self._batch_size,
-            self._seed,
+            self.seed,
             lambda: trainer.current_epoch if trainer else 0,
             trainer.world_size if trainer else 1,
             trainer.global_rank if trainer else 0,
