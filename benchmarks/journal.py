@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cola_learn.cli import UserError, writable_folder, write_text
+from cola_learn.errors import UserError
+from cola_learn.files import writable_folder, write_text
 
 
 class Journal:

@@ -29,10 +29,14 @@ from benchmarks.journal import Journal
 from cola_learn.backbone import Executor, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.cli import UserError, end_with_parent, progress_bar, run_command, writable_folder, write_text
+from cola_learn.cli import run_command
+from cola_learn.console import progress_bar
+from cola_learn.errors import UserError
+from cola_learn.files import writable_folder, write_text
 from cola_learn.intervals import paired_difference
 from cola_learn.label.driver import Hunt, Plan, label_questions, luck_option
 from cola_learn.label.prior import gains_as_prior
+from cola_learn.label.processes import end_with_parent
 from cola_learn.label.records import Label
 from cola_learn.label.search import Prior, SearchSettings, make_search
 from cola_learn.label.store import LabelStore

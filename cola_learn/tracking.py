@@ -3,13 +3,16 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Any, Literal
 
-from cola_learn.cli import UserError, console
+from cola_learn.console import console
+from cola_learn.errors import UserError
 
 Mode = Literal["auto", "offline", "online", "disabled"]
 PROJECT = "cola-learn"
+_SECONDS_TO_CONNECT = 30
 
 
 def resolve_mode(mode: Mode) -> Literal["offline", "online", "disabled"]:
@@ -38,16 +41,26 @@ class Tracker:
         self._wandb = wandb
         self._folder = folder
         os.environ.setdefault("WANDB_SILENT", "true")
-        settings = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
-        try:
-            self.run = wandb.init(
+        settings = wandb.Settings(
+            console="off", silent=True, disable_git=True, x_disable_stats=True, init_timeout=_SECONDS_TO_CONNECT
+        )
+
+        def start(where: Literal["offline", "online", "disabled"]) -> Any:
+            return wandb.init(
                 project=PROJECT,
                 job_type=stage,
-                mode=resolve_mode(mode),
+                mode=where,
                 dir=str(folder),
                 config={key: _plain(value) for key, value in config.items()},
                 settings=settings,
             )
+
+        try:
+            self.run = start(resolve_mode(mode))
+        except wandb.errors.CommError as error:  # no server: what was asked for can be uploaded later
+            reason = str(error).splitlines()[0]
+            console.print(f"W&B cannot be reached ({reason}); the run is kept offline", soft_wrap=True)
+            self.run = start("offline")
         except wandb.errors.Error as error:
             raise UserError(
                 f"--tracking {mode}: W&B did not start ({str(error).splitlines()[0]}); "
@@ -63,7 +76,9 @@ class Tracker:
         self.run.finish(exit_code=0 if kind is None else 1)
         folder = Path(self.run.dir).parent
         if self.run.settings.mode == "offline" and kind is None:
-            console.print(f"[dim]W&B run kept offline; to upload it: wandb sync {folder}[/dim]", soft_wrap=True)
+            console.print(
+                f"W&B run kept offline; to upload it: wandb sync {quote(str(folder))}", style="dim", soft_wrap=True
+            )
 
     def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log numbers; with the same names over the steps they become curves."""

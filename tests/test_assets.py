@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cola_learn import assets
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 
 
 def test_missing_assets_name_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ def test_damaged_assets_name_the_command(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / model.name).mkdir()
     shutil.copy(model / "asset.json", tmp_path / model.name)
     (tmp_path / model.name / "model.safetensors").write_bytes(b"cut off")
-    with pytest.raises(UserError, match=r"model is damaged .*model.safetensors.* run python -m cola_learn.assets"):
+    with pytest.raises(UserError, match=r"model is damaged .*; run python -m cola_learn.assets"):
         assets.model_folder()
 
 

@@ -5,9 +5,9 @@ the last bit has to be tried, for most of the time that loading a backbone takes
 the libraries and the processor, and is kept in the cache under all of them.
 """
 
+import contextlib
 import importlib.metadata
 import itertools
-import json
 import os
 import platform
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from cola_learn.assets import cache_folder
 from cola_learn.backbone.recording import Batch
 from cola_learn.backbone.rows import Row
-from cola_learn.cli import digest, write_text
+from cola_learn.errors import UserError
+from cola_learn.files import digest, read_json, write_json
 
 if TYPE_CHECKING:
     from cola_learn.backbone.replay import Backbone
@@ -29,6 +30,7 @@ _STEP = 8
 _SIZES = tuple(range(_STEP, 257, _STEP))  # tokens of a call, on a CPU
 _MIDDLE = 128  # what the others are compared with
 _DRAWS = 500_000  # products of every matrix that are compared: one in 150,000 rounds differently
+_ODD = (3, 5, 7, 9, 11, 13, 17, 21, 25, 29, 31, 37, 48)  # together 256 tokens
 _KERNEL_VARIABLES = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_")  # say which kernels a library may choose
 
 
@@ -46,18 +48,15 @@ def call_sizes(backbone: "Backbone", joins: list[int | None]) -> CallSizes:
     remembered = _read(file)
     if remembered is None:
         remembered = _try_all(backbone, joins)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, json.dumps({**remembered._asdict(), "found_for": identity}, indent=1) + "\n")
-        except OSError:
-            pass  # nothing is lost but time
+        with contextlib.suppress(UserError):  # nothing is lost but time
+            write_json(file, {**remembered._asdict(), "found_for": identity})
     return remembered
 
 
 def _read(file: Path) -> CallSizes | None:
     """What a file remembers, or None if it is missing or damaged."""
     try:
-        found = json.loads(file.read_text())
+        found = read_json(file)
         sizes, threads_agree = tuple(found["sizes"]), found["threads_agree"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -81,7 +80,7 @@ def _identity(backbone: "Backbone") -> dict[str, object]:
         "precision": torch.get_float32_matmul_precision(),
         "processor": _processor(),
         "variables": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_KERNEL_VARIABLES)},
-        "tried": [_SIZES, _MIDDLE, _DRAWS],
+        "tried": [_SIZES, _MIDDLE, _DRAWS, _ODD],
     }
 
 
@@ -131,11 +130,22 @@ def _try_all(backbone: "Backbone", joins: list[int | None]) -> CallSizes:
         more = itertools.takewhile(agrees, range(_MIDDLE + _STEP, _SIZES[-1] + 1, _STEP))
         return (*fewer, _MIDDLE, *more)
 
+    def odd() -> Tensor:
+        """Rows of odd lengths: attention may divide these otherwise among threads."""
+        members = [backbone.record(Row.pack(tokens[:length], packed=False)) for length in _ODD]
+        batch, hidden = Batch(members, joins), torch.cat([recording.hidden for recording in members], 1)
+        for layer in layers:
+            hidden = backbone.run_layer(layer, hidden, batch)
+        return hidden
+
+    [tokens] = backbone.probe_tokens(1, max(_ODD)).tolist()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # best is what other numbers of threads come to as well
     try:
-        alone = list(found(_MIDDLE))
+        alone, odd_alone = list(found(_MIDDLE)), odd()
     finally:
         torch.set_num_threads(threads)
     found_sizes = sizes(alone)
-    return CallSizes(found_sizes, True) if found_sizes else CallSizes(sizes(list(found(_MIDDLE))), False)
+    if found_sizes:
+        return CallSizes(found_sizes, threads == 1 or torch.equal(odd(), odd_alone))
+    return CallSizes(sizes(list(found(_MIDDLE))), False)

@@ -19,7 +19,7 @@ from cola_learn.backbone.rows import Row
 from cola_learn.backbone.trie import ActivationTrie, default_budget
 from cola_learn.backbone.walks import Walk, together
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 
 if TYPE_CHECKING:  # importing transformers takes a second
     from transformers import LogitsProcessorList, StoppingCriteriaList

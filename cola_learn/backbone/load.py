@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
+from rich.text import Text
 
 from cola_learn import assets
+from cola_learn.backbone.fingerprint import of_files
 from cola_learn.backbone.replay import Backbone, position_limit
 from cola_learn.backbone.tokens import Bos
-from cola_learn.cli import UserError, console
+from cola_learn.console import console, printable
+from cola_learn.errors import UserError
 
 EMBEDDED = assets.DEFAULT
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -43,19 +46,21 @@ def load_backbone(
     where = _device("auto" if split else device)
     source, options = source_of(name), {"trust_remote_code": trust_remote_code}
     placing = {"device_map": "auto"} if split else {}
-    with console.status(f"loading {name} ..."):
+    with console.status(Text(f"loading {printable(name)} ...")):
         try:
             tokenizer = load_tokenizer(name, trust_remote_code)
             model, loaded = AutoModelForCausalLM.from_pretrained(
                 source, dtype=_dtype(dtype, where), output_loading_info=True, **placing, **options
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # whatever an odd configuration or file makes transformers raise
             raise UserError(
                 f"--backbone {name} cannot be loaded ({_first_line(error)}); give a Hugging Face id, a folder, or one "
                 f"of {', '.join(assets.MODELS)}"
             ) from None
         _check_weights(name, loaded)
-        return Backbone(model if split else model.to(where), tokenizer, name, bos)
+        return Backbone(model if split else model.to(where), tokenizer, name, bos, of_files(source, model.config))
 
 
 def _check_weights(name: str, loaded: Mapping[str, Any]) -> None:
@@ -96,7 +101,7 @@ def max_tokens_of(name: str) -> int:
 
     try:
         return position_limit(AutoConfig.from_pretrained(source_of(name), trust_remote_code=False))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
         reason = _first_line(error)
         raise UserError(f"--backbone {name} has no configuration that can be loaded ({reason})") from None
 
@@ -111,7 +116,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(source_of(name), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:
         raise UserError(
             f"--backbone {name} has no tokenizer that can be loaded ({_first_line(error)}); give a Hugging Face id, a "
             f"folder, or one of {', '.join(assets.MODELS)}"

@@ -6,7 +6,6 @@ model's own norm, head, scaling and soft-capping.
 """
 
 import contextlib
-import hashlib
 import inspect
 import operator
 import sys
@@ -15,16 +14,16 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from cola_learn.backbone import attention
 from cola_learn.backbone.call_sizes import call_sizes
+from cola_learn.backbone.fingerprint import of_memory
 from cola_learn.backbone.packed import pack_weights
 from cola_learn.backbone.recording import MASK, Batch, Leaf, Recording, Together, map_tree, token_dimensions
 from cola_learn.backbone.rows import BUCKET, Row
 from cola_learn.backbone.tokens import Bos, PromptEncoder
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 
 
 class _AllSeen(Exception):
@@ -39,6 +38,7 @@ class Backbone:
         tokenizer: its tokenizer.
         name: how the user named it, kept in every output.
         bos: which special tokens are written before prompts (:class:`PromptEncoder`).
+        fingerprint: of the files that the model was loaded from; None takes that of its weights in memory.
 
     Attributes:
         num_layers: N.
@@ -61,11 +61,14 @@ class Backbone:
         UserError: if the decoder layers cannot be found or do not replay to the model's own logits.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, bos: Bos = "auto") -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str, bos: Bos = "auto", fingerprint: str | None = None
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self._bos: Bos = bos
         self.name = name
+        self._fingerprint = fingerprint
         self.layers = _find_layers(model, name)
         self.num_layers = len(self.layers)
         head = model.get_output_embeddings()
@@ -94,10 +97,15 @@ class Backbone:
         """The longest sequence that the model was made for."""
         return position_limit(self.model.config)
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens have an embedding."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
     @cached_property
     def encoder(self) -> PromptEncoder:
         """Gives the token ids of prompts."""
-        return PromptEncoder(self.tokenizer, self._bos)
+        return PromptEncoder(self.tokenizer, self._bos, self.vocabulary)
 
     def heed(self, special_tokens: str, source: str) -> None:
         """Write the special tokens before prompts that ``source``, a manifest or controller, records.
@@ -105,7 +113,7 @@ class Backbone:
         Raises:
             UserError: if the tokenizer cannot.
         """
-        self.encoder = PromptEncoder.recorded(self.tokenizer, special_tokens, source)
+        self.encoder = PromptEncoder.recorded(self.tokenizer, special_tokens, source, self.vocabulary)
 
     def missing(self, tokens: int) -> int:
         """How many tokens a call of so many is to be filled up with."""
@@ -127,16 +135,8 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that tell two backbones apart, the same in float32 and bfloat16 (float16 rounds otherwise)."""
-        digest = hashlib.sha256()
-        for name, weight in self.model.named_parameters():
-            owner, _, own_name = name.rpartition(".")
-            module = self.model.get_submodule(owner)
-            with align_module_device(module):  # weights that are kept elsewhere come back for this
-                values = getattr(module, own_name).detach().flatten()[:64]
-                sample = values.to("cpu", torch.bfloat16).view(torch.int16)
-            digest.update(f"{name}{tuple(weight.shape)}".encode() + sample.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """16 hex digits that tell two backbones apart, the same in every precision if it was loaded from files."""
+        return self._fingerprint or of_memory(self.model, self.tokenizer)
 
     @torch.inference_mode()
     def record(self, row: Row) -> Recording:

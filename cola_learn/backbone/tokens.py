@@ -3,10 +3,11 @@
 Scoring, verification, generation, chat and a controller's features all encode through a :class:`PromptEncoder`.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 
 Bos = Literal["auto", "yes", "no"]
 
@@ -21,6 +22,7 @@ class PromptEncoder:
         tokenizer: of the model.
         bos: ``auto`` writes what the tokenizer writes before a text, ``yes`` its beginning-of-text token in any case,
             ``no`` neither, not even where a chat template does.
+        vocabulary: how many tokens the model knows.
 
     Attributes:
         tokenizer: the tokenizer.
@@ -30,8 +32,9 @@ class PromptEncoder:
         UserError: for ``yes`` where the tokenizer has no beginning-of-text token.
     """
 
-    def __init__(self, tokenizer: Any, bos: Bos = "auto") -> None:
+    def __init__(self, tokenizer: Any, bos: Bos = "auto", vocabulary: int = sys.maxsize) -> None:
         self.tokenizer = tokenizer
+        self._vocabulary = vocabulary
         own = _written_before(tokenizer)
         first = tokenizer.bos_token_id
         if bos == "yes" and first is None:
@@ -43,13 +46,16 @@ class PromptEncoder:
         self.special_tokens = "".join(map(str, tokenizer.convert_ids_to_tokens(own))) if self._before else ""
 
     @classmethod
-    def recorded(cls, tokenizer: Any, special_tokens: str, source: str) -> "PromptEncoder":
+    def recorded(
+        cls, tokenizer: Any, special_tokens: str, source: str, vocabulary: int = sys.maxsize
+    ) -> "PromptEncoder":
         """The encoder that writes the special tokens which a manifest or controller records.
 
         Args:
             tokenizer: of the model.
             special_tokens: as recorded; "" is none.
             source: what records them, for the message.
+            vocabulary: how many tokens the model knows.
 
         Raises:
             UserError: if no setting of ``bos`` has this tokenizer write them.
@@ -57,7 +63,7 @@ class PromptEncoder:
         for bos in get_args(Bos):
             if bos == "yes" and tokenizer.bos_token_id is None:
                 continue
-            encoder = cls(tokenizer, bos)
+            encoder = cls(tokenizer, bos, vocabulary)
             if encoder.special_tokens == special_tokens:
                 return encoder
         raise UserError(
@@ -66,8 +72,21 @@ class PromptEncoder:
         )
 
     def prompt(self, text: str) -> list[int]:
-        """Token ids ``[T]`` of a text that the model goes on with."""
+        """Token ids ``[T]`` of a text that the model goes on with.
+
+        Raises:
+            UserError: if it is no Unicode text, or the tokenizer writes tokens that the model does not know.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"character {error.start} of a text is half of a surrogate pair: {text[:40]!r}") from None
         tokens = list(self.tokenizer.encode(text, add_special_tokens=False))
+        if max(tokens, default=0) >= self._vocabulary:
+            raise UserError(
+                f"the tokenizer writes token {max(tokens)}, and the model knows {self._vocabulary}: they do not belong "
+                "together"
+            )
         if self._unwanted and tokens[: len(self._unwanted)] == self._unwanted:
             return tokens[len(self._unwanted) :]
         return tokens if tokens[: len(self._before)] == self._before else [*self._before, *tokens]

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cola_learn.chains import Chain
-from cola_learn.cli import progress_bar
+from cola_learn.console import progress_bar
 from cola_learn.tasks import Question, Sample, Scorer, Template, Writer, as_sample
 from cola_learn.train import Controller
 from cola_learn.train.features import prompt_features

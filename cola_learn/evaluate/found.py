@@ -1,7 +1,6 @@
 """What searches found, from their label stores: the figures and the table that describe it."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,15 +8,16 @@ from html import escape
 from pathlib import Path
 
 import numpy
-from rich.console import Console
 from rich.table import Table
 
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError, console, writable_folder, write_text
+from cola_learn.console import PlainConsole, console
+from cola_learn.errors import UserError
 from cola_learn.evaluate import figures
+from cola_learn.files import writable_folder, write_text
 from cola_learn.intervals import Interval
 from cola_learn.label import LabelStore
-from cola_learn.label.store import Manifest
+from cola_learn.label.manifest import Manifest
 from cola_learn.label.summary import Tally
 
 PERCENTILES = (5, 10, 20)
@@ -204,7 +204,7 @@ def run_table(options: TableOptions) -> str:
         table.add_column(head, justify="left" if head in ("task", "edits") else "right", no_wrap=head == "task")
     for line in rows:
         table.add_row(*line)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    PlainConsole().print(table)
     text = "\n".join(f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *rows)) + "\n"
     writable_folder(options.output.parent)
     write_text(options.output, text)

@@ -16,15 +16,16 @@ from pathlib import Path
 import numpy
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table as Grid
 from scipy import stats
 from torch import Tensor
 
 from cola_learn.backbone import Backbone, load_backbone
-from cola_learn.cli import UserError, console, next_command, writable_folder, write_text
+from cola_learn.console import PlainConsole, console, next_command
+from cola_learn.errors import UserError
 from cola_learn.evaluate import multichain
 from cola_learn.evaluate.figures import accuracy_curves
+from cola_learn.files import writable_folder, write_text
 from cola_learn.intervals import Interval, mcnemar, paired_difference
 from cola_learn.label.table import Array, Table, open_stores
 from cola_learn.tasks import as_sample
@@ -121,7 +122,8 @@ def run_menu_evaluate(options: MenuEvaluateOptions) -> list[Row]:
     write_text(options.output / "curves.svg", accuracy_curves(rows, study.held.depths[0]))
     console.print(f"report      {options.output / 'report.md'}", soft_wrap=True)
     if options.controllers:
-        next_command(f'python -m cola_learn.infer --controller {options.controllers[0]} "What do plants need to grow?"')
+        question = "What do plants need to grow?"
+        next_command(["python -m cola_learn.infer", "--controller", options.controllers[0], question])
     return rows
 
 
@@ -157,13 +159,18 @@ class Study:
         seen = {question.key for question in pool.questions} & {question.key for question in held.questions}
         if seen:
             raise UserError(f"--held {options.held}: {len(seen)} questions, such as {min(seen)}, are among --labels")
-        controllers = {}
+        controllers: dict[Path, Controller] = {}
         for folder in options.controllers:
             controller = Controller.from_pretrained(folder)
             controller.check_backbone(manifest.num_layers, manifest.fingerprint, manifest.backbone)
             if controller.menu != pool.chains:
                 raise UserError(f"--controllers {folder} chooses from another menu than that of --labels")
-            controllers[folder.parent.name if folder.name == "controller" else folder.name] = controller
+            controllers[folder] = controller
+        names = [folder.parent.name if folder.name == "controller" else folder.name for folder in controllers]
+        named = {
+            name if names.count(name) == 1 else str(folder): controller
+            for name, (folder, controller) in zip(names, controllers.items(), strict=True)
+        }
 
         @lru_cache
         def backbone() -> Backbone:
@@ -186,7 +193,7 @@ class Study:
         def features(table: Table, layers: Sequence[int]) -> list[Tensor]:
             return read(table, tuple(layers))
 
-        return cls(pool, held, controllers, features, backbone, options)
+        return cls(pool, held, named, features, backbone, options)
 
     def rows(self) -> list[Row]:
         """Every policy at every depth."""
@@ -300,7 +307,8 @@ class Study:
             for share in self._options.depths:
                 price = self._price(tuning, share * self.pool.depths[0])
                 chosen = utilities(price).argmax(1)
-                rows.append(self._beside_shuffled(replace(self._chosen(name, share, chosen), price=price), [chosen]))
+                told = price if controller.config.heeds_price else None
+                rows.append(self._beside_shuffled(replace(self._chosen(name, share, chosen), price=told), [chosen]))
                 rows.append(self._chosen(f"{name}, shuffled prompt", share, chosen[self._shuffle]))
                 rows.append(self._chosen(f"{name}, shuffled in task", share, chosen[self._within_tasks()]))
         for name, members in groups.items():
@@ -450,5 +458,5 @@ def _print(rows: Sequence[Row], study: Study) -> None:
         grid.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for row in rows:
         grid.add_row(*_cells(row), style="dim" if "oracle" in row.policy else None)
-    Console(highlight=False, width=170).print(grid)
+    PlainConsole(width=170).print(grid)
     console.print(f"{len(study.held)} held-out questions; chosen and fitted on {len(study.pool)} others")

@@ -1,7 +1,6 @@
 """The report: a table in the terminal, JSON for machines, and one self-contained HTML page."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,14 +8,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
-from rich.console import Console
 from rich.table import Table
 
-from cola_learn.cli import write_text
+from cola_learn.console import PlainConsole
 from cola_learn.evaluate import figures
 from cola_learn.evaluate.costs import Cost
 from cola_learn.evaluate.statistics import Outcome, PolicySummary, sees_gold
-from cola_learn.intervals import Interval
+from cola_learn.files import as_value, write_text
 from cola_learn.tasks import Question
 
 EXPLAINED = {
@@ -50,13 +48,15 @@ class Report:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Report":
-        """The inverse of :meth:`as_json`."""
-        policies = {
-            name: PolicySummary(**{**row, "difference": Interval(**row["difference"])})
-            for name, row in values["policies"].items()
-        }
-        costs = {name: Cost(**row) for name, row in values["costs"].items()}
-        return cls(values["n"], policies, costs, values["setting"], values["identity"])
+        """The inverse of :meth:`as_json`.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        report = as_value(cls, {name: value for name, value in values.items() if name != "headline"})
+        if missing := {"base", "static", "controller"} - report.policies.keys() | {"controller"} - report.costs.keys():
+            raise ValueError(f"policy {min(missing)} is missing")
+        return report
 
     @property
     def headline(self) -> str:
@@ -112,8 +112,8 @@ class Report:
 
 def print_report(report: Report) -> None:
     """Print the headline and the table to standard output."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
-    console.print(f"\n[bold]{report.headline}[/bold]\n")
+    console = PlainConsole(width=100)
+    console.print(f"\n{report.headline}\n", style="bold")
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     for heading in ("policy", "accuracy", "depth", "FLOPs", "time", "to base, points (95%)", "w>r", "r>w"):
         table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
@@ -131,12 +131,13 @@ def print_report(report: Report) -> None:
         )
     console.print(table)
     console.print(
-        "\n[dim]r>w: right under the plain model, wrong under the policy. Oracles see the gold answer.\n"
+        "\nr>w: right under the plain model, wrong under the policy. Oracles see the gold answer.\n"
         "FLOPs, time: a question's, to base, with what a policy computes first; "
         f"{_measured(report)}.\n"
         "luck_control: where base is wrong, the same search for another wrong option; its w>r is luck.\n"
         f"{report.n} questions, {report.setting['task']} {report.setting['split']}; trained on "
-        f"{report.setting['trained on']}.[/dim]\n"
+        f"{report.setting['trained on']}.\n",
+        style="dim",
     )
 
 

@@ -1,19 +1,20 @@
 """The evaluate stage: held-out questions through every policy, and what came of it."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from cola_learn.backbone import Backbone, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError, console, digest, next_command, progress_bar, writable_folder, write_text
+from cola_learn.console import console, next_command, progress_bar
+from cola_learn.errors import UserError
 from cola_learn.evaluate.costs import Cost, policy_costs
 from cola_learn.evaluate.policies import choose_static, controller_beams, shuffled, static_candidates
-from cola_learn.evaluate.report import Report, print_report, write_html
+from cola_learn.evaluate.report import EXPLAINED, Report, print_report, write_html
 from cola_learn.evaluate.statistics import Outcome, sees_gold, summarize_policy
+from cola_learn.files import digest, locked, read_json, replacing, writable_folder, write_json
 from cola_learn.label import Label, LabelStore, Manifest, SearchSettings
 from cola_learn.label.labeller import Labeller, make_scorer
 from cola_learn.label.options import LabelOptions
@@ -83,17 +84,20 @@ def run_evaluate(options: EvaluateOptions) -> Report:
             raise UserError(f"--{name} {getattr(options, name)} is too few; give at least 1")
     controller = Controller.from_pretrained(options.controller)
     beside = {str(folder): Controller.from_pretrained(folder) for folder in options.beside}
+    if taken := [name for name in beside if name in EXPLAINED or sees_gold(name)]:
+        raise UserError(f"--beside {taken[0]} is the name of another policy; rename the folder")
     store = LabelStore.open(options.labels)
     questions = _held_out_questions(options, store)
     writable_folder(options.output)
-    report = _finished_report(options, store, questions)
-    if report is None:
-        report = _evaluate(controller, beside, store, questions, options)
-    else:
-        console.print("evaluate: done already with these settings, labels and controller")
+    with locked(options.output):
+        report = _finished_report(options, store, questions)
+        if report is None:
+            report = _evaluate(controller, beside, store, questions, options)
+        else:
+            console.print("evaluate: done already with these settings, labels and controller")
     print_report(report)
     console.print(f"report      {options.output / 'report.html'}", soft_wrap=True)
-    next_command(f'python -m cola_learn.infer --controller {options.controller} "What do plants need to grow?"')
+    next_command(["python -m cola_learn.infer", "--controller", options.controller, "What do plants need to grow?"])
     return report
 
 
@@ -123,7 +127,7 @@ def _evaluate(
         report = _make_report(outcomes, costs, store, backbone, questions, options)
         _write_questions(options.output / "questions.parquet", outcomes)
         write_html(options.output / "report.html", report, outcomes, {q.key: q for q in questions})
-        write_text(options.output / "report.json", json.dumps(report.as_json(), indent=2) + "\n")
+        write_json(options.output / "report.json", report.as_json())
         tracker.summary({f"{name}/{key}": value for name, row in report.rows().items() for key, value in row.items()})
         tracker.table("policies", ("policy", *next(iter(report.rows().values()))), report.table())
         tracker.table("examples", ("question", "chain", "reward", "base reward"), _examples(outcomes["controller"]))
@@ -142,9 +146,13 @@ def _identity(options: EvaluateOptions, store: LabelStore, questions: Sequence[Q
 
 def _finished_report(options: EvaluateOptions, store: LabelStore, questions: Sequence[Question]) -> Report | None:
     """The report in the output folder, if it is of this very evaluation."""
+    file = options.output / "report.json"
+    if not file.exists():
+        return None
     try:
-        report = Report.from_json(json.loads((options.output / "report.json").read_text()))
-    except (OSError, ValueError, KeyError, TypeError):
+        report = Report.from_json(read_json(file))
+    except (OSError, ValueError) as error:
+        console.print(f"{file} cannot be read ({error}); evaluating again", soft_wrap=True)
         return None
     return report if report.identity == _identity(options, store, questions) else None
 
@@ -361,9 +369,9 @@ def _make_report(
             "static chain": str(outcomes["static"][0].chain),
             "search budget": f"{options.search.simulations} simulations a question",
             "seed": str(options.seed),
-            "command": f"python -m cola_learn.evaluate --controller {options.controller} --labels {options.labels} "
-            f"--task {task} --split {options.split} --limit {options.limit} --seed {options.seed} "
-            f"--search.simulations {options.search.simulations}",
+            "command": f"python -m cola_learn.evaluate --controller {quote(str(options.controller))} "
+            f"--labels {quote(str(options.labels))} --task {quote(task)} --split {quote(options.split)} "
+            f"--limit {options.limit} --seed {options.seed} --search.simulations {options.search.simulations}",
         },
     )
 
@@ -391,6 +399,5 @@ def _write_questions(path: Path, outcomes: Mapping[str, Sequence[Outcome]]) -> N
         for name, found in outcomes.items()
         for outcome in found
     ]
-    scratch = path.with_name(f".{path.name}.tmp")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), scratch)
-    os.replace(scratch, path)
+    with replacing(path) as scratch:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), scratch, write_page_checksum=True)

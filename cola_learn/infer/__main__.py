@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from cola_learn.backbone import Decoding
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError, run_command
+from cola_learn.cli import run_command
+from cola_learn.console import PlainConsole
+from cola_learn.errors import UserError
 from cola_learn.infer.model import ColaForCausalLM, as_prompt
 from cola_learn.tasks import Question
 from cola_learn.train import Controller
@@ -56,10 +57,11 @@ def run_infer(options: InferOptions) -> None:
         Controller.from_pretrained(options.controller).config.check_price(options.price, options.controller)
     model = ColaForCausalLM.from_pretrained(options.controller, options.backbone, options.device, options.dtype)
     chosen = model.choose(as_prompt(options.question), options.price)
-    console = Console(highlight=False)
+    console = PlainConsole()
     for name, chain in (("chosen", chosen), ("plain", Chain.base(model.backbone.num_layers))):
-        console.print(f"[bold]{name:7}[/bold] {chain}  [dim]({chain.depth} layers)[/dim]", soft_wrap=True)
-        console.print(f"        {escape(_answer(model, options, chain))}", soft_wrap=True)
+        line = Text.assemble((f"{name:7}", "bold"), f" {chain}  ", (f"({chain.depth} layers)", "dim"))
+        console.print(line, soft_wrap=True)
+        console.print(f"        {_answer(model, options, chain)}", soft_wrap=True)
 
 
 def _answer(model: ColaForCausalLM, options: InferOptions, chain: Chain) -> str:

@@ -1,17 +1,20 @@
 """Exporting a trained controller: a folder with its configuration, its weights and a model card."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
-from cola_learn.cli import UserError, console, next_command
+from cola_learn.console import console, next_command
+from cola_learn.errors import UserError
+from cola_learn.files import write_text
 from cola_learn.train import Controller, ControllerConfig
 
 _CARD = """---
 library_name: cola-learn
 tags: [chain-of-layers, dynamic-depth]
-base_model: {backbone}
+base_model: {base_model}
 ---
 # Chain-of-layers controller for {backbone}
 
@@ -69,9 +72,11 @@ def run_export(options: ExportOptions) -> None:
     Raises:
         UserError: if the checkpoint cannot be read, it heeds no price, or the folder cannot be written.
     """
+    from cola_learn.train.checkpoints import check_checkpoint
     from cola_learn.train.module import ControllerModule
 
     try:
+        check_checkpoint(options.checkpoint)
         module = ControllerModule.load_from_checkpoint(options.checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -87,13 +92,12 @@ def run_export(options: ExportOptions) -> None:
     write_controller(controller, options.output)
     console.print(f"controller  {options.output}", soft_wrap=True)
     labels = _labels_of(options.checkpoint)
-    evaluate = f"menu --controllers {options.output}"
+    evaluate = ["python -m cola_learn.evaluate menu", "--controllers", options.output]
     if not controller.menu:
-        evaluate = f"--controller {options.output}{f' --labels {labels}' if labels else ''}"
-    next_command(
-        f"python -m cola_learn.evaluate {evaluate}",
-        f'python -m cola_learn.infer --controller {options.output} "What do plants need to grow?"',
-    )
+        evaluate = ["python -m cola_learn.evaluate", "--controller", options.output]
+        evaluate += ["--labels", labels] if labels else []
+    question = "What do plants need to grow?"
+    next_command(evaluate, ["python -m cola_learn.infer", "--controller", options.output, question])
 
 
 def _labels_of(checkpoint: Path) -> str | None:
@@ -110,6 +114,7 @@ def write_controller(controller: Controller, folder: Path) -> None:
     controller.save_pretrained(folder)
     card = _CARD.format(
         backbone=config.backbone,
+        base_model=json.dumps(config.backbone),  # which is YAML too
         parameters=sum(weight.numel() for weight in controller.parameters()) / 1e6,
         num_layers=config.num_layers,
         fingerprint=config.fingerprint,
@@ -120,7 +125,7 @@ def write_controller(controller: Controller, folder: Path) -> None:
         evaluate="menu --controllers" if config.menu else "--controller",
         folder=folder,
     )
-    (folder / "README.md").write_text(card)
+    write_text(folder / "README.md", card)
 
 
 def _reads(config: ControllerConfig) -> str:

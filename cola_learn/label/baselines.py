@@ -4,7 +4,7 @@ import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from cola_learn.chains import Chain, Edit, SearchSpace
+from cola_learn.chains import Chain, SearchSpace
 from cola_learn.label.moves import random_edit
 
 _MOST_EDITS = 4
@@ -141,9 +141,3 @@ class ListSearch:
     def links(self) -> Iterator[tuple[Chain, Chain]]:
         """The base chain and every other, if that is one edit."""
         return ((self._chains[0], chain) for chain in self._chains[1 : self.simulations if self._one_edit else 1])
-
-
-def scan_edits(num_layers: int, space: SearchSpace) -> list[Edit]:
-    """All edits of the base chain in the order of a scan: by executions (skips first), block length, start."""
-    edits = space.legal_edits(Chain.base(num_layers))
-    return sorted(edits, key=lambda edit: (getattr(edit, "times", 0), edit.length, edit.start))

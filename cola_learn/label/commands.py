@@ -10,7 +10,9 @@ from rich.table import Table
 
 from cola_learn.backbone import load_backbone
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError, console, progress_bar, writable_folder, write_text
+from cola_learn.console import console, progress_bar
+from cola_learn.errors import UserError
+from cola_learn.files import writable_folder, write_text
 from cola_learn.label.heat import heat_map
 from cola_learn.label.interop import (
     Imported,
@@ -75,7 +77,7 @@ def run_inspect(options: InspectOptions) -> Tally:
         "generate": "answers written and graded",
     }[manifest.reward]
     console.print(
-        f"[bold]{manifest.task} {manifest.split}[/bold] through {manifest.backbone} ({manifest.num_layers} layers, "
+        f"{manifest.task} {manifest.split} through {manifest.backbone} ({manifest.num_layers} layers, "
         f"{manifest.dtype}, {manifest.fingerprint}), {judged}\n"
         f"search {search.get('method', 'imported')}, {search.get('simulations', '?')} simulations, "
         f"{manifest.space.get('operations')}, {manifest.space.get('edits')} edits, seed {manifest.seed}\n"
@@ -251,7 +253,7 @@ def run_export(options: ExportOptions) -> int:
     else:
         rows = to_count_rows(store) if options.form == "counts" else to_lines(store)
         count, things = write_json(options.output, rows, lines=True), "chains"
-    console.print(f"{count} {things} written to {options.output}", markup=False, soft_wrap=True)
+    console.print(f"{count} {things} written to {options.output}", soft_wrap=True)
     return count
 
 
@@ -294,7 +296,7 @@ def run_import(options: ImportOptions) -> LabelStore:
         raise UserError(f"{options.file}: {error}") from None
     labels = found.labels
     for line in found.skipped[:_SHOWN]:
-        console.print(f"skipped     {line}", markup=False, soft_wrap=True)
+        console.print(f"skipped     {line}", soft_wrap=True)
     if found.skipped:
         console.print(f"{len(found.skipped)} of {len(found.skipped) + len(labels)} records skipped")
     label_options = LabelOptions(task=options.task, split=options.split, backbone=options.backbone)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from cola_learn.backbone.load import load_tokenizer
 from cola_learn.backbone.tokens import PromptEncoder
-from cola_learn.cli import UserError, console, next_command, writable_folder
+from cola_learn.console import console, next_command
+from cola_learn.errors import UserError
+from cola_learn.files import writable_folder
 from cola_learn.label.menu import LARGEST
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.run import fill_store, make_manifest, start_workers
@@ -72,7 +74,7 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
         limit=options.limit,
         backbone=options.backbone,
         device=options.device,
-        search=SearchSettings(method="menu", menu=options.menu, simulations=lines + 1),
+        search=SearchSettings(method="menu", menu=options.menu),
         luck=False,
         neighbours=0,
         keep_scores=True,
@@ -102,8 +104,8 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
             console.print(f"labels      {folder}", soft_wrap=True)
             stores.append(store)
     next_command(
-        f"python -m cola_learn.train --config configs/train/menu.yaml --labels {options.output}",
-        *(f"python -m cola_learn.label inspect {store.folder}" for store in stores),
+        ["python -m cola_learn.train --config configs/train/menu.yaml", "--labels", options.output],
+        *(["python -m cola_learn.label inspect", store.folder] for store in stores),
     )
     return stores
 

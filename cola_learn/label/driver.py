@@ -10,7 +10,7 @@ from typing import Protocol
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.label.moves import random_edit, used_layers
 from cola_learn.label.records import Label, Luck, Trial
-from cola_learn.label.search import Prior, Search, SearchSettings, make_search
+from cola_learn.label.search import Prior, Search, SearchSettings, budget, make_search
 from cola_learn.tasks import Question, Sample, Scores, Template, as_sample
 
 
@@ -67,7 +67,8 @@ def label_questions(
     priors: Callable[[Question], Prior | None] = lambda question: None,
     on_round: Callable[[int], None] = lambda simulations: None,
 ) -> Iterator[list[tuple[Question, Label]]]:
-    """Label every question, ``trees`` at a time; yields the finished ones of each round that finishes any.
+    """Label every question, ``trees`` at a time; yields the finished ones of each round that finishes any. Nothing was
+    run again yet: :class:`~cola_learn.label.verify.Verifier` does so, for the luck control as for the search.
 
     Searches are seeded by question, ask one chain at a time, and see only their own rewards, so labels do not depend
     on ``trees``, on order or on which other questions there are. Questions run in order of length, so that their rows
@@ -84,6 +85,7 @@ def label_questions(
     waiting = in_order(questions)[::-1]
     working: list[_Work] = []
     done = reported = 0
+    each = budget(scorer.num_layers, plan.space, plan.search) * (1 + plan.luck)
     while waiting or working:
         while waiting and len(working) < trees:
             question = waiting.pop()
@@ -95,7 +97,7 @@ def label_questions(
             work.take({chain: next(scores) for chain in chains})
         finished = [work for work, chains in wanted if not chains]
         working = [work for work, chains in wanted if chains]
-        done += len(finished) * plan.search.simulations * (1 + plan.luck)
+        done += len(finished) * each
         settled = done + sum(work.settled for work in working)
         on_round(settled - reported)
         reported = settled
@@ -212,10 +214,7 @@ class _Work:
         return Hunt(search, option, plan.search.patience)
 
     def _luck(self, hunt: Hunt) -> Luck:
-        found: list[tuple[Chain, int]] = []
-        for chain, simulation in hunt.tried.items():
-            if self._scores[chain].reward(hunt.option) >= 1 and (not found or chain.depth < found[-1][0].depth):
-                found.append((chain, simulation))
+        found = [pair for pair in hunt.tried.items() if self._scores[pair[0]].reward(hunt.option) >= 1]
         return Luck(hunt.option, len(hunt.tried), tuple(found))
 
     def _note_neighbours(self, links: Iterable[tuple[Chain, Chain]]) -> None:

@@ -10,7 +10,6 @@ how often each layer runs, 0, 1 or 2 times, which the form ``counts`` holds.
 import gzip
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from cola_learn.chains import MOST_DEPTH, Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
+from cola_learn.files import replacing
 from cola_learn.label.records import Label, Trial
 from cola_learn.tasks import Question
 
@@ -290,7 +290,7 @@ def read_json(file: Path, lines: bool = False) -> Any:
         raw = file.read_bytes()
         text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8")
         return [json.loads(line) for line in text.splitlines() if line.strip()] if lines else json.loads(text)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, RecursionError) as error:
         raise UserError(f"{file} cannot be read as JSON: {error}") from None
 
 
@@ -300,18 +300,14 @@ def write_json(file: Path, content: Any, lines: bool = False) -> int:
     Raises:
         UserError: if it cannot be written.
     """
-    scratch = file.with_name(f".{file.name}.tmp")
     rows = 0
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with gzip.open(scratch, "wt", encoding="utf-8") if file.suffix == ".gz" else scratch.open("w") as out:
-            for row in content if lines else [content]:
-                out.write(json.dumps(row) + "\n")
-                rows += 1
-        os.replace(scratch, file)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise UserError(f"{file} cannot be written: {error.strerror or error}") from None
+    with (
+        replacing(file) as scratch,
+        gzip.open(scratch, "wt", encoding="utf-8") if file.suffix == ".gz" else scratch.open("w") as out,
+    ):
+        for row in content if lines else [content]:
+            out.write(json.dumps(row) + "\n")
+            rows += 1
     return rows
 
 

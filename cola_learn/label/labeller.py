@@ -8,7 +8,7 @@ import torch
 
 from cola_learn.backbone import Backbone, Executor, load_backbone
 from cola_learn.backbone.load import Dtype
-from cola_learn.cli import console
+from cola_learn.console import console
 from cola_learn.label.driver import collect_seldom, in_order, label_questions
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.prior import load_priors
@@ -118,8 +118,9 @@ class Labeller:
         if torch.get_num_threads() > 1 and backbone.exact and not backbone.threads_agree:
             torch.set_num_threads(1)
             console.print(
-                f"[dim]{backbone.dtype_name} results depend on the number of threads here, so one is used; "
-                "--workers uses more cores[/dim]"
+                f"{backbone.dtype_name} results depend on the number of threads here, so one is used; "
+                "--workers uses more cores",
+                style="dim",
             )
             backbone = load_backbone(options.backbone, place, options.dtype, bos=options.bos)
         return cls(make_scorer(backbone, options), options)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from cola_learn.backbone import Executor, load_backbone
 from cola_learn.chains import Chain, Edit, Skip
-from cola_learn.cli import UserError, console, next_command, progress_bar, write_text
+from cola_learn.console import console, next_command, progress_bar
+from cola_learn.errors import UserError
+from cola_learn.files import write_text
 from cola_learn.label.prior import edit_gains
 from cola_learn.label.records import Label
 from cola_learn.label.store import LabelStore
@@ -100,10 +102,10 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     if len(menu) < 2:
         raise UserError("--labels hold no chains to make a menu of; label with --search.method scan, or mcts")
     chains = [base, *sorted(menu.keys() - {base}, key=lambda chain: (chain.depth, chain.layers))][: options.size]
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(options.output, "".join(f"{chain}\n" for chain in chains))
     console.print(f"menu        {options.output} ({len(chains)} chains)", soft_wrap=True)
-    next_command(f"python -m cola_learn.label cross --menu {options.output} --tasks arc_easy:test sciq:validation")
+    tasks = ("--tasks", "arc_easy:test", "sciq:validation")
+    next_command(["python -m cola_learn.label cross", "--menu", options.output, *tasks])
     return chains
 
 

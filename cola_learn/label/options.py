@@ -8,7 +8,7 @@ from typing import Literal
 from cola_learn.backbone.load import Dtype
 from cola_learn.backbone.tokens import Bos
 from cola_learn.chains import SearchSpace
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.label.driver import Plan
 from cola_learn.label.records import Reward
 from cola_learn.label.search import SearchSettings

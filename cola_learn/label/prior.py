@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from cola_learn.chains import Chain, Edit
-from cola_learn.cli import UserError, write_text
+from cola_learn.errors import UserError
+from cola_learn.files import write_text
 from cola_learn.label.records import Label
 from cola_learn.label.search import Prior, SearchSettings
 from cola_learn.label.store import LabelStore

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -10,7 +11,8 @@ from typing import Any
 
 import torch
 
-from cola_learn.cli import UserError, end_with_parent, quiet_libraries
+from cola_learn.console import quiet_libraries
+from cola_learn.errors import UserError
 from cola_learn.label.labeller import Effort, Identity, Labeller, blocks_of, label_block
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.records import Label
@@ -39,6 +41,9 @@ class ProcessWorkers:
         )
         try:
             self.identity: Identity = self._pool.submit(_identity).result()
+        except BrokenProcessPool:
+            self.close()
+            raise self._died() from None
         except BaseException:
             self.close()
             raise
@@ -62,10 +67,13 @@ class ProcessWorkers:
                     self.effort += effort
                     yield labels
         except BrokenProcessPool:
-            raise UserError(
-                f"one of --workers {self._options.workers} died, perhaps for want of memory; the same command, with "
-                "fewer if need be, goes on from what is finished"
-            ) from None
+            raise self._died() from None
+
+    def _died(self) -> UserError:
+        return UserError(
+            f"one of --workers {self._options.workers} died, perhaps for want of memory; the same command, with "
+            "fewer if need be, goes on from what is finished"
+        )
 
     def close(self) -> None:
         """End the processes."""
@@ -109,3 +117,16 @@ def _loaded() -> Labeller:
     if isinstance(_labeller, UserError):
         raise _labeller
     return _labeller
+
+
+def end_with_parent() -> None:
+    """Have this process, a worker that :mod:`multiprocessing` has started, end as soon as its parent has, even by a
+    ``kill -9``: it would wait for ever for more to do, and keep its memory."""
+    parent = multiprocessing.parent_process()
+    assert parent
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -7,10 +7,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cola_learn.cli import UserError, quiet_libraries
+from cola_learn.console import quiet_libraries
+from cola_learn.errors import UserError
 from cola_learn.label.labeller import Effort, Identity, Labeller, blocks_of, label_block
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.records import Label
+from cola_learn.label.search import budget
 from cola_learn.tasks import Question
 
 _ATTEMPTS = 3
@@ -65,7 +67,8 @@ class RayWorkers:
             UserError: if a block fails again and again.
         """
         ray = self._ray
-        budget = self._options.search.simulations * (1 + self._options.luck)
+        options = self._options
+        most = budget(self.identity.num_layers, options.space, options.search) * (1 + options.luck)
         waiting = deque(enumerate(blocks_of(questions, self._options)))
         failures: Counter[int] = Counter()
         free = list(self._actors)
@@ -96,7 +99,7 @@ class RayWorkers:
             if found:
                 labels, effort = result
                 self.effort += effort
-                on_round(budget * len(labels))
+                on_round(most * len(labels))
                 yield labels
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """What a search found for one sample."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -43,13 +43,21 @@ class Luck:
     Attributes:
         option: index of the wrong option; neither gold nor the base chain's answer.
         tried: number of chains tried.
-        found: chains that answer with that option, each shallower than those found before it, and the simulation that
-            tried it; empty if luck did not reach it.
+        found: chains that answer with that option and the simulation that tried each; empty if luck did not reach it.
+            Of stored labels, those that are shallower than all found before them.
     """
 
     option: int
     tried: int
     found: tuple[tuple[Chain, int], ...]
+
+    def shallower(self) -> "Luck":
+        """Without the finds that are no shallower than an earlier one."""
+        kept: list[tuple[Chain, int]] = []
+        for chain, simulation in self.found:
+            if not kept or chain.depth < kept[-1][0].depth:
+                kept.append((chain, simulation))
+        return replace(self, found=tuple(kept))
 
 
 @dataclass(frozen=True)

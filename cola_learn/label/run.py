@@ -9,11 +9,14 @@ from dataclasses import asdict
 
 from cola_learn.backbone.load import load_tokenizer
 from cola_learn.backbone.tokens import PromptEncoder
-from cola_learn.cli import console, digest, next_command, progress_bar, writable_folder
+from cola_learn.console import console, next_command, progress_bar
+from cola_learn.files import digest, writable_folder
 from cola_learn.label.labeller import Effort, Identity, Labeller, Workers
+from cola_learn.label.manifest import Manifest
 from cola_learn.label.options import LabelOptions
+from cola_learn.label.search import budget
 from cola_learn.label.show import check_lengths, show_prompt
-from cola_learn.label.store import LabelStore, Manifest
+from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 from cola_learn.tasks import Question, load_task
 from cola_learn.tracking import Tracker
@@ -48,8 +51,8 @@ def run_label(options: LabelOptions) -> LabelStore | None:
     console.print(f"labels      {options.output}", soft_wrap=True)
     train = options.output.parent / "train" if options.output.name == "labels" else f"{options.output}-train"
     next_command(
-        f"python -m cola_learn.label inspect {options.output}",
-        f"python -m cola_learn.train --labels {options.output} --output {train}",
+        ["python -m cola_learn.label inspect", options.output],
+        ["python -m cola_learn.train", "--labels", options.output, "--output", train],
     )
     return store
 
@@ -68,10 +71,15 @@ def start_workers(options: LabelOptions) -> Workers:
 
 
 def make_manifest(identity: Identity, options: LabelOptions, question: Question) -> Manifest:
-    """The manifest of a store that these options would make."""
+    """The manifest of a store that these options would make.
+
+    Raises:
+        UserError: if a menu or prior cannot be read.
+    """
     options = options.for_questions([question])
     assert options.reward != "auto"
     search = asdict(options.search)
+    search["simulations"] = budget(identity.num_layers, options.space, options.search)
     if options.search.menu:  # its chains count, not where they lie
         search["menu"] = digest({}, *[options.search.menu])
     if options.search.prior:  # what it holds counts, not where it lies
@@ -116,7 +124,8 @@ def fill_store(
     with store.writing():
         store.check(questions)
         keys = {question.key for question in questions}
-        tally = Tally(workers.identity.num_layers, options.search.simulations)
+        budget_each = budget(workers.identity.num_layers, options.space, options.search)
+        tally = Tally(workers.identity.num_layers, budget_each)
         done = set()
         for label in store:
             if label.key in keys:
@@ -126,8 +135,7 @@ def fill_store(
         if done:
             console.print(f"{title}: {len(done)} of {len(questions)} questions are done already")
         with progress_bar(shown=bool(missing)) as bar:
-            each = options.search.simulations * (1 + options.luck)
-            task = bar.add_task(title, total=len(missing) * each, unit="chains", note="")
+            task = bar.add_task(title, total=len(missing) * budget_each * (1 + options.luck), unit="chains", note="")
             logged = 0.0
             for labels in workers.run(missing, lambda simulations: bar.advance(task, simulations)):
                 store.append(labels)
@@ -151,13 +159,14 @@ def print_effort(effort: Effort) -> None:
     shares = effort.shares()
     if effort.layers_asked:  # not where chains only write
         console.print(
-            f"[dim]layers that chains shared and ran once: {shares['layers_saved']:.0%}; beginnings found in the "
+            f"layers that chains shared and ran once: {shares['layers_saved']:.0%}; beginnings found in the "
             f"cache: {shares['cache_hit_rate']:.0%} ({effort.peak_bytes / 2**30:.2f} GiB used); "
-            f"padding: {shares['padding']:.1%}[/dim]"
+            f"padding: {shares['padding']:.1%}",
+            style="dim",
         )
-    console.print(f"[dim]good chains run again alone: {effort.checked}, of which wrong then: {effort.flipped}[/dim]")
+    console.print(f"good chains run again alone: {effort.checked}, of which wrong then: {effort.flipped}", style="dim")
     if effort.ungraded:
-        console.print(f"[dim]written answers that could not be graded and count as wrong: {effort.ungraded}[/dim]")
+        console.print(f"written answers that could not be graded and count as wrong: {effort.ungraded}", style="dim")
 
 
 def _note(tally: Tally) -> str:

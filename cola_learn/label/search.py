@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -20,7 +21,7 @@ class SearchSettings:
         method: mcts (tree search, as CoLa with space.edits nested, as PoLar with disjoint), random (chains of 1 to 4
             random edits), beam (the best few chains, some random edits of each, again and again), greedy (a beam of
             one), scan (every single edit of the space once, in order), menu (every chain of a file once, in order).
-        simulations: budget of one search, the base chain included.
+        simulations: budget of one search, the base chain included; scan and menu run their whole list instead.
         menu: file of chains for method menu, one a line; python -m cola_learn.label menu makes one.
         patience: stop a search whose Pareto set (reward against depth) has not changed for so many simulations.
         exploration: c of the UCB rule Q/v + c*sqrt(ln V / v) - depth_penalty*depth/N.
@@ -109,20 +110,48 @@ def make_search(
         twin: a search that was made with the same arguments for other rewards of the same sample; what does not depend
             on rewards is shared with it.
     """
-    from cola_learn.label.baselines import BeamSearch, ListSearch, RandomSearch, scan_edits
+    from cola_learn.label.baselines import BeamSearch, ListSearch, RandomSearch
     from cola_learn.label.mcts import TreeSearch
-    from cola_learn.label.menu import read_menu
 
     if settings.method == "mcts":
         return TreeSearch(num_layers, space, settings, seed, prior, twin if isinstance(twin, TreeSearch) else None)
     if settings.method == "random":
         return RandomSearch(num_layers, space, settings.simulations, seed)
-    base = Chain.base(num_layers)
-    if settings.method == "scan":
-        chains = [base, *(space.apply(base, edit) for edit in scan_edits(num_layers, space))]
-        return ListSearch(chains[: settings.simulations], one_edit=True)
-    if settings.menu:
-        chains = [base, *(chain for chain in read_menu(settings.menu, num_layers) if chain != base)]
-        return ListSearch(chains[: settings.simulations], one_edit=False)
+    if chains := listed(num_layers, space, settings):
+        return ListSearch(chains, one_edit=settings.method == "scan")
     width = settings.beam_width if settings.method == "beam" else 1
     return BeamSearch(num_layers, space, settings.simulations, width, settings.beam_branch, seed)
+
+
+def listed(num_layers: int, space: SearchSpace, settings: SearchSettings) -> tuple[Chain, ...]:
+    """The chains that a scan or a menu runs, the base chain first; none for a method that finds its own.
+
+    Raises:
+        UserError: if the menu cannot be read.
+    """
+    from cola_learn.label.menu import read_menu
+
+    base = Chain.base(num_layers)
+    if settings.method == "scan":
+        return (base, *scanned(num_layers, space))
+    if settings.menu:
+        return (base, *(chain for chain in read_menu(settings.menu, num_layers) if chain != base))
+    return ()
+
+
+def budget(num_layers: int, space: SearchSpace, settings: SearchSettings) -> int:
+    """The most simulations that a search makes.
+
+    Raises:
+        UserError: if a menu cannot be read.
+    """
+    return len(listed(num_layers, space, settings)) or settings.simulations
+
+
+@lru_cache(maxsize=8)
+def scanned(num_layers: int, space: SearchSpace) -> tuple[Chain, ...]:
+    """What every edit of the base chain makes of it, in the order of a scan: by executions (skips first), block length,
+    start."""
+    base = Chain.base(num_layers)
+    edits = sorted(space.legal_edits(base), key=lambda edit: (getattr(edit, "times", 0), edit.length, edit.start))
+    return tuple(space.apply(base, edit) for edit in edits)

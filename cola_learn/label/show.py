@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from rich.markup import escape
-
 from cola_learn.backbone.load import max_tokens_of
 from cola_learn.backbone.tokens import PromptEncoder
-from cola_learn.cli import UserError, console
+from cola_learn.console import console, printable
+from cola_learn.errors import UserError
 from cola_learn.label.options import LabelOptions
 from cola_learn.tasks import Question, as_sample
 from cola_learn.tasks.scoring import too_long
@@ -41,18 +40,18 @@ def show_prompt(question: Question, options: LabelOptions, encoder: PromptEncode
     if not text.startswith(encoder.special_tokens):
         text = encoder.special_tokens + text
     shown = text if whole or len(text) <= _SHOWN else f"... {text[-_SHOWN:]}"
-    console.rule(f"first question as it was read: {escape(question.key)}")
+    console.rule(f"first question as it was read: {question.key}")
     if whole:
-        print(shown, flush=True)
+        print(printable(shown), flush=True)
     else:
-        console.print(shown, markup=False, soft_wrap=True)
-    console.print(f"[dim]{escape(title)}[/dim]", soft_wrap=True)
+        console.print(shown, soft_wrap=True)
+    console.print(title, style="dim", soft_wrap=True)
     for continuation, mark in zip(behind, marks, strict=False):
         line = f"  {continuation!r}{mark}"
         if whole:
-            print(line, flush=True)
+            print(printable(line), flush=True)
         else:
-            console.print(line if len(line) < 200 else f"{line[:190]} ...{mark}", markup=False, soft_wrap=True)
+            console.print(line if len(line) < 200 else f"{line[:190]} ...{mark}", soft_wrap=True)
     console.rule()
     return text
 

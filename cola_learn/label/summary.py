@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 
 from cola_learn.chains import Chain
-from cola_learn.cli import console
+from cola_learn.console import console
 from cola_learn.intervals import Interval, paired_difference
 from cola_learn.label.records import Label
 

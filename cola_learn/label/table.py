@@ -9,7 +9,7 @@ import numpy
 from numpy.typing import NDArray
 
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks import Question
 

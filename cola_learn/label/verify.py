@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from cola_learn.chains import Chain
-from cola_learn.label.records import Label, Luck
+from cola_learn.label.records import Label, Trial
 from cola_learn.tasks import Confirmer, Question, Scorer, Scores, Template, Writer, as_sample
 
 Verify = Literal["auto", "good", "off"]
@@ -23,8 +23,8 @@ class Verifier:
     """Runs good chains of finished labels again, alone and uncached, and stores what that gives.
 
     Where the backbone's results do not depend on company (``Backbone.exact``), one chain a label, the shallowest
-    good one, is enough to watch over that; elsewhere, or once any result has differed, all good chains run again. So
-    do all where a search only verifies answers: then each is confirmed by generating, the luck control's too.
+    good one, is enough to watch over that; elsewhere, or once any result has differed, all good chains and all finds of
+    the luck control run again. So do all where a search only verifies answers: then each is confirmed by generating.
 
     Args:
         scorer: what the search used.
@@ -49,27 +49,30 @@ class Verifier:
         self.graders = [writer.grader for writer in writers if isinstance(writer, Writer)]
 
     def __call__(self, question: Question, label: Label) -> Label:
-        """The label with the rewards and margins that its chains have alone."""
-        lucky = label.luck.found if label.luck and self._all and question.open else ()
-        if self._verify == "off" or not (label.good or lucky):
-            return label
-        few = not self._all and self._alone.backbone.exact and not self.moved
-        sample = as_sample(question, self._template)
-        self._alone.open(sample)
-        again = {}
-        for trial in label.good[:1] if few else label.good:
-            scores = self._run(sample.key, trial.chain)
-            found = replace(trial, reward=scores.reward(question.gold), margin=scores.margin(question.gold))
-            again[trial.chain] = found
-            self.checked += 1
-            self.moved += found.margin != trial.margin
-            self.flipped += found.reward != trial.reward
+        """The label with the rewards and margins that its chains have alone. The luck control gets what the search
+        gets: where all good chains run again, all its finds do."""
         luck = label.luck
-        if luck and lucky:
-            held = tuple(pair for pair in lucky if self._run(sample.key, pair[0]).reward(luck.option) >= 1)
-            luck = Luck(luck.option, luck.tried, held)
-        self._alone.close(sample.key)
-        return replace(label, trials=tuple(again.get(trial.chain, trial) for trial in label.trials), luck=luck)
+        few = not self._all and self._alone.backbone.exact and not self.moved
+        good = label.good[:1] if few else label.good
+        lucky = luck.found if luck and not few else ()
+        if self._verify != "off" and (good or lucky):
+            sample = as_sample(question, self._template)
+            self._alone.open(sample)
+            again = {trial.chain: self._again(sample.key, trial, question.gold) for trial in good}
+            if luck and lucky:
+                held = [pair for pair in lucky if self._run(sample.key, pair[0]).reward(luck.option) >= 1]
+                luck = replace(luck, found=tuple(held))
+            self._alone.close(sample.key)
+            label = replace(label, trials=tuple(again.get(trial.chain, trial) for trial in label.trials))
+        return replace(label, luck=luck and luck.shallower())
+
+    def _again(self, key: str, trial: Trial, gold: int) -> Trial:
+        scores = self._run(key, trial.chain)
+        found = replace(trial, reward=scores.reward(gold), margin=scores.margin(gold))
+        self.checked += 1
+        self.moved += found.margin != trial.margin
+        self.flipped += found.reward != trial.reward
+        return found
 
     def _run(self, key: str, chain: Chain) -> Scores:
         return self._alone.score([(key, chain)])[0]

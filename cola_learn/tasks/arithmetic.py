@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks.questions import Question
 
 _DRAWN = 4000  # of each level; the lowest have fewer that differ

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks.answers import boxed
 from cola_learn.tasks.files import hub_rows, hub_table
 from cola_learn.tasks.questions import Question

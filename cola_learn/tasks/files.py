@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 
 Row = Mapping[str, Any]
 HUB = "hub:"
@@ -180,6 +180,7 @@ def _table_rows(path: Path, kind: str) -> list[Row]:
         }
         try:
             if kind == "parquet":
+                _check_rows(path)
                 return list(datasets.load_dataset("parquet", **options))
             separator = "\t" if kind == "tsv" else ","
             names = _header(path, separator)
@@ -190,6 +191,17 @@ def _table_rows(path: Path, kind: str) -> list[Row]:
             raise
         except Exception as error:
             raise UserError(f"--task {path} cannot be read: {_reason(error)}") from None
+
+
+def _check_rows(path: Path) -> None:
+    """Refuse a Parquet file of a few bytes that claims more rows than memory holds; a question takes some bytes."""
+    import pyarrow.parquet
+
+    if not path.name.endswith(".parquet"):  # a compressed one
+        return
+    rows, size = pyarrow.parquet.ParquetFile(path).metadata.num_rows, path.stat().st_size
+    if rows > size:
+        raise UserError(f"--task {path} claims {rows:,} rows in {size:,} bytes; such a file holds no questions")
 
 
 def _header(path: Path, separator: str) -> list[str]:

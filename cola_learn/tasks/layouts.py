@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks.answers import boxed, spellings
 from cola_learn.tasks.files import LONGEST, Row
 from cola_learn.tasks.questions import Question

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from cola_learn import assets
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks.answers import with_decoys
 from cola_learn.tasks.arithmetic import GENERATED, generate_questions
 from cola_learn.tasks.fail_rate import FAIL_RATE, read_by_fail_rate
@@ -64,11 +64,16 @@ def load_task(
     else:
         names = ", ".join((*BENCHMARKS, *FAIL_RATE, *GENERATED))
         raise UserError(f"--task {task} is not known; choose {names}, {KNOWN}, or hub:ORG/NAME")
+    if questions and questions[0].open:
+        questions = with_decoys(questions)
     questions = part(questions)
     if not questions:
         raise UserError(f"--task {task} holds no questions; it needs at least one row")
-    if questions[0].open:
-        questions = with_decoys(questions)
+    for question in questions:
+        try:
+            "".join((question.id, question.text, *question.choices)).encode()
+        except UnicodeEncodeError:
+            raise UserError(f"question {question.key!r} holds half of a surrogate pair, which is no text") from None
     if limit is not None:
         random.Random(seed).shuffle(questions)
     return questions[:limit]

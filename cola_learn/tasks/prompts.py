@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks.answers import ENDS_WORD, MOST_SPELLINGS, boxed, spellings
 
 _PLACE = "{question}"

@@ -16,7 +16,7 @@ from cola_learn.backbone import Backbone, Executor, Row
 from cola_learn.backbone.generate import end_tokens
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks.answers import ENDS_WORD
 from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Sample

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from cola_learn.backbone import Backbone, Decoding, Executor, Generator
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks.grading import Grader
 from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Sample

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from cola_learn.backbone.load import Dtype
-from cola_learn.cli import (
-    UserError,
-    console,
-    digest,
-    next_command,
-    run_command,
-    user_errors,
-    writable_folder,
-    write_text,
-)
+from cola_learn.cli import run_command, user_errors
+from cola_learn.console import console, next_command
+from cola_learn.errors import UserError
+from cola_learn.files import digest, locked, read_json, writable_folder, write_json
 from cola_learn.tracking import Mode, Tracker
+from cola_learn.train.checkpoints import SealedCheckpointIO, usable
 from cola_learn.train.data import LabelDataModule
 from cola_learn.train.module import ControllerModule
 from cola_learn.train.prior import PriorOptions, run_prior
@@ -96,7 +92,13 @@ class TrainCLI(LightningCLI):
         callbacks.append(EarlyStopping("val/loss", patience=self.config.patience))
         if asked.enable_progress_bar is not False:
             callbacks.append(RichProgressBar())
-        own = {"default_root_dir": str(output), "logger": self._loggers(asked.logger, output), "callbacks": callbacks}
+        plugins = asked.plugins if isinstance(asked.plugins, list) else [asked.plugins] if asked.plugins else []
+        own = {
+            "default_root_dir": str(output),
+            "logger": self._loggers(asked.logger, output),
+            "callbacks": callbacks,
+            "plugins": [*plugins, SealedCheckpointIO()],
+        }
         try:
             return super().instantiate_trainer(**own, **kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
@@ -139,13 +141,13 @@ def check_resume(output: Path, own: dict[str, Any]) -> Path | None:
         UserError: if it is of a training with other settings or labels, naming what differs.
     """
     last, record = output / "last.ckpt", output / "training.json"
-    if not last.exists():
+    if not usable(last):
         return None
     ways = "name another --output, or give --resume false to begin anew there"
     try:
-        before = json.loads(record.read_text())
+        before = read_json(record)
         names = sorted(before.keys() | own.keys())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         raise UserError(f"--output {output} holds a checkpoint without a record of its training; {ways}") from None
     for name in names:
         if before.get(name) != own.get(name):
@@ -158,51 +160,57 @@ def run_train(cli: TrainCLI) -> None:
     """Fit, or say that these settings and labels are fitted already; print the next commands.
 
     Raises:
-        UserError: for a folder that holds another training, or an objective that the labels are not for.
+        UserError: for a folder that another run holds or that holds another training, or an objective that the labels
+            are not for.
     """
-    output: Path = cli.config.output
     cli.model.menu_of(cli.datamodule)
+    with locked(cli.config.output) if cli.first else nullcontext():
+        _run_train(cli, cli.config.output)
+
+
+def _run_train(cli: TrainCLI, output: Path) -> None:
     own = identity(cli)
     last = check_resume(output, own) if cli.config.resume else None
     name = digest({**own, "trainer": cli.config.trainer.as_dict(), "patience": cli.config.patience})
     finished = output / "finished.json"
     result = _finished(finished, name) if last else None
+    if result and not usable(output / "best.ckpt"):
+        console.print("train: beginning anew, since its result is not there any more")
+        result = last = None
     if result:
         console.print("train: done already with these settings and labels")
         cli.tracker.run.finish()
     else:
         if cli.first:
-            write_text(output / "training.json", json.dumps(own, indent=2) + "\n")
+            write_json(output / "training.json", own)
         with cli.tracker as tracker:
             result = _train(cli, tracker, last)
         if cli.first and cli.best and cli.best.best_model_path:
-            write_text(finished, json.dumps({"identity": name, "result": result}, indent=2) + "\n")
+            write_json(finished, {"identity": name, "result": result})
     if not cli.first:
         return
-    console.print(result, markup=False, soft_wrap=True)
+    console.print(result, soft_wrap=True)
     if not (output / "best.ckpt").exists():
         return
     folder = output / "controller"
-    export = f"python -m cola_learn.export --checkpoint {output / 'best.ckpt'} --output {folder}"
-    if (cli.config.labels / "manifest.json").exists():
-        evaluate = f"--controller {folder} --labels {cli.config.labels}"
-    else:  # a folder of many tasks' stores
-        evaluate = f"menu --labels {cli.config.labels} --controllers {folder}"
-    next_command(export, f"python -m cola_learn.evaluate {evaluate}")
+    evaluate = ["python -m cola_learn.evaluate", "--controller", folder, "--labels", cli.config.labels]
+    if not (cli.config.labels / "manifest.json").exists():  # a folder of many tasks' stores
+        evaluate = ["python -m cola_learn.evaluate menu", "--labels", cli.config.labels, "--controllers", folder]
+    next_command(["python -m cola_learn.export", "--checkpoint", output / "best.ckpt", "--output", folder], evaluate)
 
 
 def _finished(file: Path, name: str) -> str | None:
     """What a training of this name came to, if it is finished."""
     try:
-        record = json.loads(file.read_text())
+        record = read_json(file)
         return str(record["result"]) if record["identity"] == name else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):
         return None
 
 
 def _train(cli: TrainCLI, tracker: Tracker, last: Path | None) -> str:
     if last and cli.first:
-        console.print(f"going on from {last}", markup=False, soft_wrap=True)
+        console.print(f"going on from {last}", soft_wrap=True)
     try:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last and str(last), weights_only=True)
     except SystemExit as end:

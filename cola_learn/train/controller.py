@@ -8,13 +8,11 @@ chooses among the chains of the menu, by either.
 
 import contextlib
 import functools
-import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -22,11 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.cli import UserError, writable_folder, write_text
+from cola_learn.errors import UserError
+from cola_learn.files import as_value, read_json, replacing, sha256, writable_folder, write_json
 from cola_learn.train.steps import DecoderSteps
 from cola_learn.train.vocabulary import STOP, EditVocabulary
 
 FORMAT = 3
+_WEIGHTS = "model.safetensors"
 _PROMPTS_AT_ONCE = 64
 
 
@@ -72,12 +72,23 @@ class ControllerConfig:
     price: float = 0.0
     objective: str = ""
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ControllerConfig":
-        """From what :func:`dataclasses.asdict` or a JSON file gives."""
-        space = SearchSpace(**values["space"])
-        tuples = {name: tuple(values[name]) for name in ("feature_layers", "menu")}
-        return cls(**{**values, "space": space, **tuples})
+    def __post_init__(self) -> None:
+        largest = {"num_layers": 4096, "hidden_size": 2**17, "width": 2**14, "blocks": 256, "heads": 2**10}
+        for name, most in {**largest, "components": 2**14}.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 to {most}")
+        if self.width % self.heads:
+            raise ValueError(f"heads is {self.heads}; give a divisor of width {self.width}")
+        if not self.feature_layers or not all(0 <= layer <= self.num_layers for layer in self.feature_layers):
+            raise ValueError(f"feature_layers is {self.feature_layers}; give some of 0 to {self.num_layers}")
+        chains = [Chain.parse(text, self.num_layers) for text in self.menu]
+        if chains and not chains[0].is_base:
+            raise ValueError(f"menu begins with {self.menu[0]}, not with the base chain")
+        if self.decision == "value" and not self.menu:
+            raise ValueError("decision is value, but there is no menu")
+        for name in ("gain_scale", "threshold", "price", "dropout"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}, not a finite number")
 
     @property
     def heeds_price(self) -> bool:
@@ -371,11 +382,11 @@ class Controller(nn.Module):
             UserError: if the folder cannot be written.
         """
         writable_folder(folder)
-        scratch = folder / ".model.safetensors.tmp"
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, scratch)
-        os.replace(scratch, folder / "model.safetensors")
-        config = {"format": FORMAT, "controller": asdict(self.config)}
-        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        weights = folder / _WEIGHTS
+        with replacing(weights) as scratch:
+            save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, scratch)
+        files = {weights.name: sha256(weights)}
+        write_json(folder / "config.json", {"format": FORMAT, "controller": asdict(self.config), "files": files})
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> "Controller":
@@ -386,11 +397,16 @@ class Controller(nn.Module):
         """
         folder = Path(folder)
         try:
-            values = json.loads((folder / "config.json").read_text())
+            values = read_json(folder / "config.json")
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']}, this version of cola-learn reads {FORMAT}")
-            controller = cls(ControllerConfig.from_dict(values["controller"]))
-            controller.load_state_dict(load_file(folder / "model.safetensors"))
+            controller = cls(as_value(ControllerConfig, values["controller"]))
+            weights = folder / _WEIGHTS
+            if values["files"] != {weights.name: sha256(weights)}:
+                raise ValueError(f"{weights.name} is not the file that was written")
+            controller.load_state_dict(load_file(weights))
+            if name := next((name for name, one in controller.state_dict().items() if not one.isfinite().all()), None):
+                raise ValueError(f"{name} holds values that are not finite")
         except FileNotFoundError as error:
             raise UserError(
                 f"--controller {folder} is not an exported controller (no {Path(str(error.filename)).name}); "

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from cola_learn.backbone import Backbone, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.label import Label, Trial
 from cola_learn.label.table import open_stores, questions_of
 from cola_learn.tasks import OptionScores, Question, as_sample

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from torch import Tensor
 from cola_learn.assets import cache_folder
 from cola_learn.backbone import Backbone, Executor, Row
 from cola_learn.chains import Chain
-from cola_learn.cli import console, progress_bar
+from cola_learn.console import console, progress_bar
+from cola_learn.errors import UserError
+from cola_learn.files import check_seal, sealing
 
 MAX_TOKENS = 256  # of a longer prompt its special tokens and the last ones are read
 _PROMPTS_AT_ONCE = 16
@@ -28,6 +29,9 @@ def prompt_features(
 
     Returns:
         For each prompt a bfloat16 tensor ``[T, F, H]`` on the CPU: tokens, entries of ``layers``, hidden size.
+
+    Raises:
+        UserError: if any is not finite.
     """
     executor = Executor(backbone, cache_bytes=0)  # a prompt's chains run together: what they share runs once anyway
     chains = [Chain(tuple(range(depth)), backbone.num_layers) for depth in sorted(set(layers) - {0})]
@@ -43,6 +47,11 @@ def prompt_features(
                 states = {chain.depth: next(found) for chain in chains}
                 if 0 in layers:
                     states[0] = backbone.embed(row)
+                if not all(bool(state.isfinite().all()) for state in states.values()):
+                    raise UserError(
+                        f"hidden states of a prompt are not finite in {backbone.dtype_name} within the first "
+                        f"{max(layers)} layers; the weights are damaged or overflow: try --dtype bfloat16 or float32"
+                    )
                 features.append(torch.stack([states[depth].to("cpu", torch.bfloat16) for depth in layers], dim=1))
             for handle in handles:
                 executor.close(handle)
@@ -65,23 +74,34 @@ def stored_features(
     features = read_features(file)
     if features is None:
         features = prompt_features(load(), prompts, layers)
-        write_features(file, features)
-        console.print(f"features    {file}", soft_wrap=True)
+        try:
+            write_features(file, features)
+            console.print(f"features    {file}", soft_wrap=True)
+        except UserError as error:  # they are only computed again next time
+            console.print(f"features    not kept: {error}", soft_wrap=True)
     return features
 
 
 def write_features(file: Path, features: Sequence[Tensor]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_suffix(".tmp")
+    """Keep features ``[T, F, H]`` in a file.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
     lengths = torch.tensor([len(tensor) for tensor in features])
-    save_file({"values": torch.cat(list(features)), "lengths": lengths}, scratch)
-    os.replace(scratch, file)
+    with sealing(file) as scratch:
+        save_file({"values": torch.cat(list(features)), "lengths": lengths}, scratch)
 
 
 def read_features(file: Path) -> list[Tensor] | None:
-    """The features of a file, or None if it is missing or damaged."""
+    """The features of a file, or None if it is missing or damaged; says so if it is damaged."""
+    if not file.exists():
+        return None
     try:
+        check_seal(file, required=True)
         stored = load_file(file)
         return list(stored["values"].split(stored["lengths"].tolist()))
-    except (OSError, SafetensorError, KeyError, RuntimeError):
+    except (OSError, ValueError, SafetensorError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        console.print(f"features    {file} is damaged ({reason}); computed again", soft_wrap=True)
         return None

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
+from cola_learn.files import as_value
 from cola_learn.train.calibration import calibrate
 from cola_learn.train.controller import Controller, ControllerConfig
 from cola_learn.train.data import Batch, Example
@@ -81,13 +82,13 @@ class ControllerModule(lightning.LightningModule):
             if not fits:
                 raise UserError(f"--model.{name} is {value}; give {right}")
         self.save_hyperparameters()
-        self.controller = Controller(ControllerConfig.from_dict(shape)) if shape else None
+        self.controller = Controller(as_value(ControllerConfig, shape)) if shape else None
 
     def configure_model(self) -> None:
         if self.controller is None:
             self.hparams["shape"] = self._shape_from_labels()
             torch.manual_seed(self.trainer.datamodule.seed)  # type: ignore[attr-defined]  # whatever was drawn before
-            self.controller = Controller(ControllerConfig.from_dict(self.hparams["shape"]))
+            self.controller = Controller(as_value(ControllerConfig, self.hparams["shape"]))
             training: Sequence[Example] = self.trainer.datamodule.training  # type: ignore[attr-defined]
             self.controller.fit_components([example.features for example in training])
 
@@ -145,13 +146,22 @@ class ControllerModule(lightning.LightningModule):
         loss = self._loss(batch)
         if self.trainer.world_size > 1:  # heads that an objective leaves unused have a gradient of 0 then, not none
             loss = loss + 0.0 * sum(weight.sum() for weight in self.parameters() if weight.requires_grad)
+        self._check(loss)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.features), sync_dist=True)
         return loss
+
+    def _check(self, loss: Tensor) -> None:
+        if not bool(loss.isfinite()):
+            raise UserError(
+                f"the loss is {float(loss)} in epoch {self.current_epoch}; try a lower --model.learning_rate or "
+                "--trainer.precision 32"
+            )
 
     def validation_step(self, batch: Batch, index: int) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(index)  # prices are the same in every epoch
             loss = self._loss(batch)
+        self._check(loss)
         self.log("val/loss", loss, prog_bar=True, batch_size=len(batch.features), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:

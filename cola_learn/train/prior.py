@@ -10,7 +10,9 @@ from torch import Tensor
 from cola_learn.backbone import load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Edit
-from cola_learn.cli import UserError, console, next_command, progress_bar, writable_folder
+from cola_learn.console import console, next_command, progress_bar
+from cola_learn.errors import UserError
+from cola_learn.files import writable_folder
 from cola_learn.label.prior import write_priors
 from cola_learn.label.search import Prior
 from cola_learn.tasks import Question, Template, as_sample, load_task
@@ -92,6 +94,9 @@ def run_prior(options: PriorOptions) -> dict[Question, Prior]:
     write_priors(options.output, priors, config.num_layers)
     console.print(f"prior       {options.output} ({len(priors)} questions)", soft_wrap=True)
     next_command(
-        f"python -m cola_learn.label --task {options.task} --split {options.split} --search.prior {options.output}"
+        [
+            "python -m cola_learn.label",
+            *("--task", options.task, "--split", options.split, "--search.prior", options.output),
+        ]
     )
     return priors

@@ -6,6 +6,7 @@ from torch import Tensor
 from cola_learn.chains import Chain, Edit, Repeat, SearchSpace
 
 STOP = 0
+_MOST_EDITS = 20_000
 
 
 class EditVocabulary:
@@ -19,7 +20,7 @@ class EditVocabulary:
         factors: operation, start, length and times of every token, ``[len(self), 4]``; ``STOP`` is all zeros.
 
     Raises:
-        ValueError: if the space is nested: its chains have no canonical edits.
+        ValueError: if the space is nested, whose chains have no canonical edits, or too large.
     """
 
     def __init__(self, num_layers: int, space: SearchSpace) -> None:
@@ -28,6 +29,10 @@ class EditVocabulary:
         self.num_layers = num_layers
         self.space = space
         self.edits: list[Edit] = space.legal_edits(Chain.base(num_layers))
+        if len(self.edits) > _MOST_EDITS:
+            raise ValueError(
+                f"{len(self.edits):,} edits of {num_layers} layers; a controller knows {_MOST_EDITS:,} at most"
+            )
         self._tokens = {edit: token for token, edit in enumerate(self.edits, start=1)}
         with torch.inference_mode(False):  # a controller that is made to be used may be trained later
             self.factors = self._factors()

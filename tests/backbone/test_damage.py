@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from cola_learn.backbone import Backbone, Executor, load_backbone
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks import Question, Scorer, as_sample
 from tests.conftest import WordTokenizer, tiny_llama
 

@@ -15,7 +15,7 @@ from transformers import (
 
 from cola_learn.backbone import Backbone, Batch, Decoding, Generator
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from tests.architectures import tiny_model, wild_chains
 from tests.conftest import WordTokenizer
 

@@ -11,7 +11,7 @@ from accelerate import cpu_offload, disk_offload
 from cola_learn.backbone import Backbone, Generator, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from tests.architectures import rebuilt_logits, replayed_logits, wild_chains
 from tests.conftest import WordTokenizer, tiny_llama
 

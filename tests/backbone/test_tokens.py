@@ -14,7 +14,7 @@ from cola_learn import assets
 from cola_learn.backbone import Backbone, Executor
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks import Prompt, Question, Scorer, Writer, as_sample
 from cola_learn.train.features import MAX_TOKENS
 

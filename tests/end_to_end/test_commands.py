@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from cola_learn import Chain, ColaForCausalLM, LabelStore
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from tests.test_tracking import read_back
 
 Command = Callable[..., tuple[int, str]]
@@ -43,11 +43,11 @@ def test_1_label(command: Command, folder: Path) -> None:
 
 def test_2_label_again_does_nothing_again(command: Command, folder: Path) -> None:
     arguments = [*label_arguments(folder)[:-1], "disabled"]
-    before = (folder / "labels" / "labels-00000.parquet").stat().st_mtime_ns
+    before = LabelStore.open(folder / "labels").files()[0].stat().st_mtime_ns
     code, said = command("cola_learn.label", "--config", "configs/label/demo.yaml", *arguments)
     assert code == 0
     assert "8 of 8 questions are done already" in said
-    assert (folder / "labels" / "labels-00000.parquet").stat().st_mtime_ns == before
+    assert LabelStore.open(folder / "labels").files()[0].stat().st_mtime_ns == before
 
 
 def test_3_train(command: Command, folder: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.label import Label, Trial
 from cola_learn.label.interop import (
     from_count_rows,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
 from cola_learn.label import Search, SearchSettings, make_search
 from cola_learn.label.moves import moves_of, random_edit, used_layers
+from cola_learn.label.search import budget
 
 DEPTH = 10
 METHODS = ("mcts", "random", "beam", "greedy", "scan")
@@ -38,7 +39,12 @@ spaces = st.builds(
 def test_budget_and_no_chain_twice(simulations: int, space: SearchSpace, method: str, seed: int) -> None:
     search = make_search(DEPTH, space, SearchSettings(method, simulations), seed)  # type: ignore[arg-type]
     asked = run(search)
-    assert len(asked) == len(set(asked)) <= search.simulations <= simulations
+    most = budget(DEPTH, space, SearchSettings(method, simulations))  # type: ignore[arg-type]
+    assert len(asked) == len(set(asked)) <= search.simulations <= most
+    if method == "scan":  # no budget but its list
+        assert len(asked) == most == 1 + len(space.legal_edits(asked[0]))
+    else:
+        assert most == simulations
     assert asked[0] == Chain.base(DEPTH)
     assert all(search.visits(chain) >= 1 for chain in asked)
     if method == "mcts":

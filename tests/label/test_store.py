@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
+from cola_learn.files import read_json, write_json
 from cola_learn.label import Label, LabelStore, Luck, Manifest, Trial
+from cola_learn.label.manifest import FORMAT
 from cola_learn.label.records import pareto_set
-from cola_learn.label.store import FORMAT
 
 MANIFEST = Manifest("tiny", "f00d", 6, "float32", "arc_easy", "test", "cloze", "acc", {"max_block": 4}, {}, 0)
 
 chains = st.lists(st.integers(0, 5), min_size=1, max_size=9).map(lambda layers: Chain(tuple(layers), 6))
-trials = st.builds(Trial, chains, st.sampled_from([0.0, 1.0]), st.floats(-9, 9, width=32), *[st.integers(1, 200)] * 4)
+numbers = (st.sampled_from([0.0, 1.0]), st.floats(-9, 9, width=32), *[st.integers(1, 200)] * 4)
+trials, bases = st.builds(Trial, chains, *numbers), st.builds(Trial, st.just(Chain.base(6)), *numbers)
 improvements = st.lists(st.tuples(chains, st.integers(1, 99))).map(tuple)
 lucks = st.builds(Luck, st.integers(0, 3), st.integers(1, 99), improvements)
 labels = st.builds(
@@ -29,7 +30,7 @@ labels = st.builds(
     st.just("arc_easy"),
     st.just("test"),
     st.text(min_size=1),
-    st.lists(trials, min_size=1, max_size=6).map(tuple),
+    st.tuples(bases, st.lists(trials, max_size=5)).map(lambda found: (found[0], *found[1])),
     st.none() | lucks,
 )
 
@@ -67,7 +68,7 @@ def test_compacting_joins_files_in_order_and_keeps_each_label_once(tmp_path: Pat
     store.append([label("a", 1)])  # as after a crash between joining and deleting
     store.compact(["arc_easy/test/a", "arc_easy/test/b", "arc_easy/test/c"])
     assert [found.id for found in store.read()] == ["a", "b", "c"]
-    assert [path.name for path in tmp_path.glob("*.parquet")] == ["labels-00000.parquet"]
+    assert [path.name[:13] for path in tmp_path.glob("*.parquet")] == ["labels-00000-"]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     [file] = store.files()
     file.write_bytes(file.read_bytes()[:-9])
     for read in (store.read, store.keys, lambda: store.compact([])):
-        with pytest.raises(UserError, match=r"part-0000001.parquet cannot be read .* delete it"):
+        with pytest.raises(UserError, match=r"part-0000001-\w{16}.parquet cannot be read .* delete it"):
             read()
     assert store.files() == [file]
     (tmp_path / "manifest.json").write_text("{")
@@ -101,7 +102,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
 
 def test_stores_of_another_format_are_refused(tmp_path: Path) -> None:
     file = LabelStore.create(tmp_path, MANIFEST).folder / "manifest.json"
-    file.write_text(file.read_text().replace(f'"format": {FORMAT}', '"format": 1'))
+    write_json(file, {**read_json(file), "format": 1})
     with pytest.raises(UserError, match=f"has format 1; this version of cola-learn reads format {FORMAT}"):
         LabelStore.open(tmp_path)
 
@@ -110,12 +111,12 @@ def test_a_full_disk_leaves_what_was_finished(tmp_path: Path, monkeypatch: pytes
     store = LabelStore.create(tmp_path, MANIFEST)
     store.append([label("a", 1)])
 
-    def full(table: object, file: Path, **_: object) -> None:
-        Path(file).write_bytes(b"PAR1")
+    def full(file: Path, content: object) -> None:
+        file.write_text("PAR1")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(pyarrow.parquet, "write_table", full)
-    with pytest.raises(UserError, match=r"part-0000002.parquet cannot be written: No space left on device"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"part-0000002-\w{16}.parquet cannot be written: No space left on device"):
         store.append([label("b", 1)])
     with pytest.raises(UserError, match="No space left"):
         store.compact([])
@@ -156,7 +157,30 @@ def test_compacting_can_be_killed_anywhere(tmp_path_factory: pytest.TempPathFact
         LabelStore.open(folder).compact(order)
         store = LabelStore.open(folder)
     assert [found.key for found in store.read()] == order
-    assert [file.name for file in store.files()] == [f"labels-{number:05d}.parquet" for number in range(4)]
+    assert [file.name[:13] for file in store.files()] == [f"labels-{number:05d}-" for number in range(4)]
+
+
+def test_reading_while_files_are_joined_gives_every_label_once(tmp_path: Path) -> None:
+    """A reader that is half through when another process joins the files."""
+    store = LabelStore.create(tmp_path, MANIFEST)
+    for name in "abcdef":
+        store.append([label(name, 1)])
+    reader = iter(LabelStore.open(tmp_path))
+    found = [next(reader).id, next(reader).id]
+    store.compact([])
+    found += [one.id for one in reader]
+    assert sorted(found) == list("abcdef")
+
+
+def test_a_file_that_is_not_what_was_written_is_refused(tmp_path: Path) -> None:
+    """Another store's file under this one's name: whole, and readable."""
+    store = LabelStore.create(tmp_path / "one", MANIFEST)
+    store.append([label("a", 1)])
+    other = LabelStore.create(tmp_path / "other", MANIFEST)
+    other.append([label("a", 0)])
+    store.files()[0].write_bytes(other.files()[0].read_bytes())
+    with pytest.raises(UserError, match="its SHA-256 is not that in its name"):
+        store.read()
 
 
 class Killed(BaseException):

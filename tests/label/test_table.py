@@ -7,7 +7,7 @@ import numpy
 import pytest
 
 from cola_learn.backbone import Backbone, Executor
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.label import LabelStore
 from cola_learn.label.table import Table, open_stores
 from cola_learn.tasks import Scorer, as_sample

@@ -22,9 +22,11 @@ def found(smollm: Backbone, arc: list[Question]) -> tuple[Scorer, Question, Labe
 
 def test_a_true_label_is_left_as_it_is(found: tuple[Scorer, Question, Label]) -> None:
     scorer, question, label = found
+    assert label.luck
+    kept = replace(label, luck=label.luck.shallower())
     for mode, checked in (("off", 0), ("auto", 1), ("good", len(label.good))):
         verifier = Verifier(scorer, "cloze", mode)  # type: ignore[arg-type]
-        assert verifier(question, label) == label
+        assert verifier(question, label) == kept
         assert (verifier.checked, verifier.moved, verifier.flipped) == (checked, 0, 0)
 
 
@@ -33,7 +35,7 @@ def test_what_is_wrong_alone_is_stored_as_wrong(found: tuple[Scorer, Question, L
     scorer, question, label = found
     lucky = replace(label, trials=tuple(replace(trial, reward=1.0, margin=trial.margin + 50) for trial in label.trials))
     verifier = Verifier(scorer, "cloze", "good")
-    assert verifier(question, lucky) == label
+    assert verifier(question, lucky).trials == label.trials
     assert verifier.checked == verifier.moved == len(label.trials)
     assert verifier.flipped == len(label.trials) - len(label.good)
 
@@ -43,7 +45,24 @@ def test_one_difference_ends_the_trust_in_company(found: tuple[Scorer, Question,
     verifier = Verifier(scorer, "cloze", "auto")
     first = label.good[0]
     moved = replace(label, trials=tuple(replace(t, margin=9.0) if t == first else t for t in label.trials))
-    assert verifier(question, moved) == label
+    assert verifier(question, moved).trials == label.trials
     assert verifier.checked == 1
-    assert verifier(question, label) == label
+    assert verifier(question, label).trials == label.trials
     assert verifier.checked == 1 + len(label.good)
+
+
+def test_the_luck_control_gets_what_the_search_gets(found: tuple[Scorer, Question, Label]) -> None:
+    """Where company made chains look as if they answered with the wrong option, those that do not so alone are out, and
+    a deeper one that does takes the place of a shallower one that does not."""
+    scorer, question, label = found
+    assert label.luck
+    true = label.luck.found
+    false = [(trial.chain, 1) for trial in label.trials if trial.chain not in dict(true)]
+    shallowest = min(false, key=lambda pair: pair[0].depth)
+    mixed = replace(label, luck=replace(label.luck, found=(shallowest, *true)))
+    kept = label.luck.shallower().found
+    assert true
+    for mode, expected in (("good", kept), ("off", replace(label.luck, found=(shallowest, *true)).shallower().found)):
+        luck = Verifier(scorer, "cloze", mode)(question, mixed).luck  # type: ignore[arg-type]
+        assert luck
+        assert luck.found == expected

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks import Layout, load_task
 from cola_learn.tasks.files import HUB
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks import BENCHMARKS, as_sample, load_task
 from cola_learn.tasks.arithmetic import GENERATED
 

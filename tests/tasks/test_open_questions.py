@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cola_learn.backbone import Backbone, Executor
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks import Confirmer, Prompt, Question, Sample, Scorer, Writer, as_sample, load_task
 from cola_learn.tasks.prompts import Example
 

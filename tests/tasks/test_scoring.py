@@ -8,7 +8,7 @@ import torch
 
 from cola_learn.backbone import Backbone, Executor
 from cola_learn.chains import Chain
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.tasks import OptionScores, Question, Sample, Scorer, as_sample, load_task
 from cola_learn.tasks.scoring import normalizers
 

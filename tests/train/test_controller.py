@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.cli import UserError
+from cola_learn.errors import UserError
 from cola_learn.train import Controller, ControllerConfig
 from cola_learn.train.controller import pad_features
 from cola_learn.train.data import Example, chain_weights, collate

@@ -1,0 +1,71 @@
+"""What tells two backbones apart: digests of their weights, configuration and tokenizer."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import align_module_device
+
+from cola_learn import assets
+
+_DIGITS = 16
+_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "*.pt", "*.pth")  # the first kind that there is counts
+_TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template*")
+_VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
+
+
+def of_files(source: str, config: Any) -> str | None:
+    """16 hex digits of what a model was loaded from: its weight files, configuration and tokenizer files, whatever the
+    precision. Digests of files are remembered by size and time. None where there are no weight files.
+
+    Args:
+        source: folder or Hugging Face id, as transformers loaded it.
+        config: of the loaded model.
+    """
+    folder = _folder(source)
+    if folder is None:
+        return None
+    weights: list[Path] = next((files for kind in _WEIGHTS if (files := sorted(folder.glob(kind)))), [])
+    if not weights:
+        return None
+    if pinned := assets.pinned_hash(folder):  # what it was made from; the conversion is another file elsewhere
+        return pinned[:_DIGITS]
+    values = {name: value for name, value in config.to_dict().items() if name not in _VOLATILE}
+    tokenizer = sorted({file for kind in _TOKENIZER for file in folder.glob(kind)})
+    found = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
+    for file, digest in assets.digests([*weights, *tokenizer]).items():
+        found.update(f"{file.name} {digest}\n".encode())
+    return found.hexdigest()[:_DIGITS]
+
+
+def of_memory(model: Any, tokenizer: Any) -> str:
+    """16 hex digits of a model that was loaded elsewhere: all its weights, as bfloat16, and its tokenizer."""
+    found = hashlib.sha256()
+    for name, weight in (*model.named_parameters(), *model.named_buffers()):
+        owner, _, own_name = name.rpartition(".")
+        module = model.get_submodule(owner)
+        with align_module_device(module):  # weights that are kept elsewhere come back for this
+            values = getattr(module, own_name).detach().to("cpu", torch.bfloat16).contiguous()
+        found.update(f"{name}{tuple(weight.shape)}".encode())
+        found.update(values.view(torch.int16).numpy().tobytes())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        found.update(backend.to_str().encode() + str(tokenizer.chat_template).encode())
+    elif hasattr(tokenizer, "get_vocab"):
+        found.update(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
+    return found.hexdigest()[:_DIGITS]
+
+
+def _folder(source: str) -> Path | None:
+    """Where the files of a folder or of a Hugging Face id are."""
+    if Path(source).is_dir():
+        return Path(source)
+    from transformers.utils import cached_file
+
+    try:
+        config = cached_file(source, "config.json", local_files_only=True)
+    except (OSError, ValueError):
+        return None
+    return Path(config).parent if config else None

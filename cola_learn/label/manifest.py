@@ -1,0 +1,131 @@
+"""What the labels of a store depend on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cola_learn.backbone.load import Dtype
+from cola_learn.chains import SearchSpace
+from cola_learn.errors import UserError
+from cola_learn.files import as_value, read_json, write_json
+from cola_learn.label.records import Reward
+from cola_learn.tasks import Layout, Metric, Prompt, Question, Template, Truncate, load_task
+from cola_learn.tasks.prompts import Example
+
+FORMAT = 2
+_LARGEST_BUDGET = 10_000_000
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What labels depend on; two stores with equal manifests may be joined.
+
+    Attributes:
+        backbone, fingerprint, num_layers, dtype: the model, as the user named it and as it is.
+        task, split, template, metric: what was asked and how it was scored.
+        space, search: the search's settings.
+        seed: of the search.
+        luck, neighbours: which controls were run beside it.
+        scores: whether the score of every option is kept for each chain.
+        reward, prompt: how chains were judged, and how open questions were put (None for questions with choices).
+        special_tokens: written before every prompt, as text; stores that do not say were made without.
+        truncate: whether prompts that were too long were cut.
+        layout: how a file of questions was read, as far as its rows do not say.
+        revision: of the dataset on the hub that the questions are from.
+        versions: of the libraries that computed it; stores may be joined over them.
+    """
+
+    backbone: str
+    fingerprint: str
+    num_layers: int
+    dtype: Dtype
+    task: str
+    split: str
+    template: Template
+    metric: Metric
+    space: Mapping[str, Any]
+    search: Mapping[str, Any]
+    seed: int
+    luck: bool = True
+    neighbours: int = 0
+    scores: bool = False
+    reward: Reward = "choices"
+    prompt: Mapping[str, Any] | None = None
+    special_tokens: str = ""
+    truncate: Truncate = "no"
+    layout: Mapping[str, Any] = field(default_factory=dict)
+    revision: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.num_layers < 1:
+            raise ValueError(f"num_layers is {self.num_layers}")
+        budget = self.search.get("simulations", 1)
+        if not isinstance(budget, int) or not 1 <= budget <= _LARGEST_BUDGET:
+            raise ValueError(f"search.simulations is {budget!r}")
+        for name, read in (("space", self._space), ("prompt", self._prompt), ("layout", self._layout)):
+            try:
+                read()
+            except (TypeError, ValueError, AttributeError, UserError) as error:
+                raise ValueError(f"{name} cannot be read: {error}") from None
+
+    @classmethod
+    def read(cls, folder: Path, named: str) -> "Manifest":
+        """The manifest of a store's folder; ``named`` is what the user called it by, for messages.
+
+        Raises:
+            UserError: if there is none, or one that cannot be read.
+        """
+        try:
+            values = read_json(folder / "manifest.json")
+            if values.get("format") != FORMAT:
+                raise UserError(
+                    f"{named} {folder} has format {values.get('format')}; this version of cola-learn reads format "
+                    f"{FORMAT}: label again, or use the version that made it"
+                )
+            return as_value(cls, values)
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(
+                f"{named} {folder} is not a label store (no manifest.json); make one with python -m cola_learn.label"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{named} {folder}: manifest.json cannot be read: {error}") from None
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / "manifest.json", asdict(self))
+
+    @property
+    def answer_prompt(self) -> Prompt:
+        """How open questions were put."""
+        return self._prompt()
+
+    def questions(self) -> list[Question]:
+        """All questions of the task, read as they were then.
+
+        Raises:
+            UserError: if they are not to be had.
+        """
+        return load_task(self.task, self.split, layout=self._layout(), revision=self.revision)
+
+    @property
+    def search_space(self) -> SearchSpace:
+        return self._space()
+
+    def _prompt(self) -> Prompt:
+        values = dict(self.prompt or {})
+        values["examples"] = tuple(Example(**example) for example in values.get("examples", ()))
+        return as_value(Prompt, asdict(Prompt(**values)))
+
+    def _space(self) -> SearchSpace:
+        return as_value(SearchSpace, self.space)
+
+    def _layout(self) -> Layout:
+        return as_value(Layout, self.layout)
+
+    def difference(self, other: "Manifest") -> tuple[str, Any, Any] | None:
+        """The first setting in which two manifests differ, with both values; None if their labels may be joined."""
+        mine, others = asdict(self), asdict(other)
+        names = [name for name in mine if name != "versions" and mine[name] != others[name]]
+        return (names[0], mine[names[0]], others[names[0]]) if names else None
