@@ -104,19 +104,18 @@ class Chain:
         """
         layers: list[int] = []
         for part in text.split():
-            match = re.fullmatch(r"(\()?(\d{1,9})(?:-(\d{1,9}))?(?(1)\)x(\d+))", part)
+            match = re.fullmatch(r"(\()?([0-9]{1,9})(?:-([0-9]{1,9}))?(?(1)\)x([0-9]+))", part)
+            where = f"{part[:40]!r} in chain {text[:60]!r}"
             if match is None:
-                raise ValueError(f"cannot read {part!r} in chain {text!r}; write 7, 0-11 or (20-22)x3")
+                raise ValueError(f"cannot read {where}; write 7, 0-11 or (20-22)x3")
             first, last = int(match[2]), int(match[3] or match[2])
             if last < first:
-                raise ValueError(f"{part!r} in chain {text!r} runs backwards; write the lower layer first")
+                raise ValueError(f"{where} runs backwards; write the lower layer first")
             if last >= num_layers:
-                raise ValueError(f"{part!r} in chain {text!r}: the backbone's layers are 0 to {num_layers - 1}")
+                raise ValueError(f"{where}: the backbone's layers are 0 to {num_layers - 1}")
             times = int((match[4] or "1")[:9])
             if len(layers) + (last + 1 - first) * times > MOST_DEPTH * num_layers:
-                raise ValueError(
-                    f"{part!r} in chain {text[:60]!r}: chains run at most {MOST_DEPTH} times the {num_layers} layers"
-                )
+                raise ValueError(f"{where}: chains run at most {MOST_DEPTH} times the {num_layers} layers")
             layers.extend(list(range(first, last + 1)) * times)
         return cls(tuple(layers), num_layers)
 

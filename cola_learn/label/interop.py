@@ -10,6 +10,7 @@ how often each layer runs, 0, 1 or 2 times, which the form ``counts`` holds.
 import gzip
 import json
 import math
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -290,7 +291,7 @@ def read_json(file: Path, lines: bool = False) -> Any:
         raw = file.read_bytes()
         text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8")
         return [json.loads(line) for line in text.splitlines() if line.strip()] if lines else json.loads(text)
-    except (OSError, ValueError, EOFError, RecursionError) as error:
+    except (OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
         raise UserError(f"{file} cannot be read as JSON: {error}") from None
 
 

@@ -5,7 +5,9 @@ and 1.0 of 1 where a list holds 2.5 too; columns of CSV files are texts and noth
 """
 
 import json
+import lzma
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,7 @@ def read_rows(task: str, split: str, revision: str = "") -> tuple[list[Row], str
         if not path.is_file():
             raise UserError(f"--task {task} is not there; give {KNOWN}, or hub:ORG/NAME")
         rows = list(_json_rows(path, kind)) if kind in ("json", "jsonl") else _table_rows(path, kind)
-    except (OSError, ValueError, EOFError, RecursionError, ImportError, UnicodeError) as error:
+    except (OSError, ValueError, EOFError, RecursionError, ImportError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"--task {task} cannot be read: {_reason(error)}") from None
     return rows, "file", ""
 

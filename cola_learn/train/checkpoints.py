@@ -1,5 +1,6 @@
 """Lightning's checkpoints, written whole or not at all, and known to be what was written."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ class SealedCheckpointIO(TorchCheckpointIO):
     """Writes each checkpoint beside its place first, and its SHA-256 in a file of its own."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         with sealing(Path(path)) as scratch:
-            torch.save(checkpoint, scratch)
+            scratch.write_bytes(content.getbuffer())
 
     def remove_checkpoint(self, path: Any) -> None:
         super().remove_checkpoint(path)

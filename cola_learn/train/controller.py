@@ -16,7 +16,7 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from cola_learn.chains import Chain, SearchSpace
@@ -384,7 +384,7 @@ class Controller(nn.Module):
         writable_folder(folder)
         weights = folder / _WEIGHTS
         with replacing(weights) as scratch:
-            save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, scratch)
+            scratch.write_bytes(save({name: tensor.contiguous() for name, tensor in self.state_dict().items()}))
         files = {weights.name: sha256(weights)}
         write_json(folder / "config.json", {"format": FORMAT, "controller": asdict(self.config), "files": files})
 

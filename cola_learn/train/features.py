@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cola_learn.assets import cache_folder
@@ -90,7 +90,7 @@ def write_features(file: Path, features: Sequence[Tensor]) -> None:
     """
     lengths = torch.tensor([len(tensor) for tensor in features])
     with sealing(file) as scratch:
-        save_file({"values": torch.cat(list(features)), "lengths": lengths}, scratch)
+        scratch.write_bytes(save({"values": torch.cat(list(features)), "lengths": lengths}))
 
 
 def read_features(file: Path) -> list[Tensor] | None:
