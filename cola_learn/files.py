@@ -56,8 +56,8 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps({**values, _DIGEST: _digest_of(values)}, indent=2) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that :func:`write_json` wrote; one without a digest is taken as it is.
+def read_json(path: Path, edited: bool = False) -> dict[str, Any]:
+    """The object that :func:`write_json` wrote. One that people may have ``edited`` may have lost its digest.
 
     Raises:
         OSError, ValueError: if it cannot be read, or has been changed.
@@ -68,8 +68,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError(f"it holds a {type(values).__name__}, not an object")
-    if values.pop(_DIGEST, None) not in (None, _digest_of(values)):
-        raise ValueError(f'it is damaged, or was edited: remove its "{_DIGEST}" if that was on purpose')
+    found = values.pop(_DIGEST, None)
+    if found != _digest_of(values) and not (edited and found is None):
+        raise ValueError(f"it is damaged{f', or was edited: then remove its {_DIGEST}' if edited else ''}")
     return values
 
 

@@ -79,7 +79,7 @@ class Manifest:
             UserError: if there is none, or one that cannot be read.
         """
         try:
-            values = read_json(folder / "manifest.json")
+            values = read_json(folder / "manifest.json", edited=True)
             if values.get("format") != FORMAT:
                 raise UserError(
                     f"{named} {folder} has format {values.get('format')}; this version of cola-learn reads format "

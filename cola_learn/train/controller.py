@@ -397,7 +397,7 @@ class Controller(nn.Module):
         """
         folder = Path(folder)
         try:
-            values = read_json(folder / "config.json")
+            values = read_json(folder / "config.json", edited=True)
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']}, this version of cola-learn reads {FORMAT}")
             controller = cls(as_value(ControllerConfig, values["controller"]))

@@ -1,10 +1,13 @@
 """A run of all stages on a few questions, to damage copies of."""
 
+import gzip
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 
 LABEL = ("--limit", "8", "--search.simulations", "6", "--neighbours", "0", "--tracking", "disabled")
@@ -23,13 +26,19 @@ def run(stage: str, *arguments: str | Path) -> None:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``labels``, ``train``, ``controller`` and ``evaluate`` of one small run."""
+    """``labels``, ``train``, ``controller`` and ``evaluate`` of one small run, its labels in another project's form,
+    and two files of questions."""
     folder = tmp_path_factory.mktemp("finished")
     labels, train, controller = folder / "labels", folder / "train", folder / "controller"
     run("label", *LABEL, "--output", labels)
     run("train", *TRAIN, "--labels", labels, "--output", train)
     run("export", "--checkpoint", train / "best.ckpt", "--output", controller)
     run("evaluate", *EVALUATE, "--controller", controller, "--labels", labels, "--output", folder / "evaluate")
+    run("label", "export", labels, "--output", folder / "merged.json")
+    rows = [{"question": f"Q{number}?", "choices": ["a", "b"], "answer": "a"} for number in range(40)]
+    datasets.Dataset.from_list(rows).to_parquet(str(folder / "questions.parquet"))
+    with gzip.open(folder / "questions.jsonl.gz", "wt") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 

@@ -1,8 +1,6 @@
 """Every kind of file that is written or read, damaged in several ways: refused in one line that names it, or made again
 and said so; never a traceback, and never read as something else."""
 
-import gzip
-import json
 import random
 import resource
 import shutil
@@ -109,32 +107,18 @@ def assert_one_line(code: int, said: str, message: str) -> None:
     assert len(line) < 700
 
 
-@pytest.fixture
-def questions(copy: Path, command: Command) -> Path:
-    """The copy, with the labels in another project's form and two files of questions."""
-    import datasets
-
-    rows = [{"question": f"Q{number}?", "choices": ["a", "b"], "answer": "a"} for number in range(40)]
-    datasets.Dataset.from_list(rows).to_parquet(str(copy / "questions.parquet"))
-    with gzip.open(copy / "questions.jsonl.gz", "wt") as file:
-        file.write("".join(json.dumps(row) + "\n" for row in rows))
-    code, said = command("cola_learn.label", "export", copy / "labels", "--output", copy / "merged.json")
-    assert code == 0, said
-    return copy
-
-
 @pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_damaged_file_is_refused(what: str, how: str, questions: Path, tmp_path: Path, command: Command) -> None:
+def test_a_damaged_file_is_refused(what: str, how: str, copy: Path, tmp_path: Path, command: Command) -> None:
     pattern, arguments, message = REFUSED[what]
     if (what, how) in {("questions", "one bit"), ("labels of another project", "one bit")}:
         pytest.skip("other people's files carry no digest")
-    damage(questions, pattern, DAMAGES[how])
-    code, said = command(*arguments_of(arguments, questions, tmp_path))
+    damage(copy, pattern, DAMAGES[how])
+    code, said = command(*arguments_of(arguments, copy, tmp_path))
     assert_one_line(code, said, message)
 
 
-@pytest.mark.parametrize("how", ["half", "one bit", "another file"])
+@pytest.mark.parametrize("how", ["half", "one bit"])
 @pytest.mark.parametrize("what", AGAIN)
 def test_or_made_again(what: str, how: str, copy: Path, tmp_path: Path, command: Command) -> None:
     """What can be made again is, and said to be; what cannot be used is kept."""
@@ -271,7 +255,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "heat map": ("label", "inspect", "{run}/labels", "--plot"),
     "menu": ("label", "menu", "--labels", "{run}/labels", "--compose", "0", "--output"),
     "export": ("label", "export", "{run}/labels", "--output"),
-    "table": ("evaluate", "table", "{run}/labels", "--output"),
+    "table": ("evaluate", "table", "--labels", "{run}/labels", "--output"),
     "prior": ("train", "prior", "--controller", "{run}/controller", "--limit", "1", "--output"),
 }
 
@@ -316,7 +300,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("what", READERS)
 def test_no_flipped_bit_is_read_as_something_else(what: str, count: int, copy: Path) -> None:
     """Eleven kinds of files, a thousand bits each with ``make test-all``."""

@@ -129,7 +129,7 @@ def kill_again_and_again(
 
 @pytest.mark.parametrize("kills", KILLS)
 def test_label(kills: int, nursery: Nursery, tmp_path: Path) -> None:
-    arguments = ["cola_learn.label", "--limit", "32", "--search.simulations", "16", "--trees", "4"]
+    arguments = ["cola_learn.label", "--limit", "24", "--search.simulations", "10", "--trees", "2"]
 
     def kept(folder: Path) -> int:
         if not (folder / "manifest.json").exists():
