@@ -97,13 +97,27 @@ def max_tokens_of(name: str) -> int:
     Raises:
         UserError: if it cannot be loaded.
     """
+    return position_limit(_configuration(name))
+
+
+def _configuration(name: str) -> Any:
     from transformers import AutoConfig
 
+    source = source_of(name)
     try:
-        return position_limit(AutoConfig.from_pretrained(source_of(name), trust_remote_code=False))
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
         reason = _first_line(error)
         raise UserError(f"--backbone {name} has no configuration that can be loaded ({reason})") from None
+
+
+def fingerprint_of(name: str) -> str | None:
+    """The fingerprint of a backbone that is not loaded; None where only its weights in memory tell.
+
+    Raises:
+        UserError: if its configuration cannot be loaded.
+    """
+    return of_files(source_of(name), _configuration(name))
 
 
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:

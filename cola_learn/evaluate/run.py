@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import quote
 
 from cola_learn.backbone import Backbone, load_backbone
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.load import Dtype, fingerprint_of
 from cola_learn.chains import Chain
 from cola_learn.console import console, next_command, progress_bar
 from cola_learn.errors import UserError
@@ -90,9 +90,10 @@ def run_evaluate(options: EvaluateOptions) -> Report:
     questions = _held_out_questions(options, store)
     writable_folder(options.output)
     with locked(options.output):
-        report = _finished_report(options, store, questions)
+        identity = _identity(options, controller, store, questions)
+        report = _finished_report(options.output / "report.json", identity)
         if report is None:
-            report = _evaluate(controller, beside, store, questions, options)
+            report = _evaluate(controller, beside, store, questions, options, identity)
         else:
             console.print("evaluate: done already with these settings, labels and controller")
     print_report(report)
@@ -107,6 +108,7 @@ def _evaluate(
     store: LabelStore,
     questions: Sequence[Question],
     options: EvaluateOptions,
+    identity: str,
 ) -> Report:
     backbone = load_backbone(
         options.backbone or controller.config.backbone, options.device, options.dtype or store.manifest.dtype
@@ -124,7 +126,7 @@ def _evaluate(
         label_options = _label_options(store.manifest, backbone, options)
         judge = _judge(questions, make_scorer(backbone, label_options), label_options).alone()
         costs = policy_costs(judge, questions, label_options.template, chains, choosers)
-        report = _make_report(outcomes, costs, store, backbone, questions, options)
+        report = _make_report(outcomes, costs, store, backbone, options, identity)
         _write_questions(options.output / "questions.parquet", outcomes)
         write_html(options.output / "report.html", report, outcomes, {q.key: q for q in questions})
         write_json(options.output / "report.json", report.as_json())
@@ -136,17 +138,20 @@ def _evaluate(
     return report
 
 
-def _identity(options: EvaluateOptions, store: LabelStore, questions: Sequence[Question]) -> str:
+def _identity(
+    options: EvaluateOptions, controller: Controller, store: LabelStore, questions: Sequence[Question]
+) -> str:
+    """Changes with everything that the numbers depend on."""
     settings = {key: value for key, value in asdict(options).items() if key not in ("tracking", "output", "trees")}
+    settings["fingerprint"] = fingerprint_of(options.backbone or controller.config.backbone)
     settings["questions"] = {question.key: question.digest for question in questions}
     folders = (options.controller, *options.beside)
     controllers = [folder / name for folder in folders for name in ("config.json", "model.safetensors")]
     return digest(settings, *controllers, *store.files())
 
 
-def _finished_report(options: EvaluateOptions, store: LabelStore, questions: Sequence[Question]) -> Report | None:
-    """The report in the output folder, if it is of this very evaluation."""
-    file = options.output / "report.json"
+def _finished_report(file: Path, identity: str) -> Report | None:
+    """The report in a file, if it is of this very evaluation."""
     if not file.exists():
         return None
     try:
@@ -154,7 +159,7 @@ def _finished_report(options: EvaluateOptions, store: LabelStore, questions: Seq
     except (OSError, ValueError) as error:
         console.print(f"{file} cannot be read ({error}); evaluating again", soft_wrap=True)
         return None
-    return report if report.identity == _identity(options, store, questions) else None
+    return report if report.identity == identity else None
 
 
 def evaluate_policies(
@@ -348,8 +353,8 @@ def _make_report(
     costs: Mapping[str, Cost],
     store: LabelStore,
     backbone: Backbone,
-    questions: Sequence[Question],
     options: EvaluateOptions,
+    identity: str,
 ) -> Report:
     manifest = store.manifest
     task = options.task or manifest.task
@@ -357,7 +362,7 @@ def _make_report(
         n=len(outcomes["base"]),
         policies={name: summarize_policy(rows, options.seed) for name, rows in outcomes.items()},
         costs=costs,
-        identity=_identity(options, store, questions),
+        identity=identity,
         setting={
             "task": task,
             "split": options.split,

@@ -1,12 +1,17 @@
 """The stages on questions with short answers instead of choices, as a user runs them."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cola_learn import LabelStore, load_task
+from cola_learn import LabelStore, as_sample, assets, load_task
+from cola_learn.tasks import Layout, Prompt, Question
 
 Command = Callable[..., tuple[int, str]]
 CONFIG = ("--config", "configs/label/math_few_shot.yaml", "--tracking", "disabled")
@@ -67,6 +72,7 @@ def test_3_train_export_evaluate(command: Command, folder: Path) -> None:
         (
             *("cola_learn.evaluate", "--controller", controller, "--labels", labels, "--tracking", "disabled"),
             *("--task", folder / "held_out.jsonl", "--output", folder / "evaluate", "--search.simulations", "4"),
+            *("--dtype", "float32", "--static_candidates", "3", "--static_questions", "4"),
         ),
     ]
     for stage, *arguments in stages:
@@ -74,6 +80,34 @@ def test_3_train_export_evaluate(command: Command, folder: Path) -> None:
         assert code == 0, said
     report = json.loads((folder / "evaluate" / "report.json").read_text())
     assert report["n"] == 8
+    rows = pyarrow.parquet.read_table(folder / "evaluate" / "questions.parquet").to_pylist()
+    questions = load_task(str(folder / "held_out.jsonl"), "file", layout=Layout(open=True))
+    prompt = LabelStore.open(labels).manifest.answer_prompt
+    right = plainly_right(questions, prompt)
+    assert 0 < sum(right.values()) < 8
+    assert {row["question"]: row["reward"] for row in rows if row["policy"] == "base"} == right
+    assert all(row["base_reward"] == right[row["question"]] for row in rows if row["policy"] != "luck_control")
+    for name, summary in report["policies"].items():
+        own = [row["reward"] for row in rows if row["policy"] == name]
+        assert summary["accuracy"] == sum(own) / len(own)
+    for row in rows:  # no answer is called right that the chosen option does not say is
+        assert row["reward"] == (row["choice"] == row["target"])
+
+
+def plainly_right(questions: list[Question], prompt: Prompt) -> dict[str, float]:
+    """By key, whether transformers' own greedy generation answers with the number that is right."""
+    folder = assets.model_folder()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    right = {}
+    for question in questions:
+        tokens = tokenizer(prompt.text(as_sample(question).prompt, tokenizer).rstrip(), return_tensors="pt")
+        with torch.inference_mode():
+            written = model.generate(**tokens, max_new_tokens=8, do_sample=False)
+        text = tokenizer.decode(written[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
+        found = re.search(r"-?\d+", text.lstrip().split("\n")[0])
+        right[question.key] = float(found is not None and found[0] == question.choices[0])
+    return right
 
 
 def test_4_figures_and_table(command: Command, folder: Path) -> None:
