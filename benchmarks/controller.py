@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cola_learn.backbone import Executor, load_backbone
 from cola_learn.chains import Chain
-from cola_learn.cli import run_command
+from cola_learn.command import run_command
 from cola_learn.evaluate.costs import count_flops, seconds
 from cola_learn.tasks import Scorer, as_sample, load_task
 from cola_learn.train import Controller

@@ -16,7 +16,7 @@ import psutil
 from rich.console import Console
 
 from cola_learn.chains import Chain
-from cola_learn.cli import run_command
+from cola_learn.command import run_command
 from cola_learn.files import write_text
 from cola_learn.label import Label, LabelStore, Manifest, SearchSettings
 from cola_learn.label.driver import Plan, collect_seldom, label_questions

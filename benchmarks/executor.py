@@ -38,7 +38,7 @@ from cola_learn import (
     load_task,
 )
 from cola_learn.backbone.load import Dtype, load_tokenizer
-from cola_learn.cli import run_command
+from cola_learn.command import run_command
 from cola_learn.console import progress_bar
 from cola_learn.files import write_text
 from cola_learn.label.driver import Plan, label_questions

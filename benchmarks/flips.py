@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.journal import Journal
 from cola_learn import Backbone, Executor, Question, Scorer, SearchSettings, load_backbone, load_task
 from cola_learn.backbone.load import Dtype
-from cola_learn.cli import run_command
+from cola_learn.command import run_command
 from cola_learn.console import console, progress_bar
 from cola_learn.label.driver import Plan, label_questions
 from cola_learn.tasks import as_sample

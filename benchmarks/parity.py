@@ -11,7 +11,7 @@ from rich.table import Table
 from cola_learn.backbone import Executor, load_backbone
 from cola_learn.backbone.load import source_of
 from cola_learn.chains import Chain
-from cola_learn.cli import run_command
+from cola_learn.command import run_command
 from cola_learn.console import console, progress_bar
 from cola_learn.tasks import Question, Scorer, as_sample, load_task
 

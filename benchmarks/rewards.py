@@ -24,7 +24,7 @@ from benchmarks.journal import Journal
 from cola_learn.backbone import Backbone, Executor, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.cli import run_command
+from cola_learn.command import run_command
 from cola_learn.console import progress_bar
 from cola_learn.label import SearchSettings
 from cola_learn.label.driver import Plan, label_questions

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cola_learn.backbone import Executor, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
-from cola_learn.cli import run_command
+from cola_learn.command import run_command
 from cola_learn.console import console
 from cola_learn.tasks import Scorer, as_sample, load_task
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from cola_learn.cli import run_command
+from cola_learn.command import run_command
 from cola_learn.console import console
 from cola_learn.label import Label, SearchSettings
 from cola_learn.label.options import LabelOptions

@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cola_learn.cli import user_errors
+from cola_learn.command import user_errors
 from cola_learn.console import console
 from cola_learn.errors import UserError
 from cola_learn.files import digests as file_digests
@@ -243,14 +243,14 @@ def _convert(model: Model, folder: Path) -> None:
         os.replace(converted, folder)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: the name of a model, the default one if none is given."""
     from argparse import ArgumentParser
 
     parser = ArgumentParser(prog=FETCH_COMMAND, description="Fetch an embedded model and, with it, the benchmarks.")
     parser.add_argument("model", nargs="?", default=DEFAULT, choices=MODELS, help="default %(default)s")
     with user_errors():
-        fetch(parser.parse_args().model)
+        fetch(parser.parse_args(arguments).model)
 
 
 if __name__ == "__main__":

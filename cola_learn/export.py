@@ -1,13 +1,21 @@
 """``python -m cola_learn.export``: a training checkpoint as a folder that others can load."""
 
-from cola_learn.cli import run_command
+from collections.abc import Sequence
+
+from cola_learn.command import Command, run_stage
 from cola_learn.infer.export import ExportOptions, run_export
 
+EXPORT = Command(
+    ExportOptions,
+    run_export,
+    "Write the controller of a training checkpoint as config.json, model.safetensors and a model card. Example: "
+    "python -m cola_learn.export --checkpoint runs/demo/train/best.ckpt --output checkpoints/arc-easy",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_stage("cola_learn.export", EXPORT, {}, arguments)
+
+
 if __name__ == "__main__":
-    run_command(
-        ExportOptions,
-        run_export,
-        "cola_learn.export",
-        "Write the controller of a training checkpoint as config.json, model.safetensors and a model card. Example: "
-        "python -m cola_learn.export --checkpoint runs/demo/train/best.ckpt --output checkpoints/arc-easy",
-    )
+    main()

@@ -20,7 +20,7 @@ from transformers.utils import logging
 from cola_learn.backbone import Backbone, Executor, Row
 from cola_learn.backbone.generate import slots_suffice
 from cola_learn.chains import Chain
-from cola_learn.cli import run_command
+from cola_learn.command import run_command
 from cola_learn.console import progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import write_text

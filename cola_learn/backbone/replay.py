@@ -52,10 +52,10 @@ class Backbone:
         places: the device that each layer runs on.
         call_tokens: most tokens in a call. On a CPU a call is best kept within the caches, a GPU wants to be filled.
         packed: whether the weights are kept in the order that this CPU multiplies in (``packed.py``).
-        call_sizes: numbers of tokens to fill calls up to, with which what becomes of a token does not depend, to the
-            last bit, on which and how many others there are (``call_sizes.py``). Empty: calls of any size.
-        exact: whether there are such sizes, so that results do not depend on company; not on a GPU.
-        threads_agree: whether, with these sizes, a single thread comes to the same bits as the present number does.
+        call_sizes: batch sizes in tokens at which results are batch-invariant: bit-identical whatever else is in the
+            batch (``call_sizes.py``). Empty: none are, and batches have any size.
+        exact: whether there are such sizes, so that results are batch-invariant; never on a GPU.
+        threads_agree: whether one thread gives the same bits at these sizes as the present number of threads.
 
     Raises:
         UserError: if the decoder layers cannot be found or do not replay to the model's own logits.

@@ -431,8 +431,8 @@ def _cells(row: Row) -> list[str]:
 
 
 _HEADINGS = (
-    *("policy", "set to", "price", "layers", "accuracy", "to base (95%)", "p", "to static (95%)", "p"),
-    *("to shuffled (95%)", "p", "base share"),
+    *("policy", "set to", "price", "layers", "accuracy", "Δ base (95% CI)", "p", "Δ static (95% CI)", "p"),
+    *("Δ shuffled (95% CI)", "p", "base share"),
 )
 
 

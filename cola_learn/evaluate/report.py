@@ -115,7 +115,7 @@ def print_report(report: Report) -> None:
     console = PlainConsole(width=100)
     console.print(f"\n{report.headline}\n", style="bold")
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for heading in ("policy", "accuracy", "depth", "FLOPs", "time", "to base, points (95%)", "w>r", "r>w"):
+    for heading in ("policy", "accuracy", "depth", "FLOPs", "time", "Δ accuracy, points (95% CI)", "w>r", "r>w"):
         table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for name, row in report.policies.items():
         change, moves = row.difference, row.transitions
@@ -131,8 +131,8 @@ def print_report(report: Report) -> None:
         )
     console.print(table)
     console.print(
-        "\nr>w: right under the plain model, wrong under the policy. Oracles see the gold answer.\n"
-        "FLOPs, time: a question's, to base, with what a policy computes first; "
+        "\nΔ: against base. r>w: right under base, wrong under the policy. Oracles see the gold answer.\n"
+        "FLOPs, time: cost per question relative to base, controller included; "
         f"{_measured(report)}.\n"
         "luck_control: where base is wrong, the same search for another wrong option; its w>r is luck.\n"
         f"{report.n} questions, {report.setting['task']} {report.setting['split']}; trained on "

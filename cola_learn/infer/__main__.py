@@ -1,5 +1,6 @@
 """``python -m cola_learn.infer``: ask one question and see the chain that was chosen for it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from rich.text import Text
 from cola_learn.backbone import Decoding
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
-from cola_learn.cli import run_command
+from cola_learn.command import Command, run_stage
 from cola_learn.console import PlainConsole
 from cola_learn.errors import UserError
 from cola_learn.infer.model import ColaForCausalLM, as_prompt
@@ -25,7 +26,7 @@ class InferOptions:
         controller: folder of an exported controller.
         price: of depth: the gain in the probability of a right answer that all layers of the plain model are worth;
             more of it makes chains shorter. Default the controller's own.
-        choices: answer by scoring these options, for example '["rust", "gold"]', instead of writing freely.
+        choices: answer by scoring these options, for example rust gold, instead of writing freely.
         backbone: default the one that the controller was trained for.
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: auto is bfloat16 where the hardware computes in it, else float32.
@@ -72,12 +73,18 @@ def _answer(model: ColaForCausalLM, options: InferOptions, chain: Chain) -> str:
     return f"{options.choices[scores.choice]} ({scores.probability(scores.choice):.0%})"
 
 
+INFER = Command(
+    InferOptions,
+    run_infer,
+    "Ask a question: prints the chain that the controller chooses and the answer through it. Example: "
+    'python -m cola_learn.infer --controller runs/demo/train/controller "What do plants need to grow?"',
+    positional=("question",),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_stage("cola_learn.infer", INFER, {}, arguments)
+
+
 if __name__ == "__main__":
-    run_command(
-        InferOptions,
-        run_infer,
-        "cola_learn.infer",
-        "Ask a question: prints the chain that the controller chooses and the answer through it. Example: "
-        'python -m cola_learn.infer --controller runs/demo/train/controller "What do plants need to grow?"',
-        positional=("question",),
-    )
+    main()

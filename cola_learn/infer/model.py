@@ -46,7 +46,7 @@ class ColaForCausalLM:
         of a right answer that all layers of the base chain are worth; more of it makes chains shorter.
 
         Raises:
-            UserError: for a price below 0, or any if the controller heeds none.
+            UserError: for a price below 0, or any if the controller was trained without one.
         """
         return self._choose([prompt], price)[0]
 

@@ -213,7 +213,7 @@ def run_verify(options: VerifyOptions) -> int:
             bar.advance(task)
             bar.update(task, note=f"{checked} chains, {differ} differ")
     console.print(
-        f"{checked} chains of {len(keys)} questions run again alone: {differ} rewards differ, {moved} margins differ "
+        f"{checked} chains of {len(keys)} questions verified alone: {differ} rewards differ, {moved} margins differ "
         "in any bit"
     )
     if differ:

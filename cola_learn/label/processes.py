@@ -71,8 +71,8 @@ class ProcessWorkers:
 
     def _died(self) -> UserError:
         return UserError(
-            f"one of --workers {self._options.workers} died, perhaps for want of memory; the same command, with "
-            "fewer if need be, goes on from what is finished"
+            f"one of --workers {self._options.workers} died, perhaps out of memory; run the same command "
+            "again, with fewer if need be, to resume"
         )
 
     def close(self) -> None:

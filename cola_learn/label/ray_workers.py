@@ -89,7 +89,7 @@ class RayWorkers:
                     if failures[found[0]] >= _ATTEMPTS:
                         raise UserError(
                             f"--executor ray: actors died {_ATTEMPTS} times over one block: {_last_line(error)}; "
-                            "the same command goes on from what is finished"
+                            "run the same command again to resume"
                         ) from None
                 under_way[actor.identity.remote()] = (actor, None)  # free again once it is up again
                 continue

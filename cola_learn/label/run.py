@@ -159,12 +159,11 @@ def print_effort(effort: Effort) -> None:
     shares = effort.shares()
     if effort.layers_asked:  # not where chains only write
         console.print(
-            f"layers that chains shared and ran once: {shares['layers_saved']:.0%}; beginnings found in the "
-            f"cache: {shares['cache_hit_rate']:.0%} ({effort.peak_bytes / 2**30:.2f} GiB used); "
-            f"padding: {shares['padding']:.1%}",
+            f"layers saved by prefix sharing: {shares['layers_saved']:.0%}; prefix-cache hit rate: "
+            f"{shares['cache_hit_rate']:.0%} ({effort.peak_bytes / 2**30:.2f} GiB); padding: {shares['padding']:.1%}",
             style="dim",
         )
-    console.print(f"good chains run again alone: {effort.checked}, of which wrong then: {effort.flipped}", style="dim")
+    console.print(f"good chains verified alone: {effort.checked}, of which wrong: {effort.flipped}", style="dim")
     if effort.ungraded:
         console.print(f"written answers that could not be graded and count as wrong: {effort.ungraded}", style="dim")
 

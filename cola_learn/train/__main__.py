@@ -4,8 +4,8 @@ import json
 import logging
 import os
 import re
-import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from cola_learn.backbone.load import Dtype
-from cola_learn.cli import run_command, user_errors
+from cola_learn.command import Command, Main, run_stage, user_errors
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.files import digest, locked, read_json, writable_folder, write_json
@@ -234,7 +234,8 @@ def _train(cli: TrainCLI, tracker: Tracker, last: Path | None) -> str:
     return f"controller  {cli.best.best_model_path} (best val/loss {score:.3f}, {sizes})"
 
 
-def main() -> None:
+def fit(name: str, arguments: Sequence[str]) -> None:
+    """Train as Lightning's command line says."""
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -244,11 +245,12 @@ def main() -> None:
                 ControllerModule,
                 LabelDataModule,
                 run=False,
+                args=list(arguments),
                 auto_configure_optimizers=False,
                 save_config_kwargs={"overwrite": True},
                 trainer_defaults={"max_epochs": 30, "enable_model_summary": False, "use_distributed_sampler": False},
                 parser_kwargs={
-                    "prog": "python -m cola_learn.train",
+                    "prog": f"python -m {name}",
                     "description": DESCRIPTION,
                     "exit_on_error": False,
                 },
@@ -260,14 +262,18 @@ def main() -> None:
         run_train(cli)
 
 
+COMMANDS: dict[str, Main] = {
+    "prior": Command(
+        PriorOptions,
+        run_prior,
+        "Write which edits a controller would choose for each question, to guide a search with.",
+    )
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_stage("cola_learn.train", fit, COMMANDS, arguments)
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["prior"]:
-        del sys.argv[1]
-        run_command(
-            PriorOptions,
-            run_prior,
-            "cola_learn.train prior",
-            "Write which edits a controller would choose for each question, to guide a search with.",
-        )
-    else:
-        main()
+    main()

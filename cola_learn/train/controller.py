@@ -102,7 +102,7 @@ class ControllerConfig:
             UserError: saying which.
         """
         if not self.heeds_price:
-            raise UserError(f"--price {price:g}: {source} heeds none; leave it out")
+            raise UserError(f"--price {price:g}: {source} was trained without a depth price; remove --price")
         if not 0 <= price < math.inf:
             raise UserError(f"--price {price:g} is no price; give 0 or more")
 

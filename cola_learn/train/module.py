@@ -40,8 +40,8 @@ class ControllerModule(lightning.LightningModule):
         max_price: prices of depth are drawn from 0 to this for each prompt, and given to the network, so that one
             controller serves every budget; not for imitation and value, which do not depend on it.
         price: of depth for choosing, unless another is asked for: the gain in soft reward that N layers are worth.
-        error_rate: of acting on a predicted gain that validation questions do not bear out; the base chain runs where
-            the lower confidence bound at this rate is not above zero. 1 acts on any predicted gain.
+        error_rate: allowed false-positive rate for leaving the base chain: it runs unless the lower confidence bound of
+            the gain at this rate, on validation questions, is above zero. 1 acts on any predicted gain.
         learning_rate: of AdamW.
         weight_decay: of AdamW.
         warm_up_steps: over which the learning rate rises; until the last epoch it falls to nothing.

@@ -100,7 +100,7 @@ def test_4_training_stops_in_good_order(folder: Path, tmp_path: Path) -> None:
     finally:
         training.kill()
     assert training.returncode == 143, said
-    assert said.endswith("stopped; the same command goes on from what is finished\n")
+    assert said.endswith("interrupted; run the same command again to resume\n")
 
 
 def test_5_export(command: Command, folder: Path) -> None:
@@ -156,9 +156,9 @@ def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[s
     logprobs = [each for _, each in likely]
     assert logprobs == sorted(logprobs, reverse=True)
     assert len({alternative for alternative, _ in likely}) == len(likely) == 5
-    with pytest.raises(UserError, match="the controller heeds none"):  # it imitates, and learned nothing of prices
+    with pytest.raises(UserError, match="trained without a depth price"):  # it imitates, and learned nothing of prices
         model.choose("Question: Which metal rusts?\nAnswer:", price=0.1)
-    for more in ([], ["--choices", '["iron", "gold"]']):
+    for more in ([], ["--choices", "iron", "gold"]):
         code, said = command(
             "cola_learn.infer",
             "--controller",
@@ -181,7 +181,7 @@ def test_8_stores_are_looked_after(command: Command, folder: Path, tmp_path: Pat
     assert plot.read_text().startswith("<svg")
     code, said = command("cola_learn.label", "verify", labels, "--chains", "all")
     assert code == 0, said
-    assert "64 chains of 8 questions run again alone: 0 rewards differ" in said
+    assert "64 chains of 8 questions verified alone: 0 rewards differ" in said
     code, said = command("cola_learn.label", "export", labels, "--output", tmp_path / "merged_mcts_samples.json.gz")
     assert code == 0, said
     arguments = ["import", tmp_path / "merged_mcts_samples.json.gz", "--output", tmp_path / "imported"]
@@ -244,7 +244,7 @@ BAD = {
     "no checkpoint": (["export", "--checkpoint", "{tmp}/no.ckpt", "--output", "{tmp}/o"], "--checkpoint {tmp}/no.ckpt"),
     "no price": (
         ["export", "--checkpoint", "{run}/train/best.ckpt", "--output", "{tmp}/o", "--price", "0.1"],
-        "--price 0.1: {run}/train/best.ckpt heeds none",
+        "--price 0.1: {run}/train/best.ckpt was trained without a depth price; remove --price",
     ),
     "no controller": (
         ["evaluate", "--controller", "{tmp}", "--labels", "{run}/labels"],
@@ -260,7 +260,7 @@ BAD = {
     ),
     "heedless": (
         ["infer", "Why?", "--controller", "{run}/controller", "--price", "0.1"],
-        "--price 0.1: {run}/controller heeds none",
+        "--price 0.1: {run}/controller was trained without a depth price",
     ),
     "negative price": (
         ["infer", "Why?", "--controller", "checkpoints/menu", "--price", "-0.1"],

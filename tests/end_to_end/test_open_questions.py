@@ -14,7 +14,7 @@ from cola_learn import LabelStore, as_sample, assets, load_task
 from cola_learn.tasks import Layout, Prompt, Question
 
 Command = Callable[..., tuple[int, str]]
-CONFIG = ("--config", "configs/label/math_few_shot.yaml", "--tracking", "disabled")
+CONFIG = ("--config", "configs/label/math_few_shot.yaml", "--tracking", "disabled", "--prompt.max_new_tokens", "12")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def plainly_right(questions: list[Question], prompt: Prompt) -> dict[str, float]
     for question in questions:
         tokens = tokenizer(prompt.text(as_sample(question).prompt, tokenizer).rstrip(), return_tensors="pt")
         with torch.inference_mode():
-            written = model.generate(**tokens, max_new_tokens=8, do_sample=False)
+            written = model.generate(**tokens, max_new_tokens=12, do_sample=False)
         text = tokenizer.decode(written[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
         found = re.search(r"-?\d+", text.lstrip().split("\n")[0])
         right[question.key] = float(found is not None and found[0] == question.choices[0])

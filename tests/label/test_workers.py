@@ -126,7 +126,7 @@ def test_processes_end_with_the_run(tmp_path: Path, kind: signal.Signals, code: 
     for child in left:
         child.kill()
     assert not left
-    assert process.communicate()[1].endswith("goes on from what is finished\n") == (code > 0)
+    assert process.communicate()[1].endswith("run the same command again to resume\n") == (code > 0)
 
 
 @pytest.fixture(scope="module")

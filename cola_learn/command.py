@@ -1,0 +1,168 @@
+"""What every command shares: options from a dataclass, subcommands, and errors of one line."""
+
+import difflib
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields
+from types import FrameType, UnionType
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from docstring_parser import parse as parse_docstring
+from jsonargparse import ArgumentError, ArgumentParser
+
+from cola_learn.console import printable, quiet_libraries
+from cola_learn.errors import UserError
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class Command(Generic[Options]):
+    """One command.
+
+    Attributes:
+        options: dataclass of its options, whose docstring explains them.
+        run: what it does with them.
+        about: what ``--help`` says of it.
+        positional: fields that are given without their names, or, written ``--name``, that have to be given.
+    """
+
+    options: type[Options]
+    run: Callable[[Options], object]
+    about: str
+    positional: tuple[str, ...] = ()
+
+    def __call__(self, name: str, arguments: Sequence[str]) -> None:
+        """Run ``python -m name`` with these arguments."""
+        run_command(self.options, self.run, name, self.about, self.positional, arguments)
+
+
+Main = Callable[[str, Sequence[str]], None]
+"""What runs ``python -m name`` with arguments: a :class:`Command` or a function."""
+
+
+def run_stage(name: str, main: Main, others: Mapping[str, Main], arguments: Sequence[str] | None = None) -> None:
+    """Run a stage, or the one of its other commands that the first argument names.
+
+    Args:
+        name: of the stage's module.
+        main: the stage itself.
+        others: its other commands by name.
+        arguments: those of the command line by default.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in others:
+        others[given[0]](f"{name} {given[0]}", given[1:])
+    elif given and others and not given[0].startswith("-"):
+        with user_errors():
+            raise UserError(f"python -m {name}: " + no_such_command(given[0], others))
+    else:
+        main(name, given)
+
+
+def no_such_command(given: str, names: Iterable[str]) -> str:
+    """What to say of a command that there is not."""
+    names = list(names)
+    near = difflib.get_close_matches(given, names, 1)
+    meant = f"; did you mean {near[0]}? Choose" if near else "; choose"
+    return f"{given!r} is no command{meant} from {', '.join(names)}"
+
+
+def run_command(
+    options_class: type[Options],
+    run: Callable[[Options], object],
+    name: str,
+    description: str,
+    positional: tuple[str, ...] = (),
+    given: Sequence[str] | None = None,
+) -> None:
+    """Parse ``--config FILE`` and options into ``options_class`` and run the command ``name`` with them.
+
+    Fields named in ``positional`` are given without their names, or behind it where ``--name`` stands there. Lists take
+    several values. ``given`` are the arguments, by default those of the command line.
+    """
+    parser = ArgumentParser(prog=f"python -m {name}", description=description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file that sets any of the options below")
+    kinds = get_type_hints(options_class)
+    own = {name.lstrip("-") for name in positional}
+    items = {name: item for name, kind in kinds.items() if (item := _item_of(kind))}
+    every = {field.name: field for field in fields(options_class)}  # type: ignore[arg-type]
+    optional = {name: every[name] for name in items if name not in own}
+    parser.add_class_arguments(options_class, as_group=False, skip=own | optional.keys())
+    explained = {entry.arg_name: entry.description for entry in parse_docstring(options_class.__doc__ or "").params}
+    for name_or_flag in (*positional, *(f"--{name}" for name in optional)):
+        field = name_or_flag.lstrip("-")
+        kind = items.get(field, kinds[field])
+        more: dict[str, Any] = {"nargs": "+"} if field in items else {}
+        if field in optional:
+            default, made = optional[field].default, optional[field].default_factory
+            more["default"] = default if made is MISSING else made()
+        elif name_or_flag != field:
+            more["required"] = True
+        parser.add_argument(name_or_flag, type=kind, help=explained.get(field) or field, **more)
+    with user_errors():
+        try:
+            flags = {name for name, kind in kinds.items() if kind is bool}
+            arguments = parser.instantiate(parser.parse_args(_spelled(sys.argv[1:] if given is None else given, flags)))
+            options = options_class(**{key: value for key, value in vars(arguments).items() if key != "config"})
+        except (ArgumentError, ValueError) as error:
+            raise UserError(f"{getattr(error, 'message', error)} (see python -m {name} --help)") from None
+        run(options)
+
+
+def _item_of(kind: Any) -> Any:
+    """What a list field holds; None for other fields."""
+    kinds = [kind, *get_args(kind)] if get_origin(kind) in (Union, UnionType) else [kind]
+    return next((get_args(one)[0] for one in kinds if get_origin(one) is list), None)
+
+
+def _spelled(arguments: Sequence[str], flags: set[str]) -> list[str]:
+    """Arguments as the parser takes them: hyphens in the names of options as underscores, and a flag without a value
+    as true."""
+    found = []
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            name = "--" + name[2:].replace("-", "_")
+            behind = arguments[place + 1].lower() if place + 1 < len(arguments) else ""
+            if name[2:] in flags and not equals and behind not in ("true", "false", "yes", "no"):
+                equals, value = "=", "true"
+        found.append(name + equals + value)
+    return found
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn :class:`UserError` into one line and exit code 2, Ctrl-C and a scheduler's SIGTERM into one line and exit
+    codes 130 and 143."""
+    quiet_libraries()
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except (UserError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, UserError):
+            if not _out_of_memory(error):
+                raise
+            error = UserError(f"out of memory ({str(error).splitlines()[0]}); lower --trees or --cache_gib")
+        print("error: " + printable(" ".join(str(error).split())), file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """torch raises a RuntimeError where the host's memory is at an end, and one of its own where a GPU's is."""
+    return isinstance(error, MemoryError) or "allocate" in str(error) or "out of memory" in str(error)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what Ctrl-C ends in good order, a scheduler may end too."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
