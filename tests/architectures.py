@@ -137,6 +137,8 @@ def rebuilt_logits(model: Any, chain: Chain, tokens: Tensor) -> Tensor:
         for name, child in list(module.named_children()):
             if isinstance(child, nn.ModuleList) and len(child) == chain.num_layers:
                 setattr(module, name, nn.ModuleList([child[layer] for layer in chain.layers]))
+                if hasattr(module, "first_kv_shared_layer_idx"):  # Gemma 4: of none shared, the number of layers
+                    module.first_kv_shared_layer_idx = chain.depth
     for name, value in list(vars(config).items()):
         if isinstance(value, list) and len(value) == chain.num_layers:  # what is configured layer by layer
             setattr(config, name, [value[layer] for layer in chain.layers])

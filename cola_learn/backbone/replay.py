@@ -69,7 +69,7 @@ class Backbone:
         self._bos: Bos = bos
         self.name = name
         self._fingerprint = fingerprint
-        self.layers = _find_layers(model, name)
+        self.layers = find_layers(model, name)
         self.num_layers = len(self.layers)
         head = model.get_output_embeddings()
         self.packed = pack_weights([*self.layers, *([] if head is None else [head])])
@@ -390,7 +390,7 @@ def position_limit(config: Any) -> int:
     return next((int(limit) for limit in found if limit), sys.maxsize)
 
 
-def _find_layers(model: Any, name: str) -> nn.ModuleList:
+def find_layers(model: Any, name: str) -> nn.ModuleList:
     """The one ModuleList of the text decoder that is as long as its configuration says it is deep."""
     depth = model.config.get_text_config(decoder=True).num_hidden_layers
     lists = _lists_of(model, depth)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from cola_learn.backbone.load import Dtype
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.files import write_text
@@ -57,24 +58,46 @@ class ExportOptions:
     Attributes:
         checkpoint: a checkpoint that python -m cola_learn.train wrote, for example runs/demo/train/best.ckpt.
         output: folder to write, for example checkpoints/arc-easy.
+        chain: write the backbone with this chain of layers for all inputs instead, such as "0-17 20-29": an ordinary
+            Hugging Face checkpoint, which needs no code of ours.
+        backbone: of chain: embedded, a Hugging Face id, or a folder.
+        dtype: of the weights of such a checkpoint; auto is that of the backbone's own.
         price: of depth, for a controller of a menu, where none is given when it is used: more of it makes chains
             shorter; python -m cola_learn.evaluate menu shows what each price gives. Default that of training.
     """
 
-    checkpoint: Path
     output: Path
+    checkpoint: Path | None = None
+    chain: str | None = None
+    backbone: str = "embedded"
+    dtype: Dtype = "auto"
     price: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.checkpoint is None) == (self.chain is None):
+            raise ValueError("give --checkpoint for a controller or --chain for a static chain, one of them")
+        if self.chain is not None and self.price is not None:
+            raise ValueError(f"--price {self.price:g} is for a controller; a static chain has none")
 
 
 def run_export(options: ExportOptions) -> None:
-    """Write the controller of a training checkpoint to a folder that ``Controller.from_pretrained`` loads.
+    """Write the controller of a training checkpoint to a folder that ``Controller.from_pretrained`` loads, or a static
+    chain to one that transformers loads.
 
     Raises:
-        UserError: if the checkpoint cannot be read, it heeds no price, or the folder cannot be written.
+        UserError: if the checkpoint cannot be read or was trained without a depth price, the chain is not for the
+            backbone, or the folder cannot be written.
     """
+    if options.chain is not None:
+        from cola_learn.infer.static import save_static
+
+        chain = save_static(options.backbone, options.chain, options.output, options.dtype)
+        console.print(f"checkpoint  {options.output} ({chain.depth} of {chain.num_layers} layers)", soft_wrap=True)
+        return
     from cola_learn.train.checkpoints import check_checkpoint
     from cola_learn.train.module import ControllerModule
 
+    assert options.checkpoint is not None
     try:
         check_checkpoint(options.checkpoint)
         module = ControllerModule.load_from_checkpoint(options.checkpoint, map_location="cpu", weights_only=True)

@@ -1,0 +1,119 @@
+"""A chain inside a transformers model: its list of layers becomes the chain, and all of transformers works on."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from cola_learn.backbone.replay import find_layers
+from cola_learn.chains import Chain
+from cola_learn.errors import UserError
+
+_FIRST_SHARED = "first_kv_shared_layer_idx"  # of Gemma models; where none is shared, the number of layers
+# Settings with which a layer computes otherwise at another place.
+_BY_PLACE = ("num_kv_shared_layers", "scale_attn_by_inverse_layer_idx", "hidden_size_per_layer_input")
+_INDEX_NAMES = ("layer_idx", "layer_id", "layer_index", "layer_number")
+
+
+class apply_chain(AbstractContextManager[Any]):  # it is called like a function
+    """Have a transformers model run a chain of its layers, from now on or for the time of a ``with`` block.
+
+    ``generate`` with any decoding and cache, ``pipeline``, PEFT and training see a model whose list of layers is the
+    chain. A layer that runs twice is there twice, with the same weights, and every visit has its own slot in the
+    key-value cache. Nothing is copied but Python objects.
+
+    Args:
+        model: a causal LM of transformers.
+        chain: which layers run; as text, such as ``"0-11 14-19 (20)x2 21-29"``, or a :class:`Chain`.
+
+    Attributes:
+        model: the same model.
+        chain: what it runs now.
+
+    Raises:
+        UserError: if the chain is not for this model, or the model computes with the places of its layers.
+
+    Example:
+        >>> with apply_chain(model, "0-17 20-29"):
+        ...     model.generate(**tokenizer("Plants need", return_tensors="pt"))
+    """
+
+    def __init__(self, model: Any, chain: Chain | str) -> None:
+        layers = find_layers(model, type(model).__name__)
+        depth = len(layers)
+        try:
+            self.chain = Chain.parse(chain, depth) if isinstance(chain, str) else chain
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        if self.chain.num_layers != depth:
+            raise UserError(f"chain {self.chain} is for {self.chain.num_layers} layers; the model has {depth}")
+        self.model = model
+        configs = list(_configs(model, depth))
+        for config in configs:
+            for name in _BY_PLACE:
+                if getattr(config, name, None):
+                    raise UserError(f"{type(model).__name__} with {name} computes with the places of its layers")
+        self._owner, self._name = next(
+            (module, name) for module in model.modules() for name, child in module.named_children() if child is layers
+        )
+        self._layers = layers
+        self._settings = [(config, vars(config).copy()) for config in configs]
+        shared = {id(config): config for config in configs} | {id(model.config): model.config}
+        moved = [_at(layers[layer], layer, place, shared) for place, layer in enumerate(self.chain.layers)]
+        setattr(self._owner, self._name, nn.ModuleList(moved))
+        self._counts_depth = getattr(self._owner, _FIRST_SHARED, None) == depth
+        if self._counts_depth:
+            setattr(self._owner, _FIRST_SHARED, self.chain.depth)
+        for config in configs:
+            for name, value in vars(config).copy().items():
+                if isinstance(value, list | tuple) and len(value) == depth and "layer" in name:
+                    vars(config)[name] = type(value)(value[layer] for layer in self.chain.layers)
+            config.num_hidden_layers = self.chain.depth
+
+    def undo(self) -> None:
+        """Give the model its own layers back."""
+        setattr(self._owner, self._name, self._layers)
+        if self._counts_depth:
+            setattr(self._owner, _FIRST_SHARED, len(self._layers))
+        for config, settings in self._settings:
+            vars(config).clear()
+            vars(config).update(settings)
+
+    def __enter__(self) -> Any:
+        return self.model
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.undo()
+
+
+def _configs(model: Any, depth: int) -> Iterator[Any]:
+    """The configurations that say how deep the model is, each once."""
+    seen: set[int] = set()
+    for owner in (model, *model.modules()):
+        config = getattr(owner, "config", None)
+        text = config.get_text_config(decoder=True) if isinstance(config, PreTrainedConfig) else None
+        if text is not None and id(text) not in seen and getattr(text, "num_hidden_layers", None) == depth:
+            seen.add(id(text))
+            yield text
+
+
+def _at(layer: nn.Module, index: int, place: int, shared: dict[int, Any]) -> nn.Module:
+    """A layer for a place of the chain: itself where it is at home, else a copy that shares all tensors."""
+    if index == place:
+        return layer
+    held = dict(shared)
+    for module in layer.modules():
+        tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False), *vars(module).values())
+        held |= {id(tensor): tensor for tensor in tensors if isinstance(tensor, Tensor)}
+    moved = copy.deepcopy(layer, held)
+    for module in moved.modules():
+        for name in _INDEX_NAMES:
+            if getattr(module, name, None) == index and not isinstance(getattr(module, name), bool):
+                setattr(module, name, place)
+    return moved

@@ -1,0 +1,114 @@
+"""A static chain as a checkpoint of its own, which plain transformers loads: no code of ours is needed to run it."""
+
+import json
+import os
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from cola_learn import assets
+from cola_learn.backbone.load import load_tokenizer, source_of
+from cola_learn.chains import Chain
+from cola_learn.errors import UserError
+from cola_learn.files import writable_folder, write_text
+from cola_learn.infer.apply import apply_chain
+
+_CARD = """---
+library_name: transformers
+tags: [chain-of-layers, layer-skipping, mergekit]
+base_model: {base_model}
+---
+# {name} with the layers {chain}
+
+`{name}` with some of its {num_layers} layers left out or run again: **{chain}** ({depth} layers). No weight was changed
+or trained. It is an ordinary checkpoint:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+model = AutoModelForCausalLM.from_pretrained("{folder}")
+```
+
+`mergekit.yaml` makes the same with mergekit's passthrough. What this chain gains or loses was not measured here:
+`python -m cola_learn.evaluate` compares chains on held-out questions.
+"""
+
+
+def save_static(backbone: str, chain_text: str, folder: Path, dtype: str = "auto") -> Chain:
+    """Write a backbone whose layers are a chain as a Hugging Face checkpoint: weights, configuration, tokenizer,
+    ``mergekit.yaml`` and a card. A layer that runs twice is stored twice.
+
+    Args:
+        backbone: ``embedded``, a Hugging Face id, or a folder.
+        chain_text: such as ``0-11 14-19 (20)x2 21-29``.
+        folder: to write; must not hold anything yet.
+        dtype: of the weights; ``auto`` is that of the backbone's own.
+
+    Raises:
+        UserError: if the backbone cannot be loaded, the chain is not for it, or the folder cannot be written.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--output {folder} holds something already; name another folder")
+    tokenizer = load_tokenizer(backbone)
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(source_of(backbone), dtype=dtype, trust_remote_code=False)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--backbone {backbone} cannot be loaded ({reason})") from None
+    applied = apply_chain(model, chain_text)
+    name = assets.MODELS[backbone].hub if backbone in assets.MODELS else backbone
+    parent = writable_folder(folder.absolute().parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}-") as scratch:
+        whole = Path(scratch) / "whole"
+        try:
+            model.save_pretrained(whole, state_dict=_weights(model))
+            tokenizer.save_pretrained(whole)
+        except OSError as error:
+            raise UserError(f"--output {folder} cannot be written: {error.strerror or error}") from None
+        write_text(whole / "mergekit.yaml", as_mergekit(name, applied.chain, str(model.dtype).removeprefix("torch.")))
+        card = _CARD.format(
+            base_model=json.dumps(name),
+            name=name,
+            chain=applied.chain,
+            num_layers=applied.chain.num_layers,
+            depth=applied.chain.depth,
+            folder=folder,
+        )
+        write_text(whole / "README.md", card)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(whole, folder)
+    return applied.chain
+
+
+def as_mergekit(backbone: str, chain: Chain, dtype: str) -> str:
+    """The passthrough merge that makes the same model: one slice with one source for each run of consecutive layers."""
+    ends = [place for place, (layer, after) in enumerate(pairwise(chain.layers), 1) if after != layer + 1]
+    slices = [
+        {"sources": [{"model": backbone, "layer_range": [chain.layers[start], chain.layers[stop - 1] + 1]}]}
+        for start, stop in pairwise((0, *ends, chain.depth))
+    ]
+    return yaml.safe_dump({"merge_method": "passthrough", "dtype": dtype, "slices": slices}, sort_keys=False)
+
+
+def _weights(model: Any) -> dict[str, Tensor]:
+    """The weights by name; those of a layer that runs twice are copied, since a file holds each under one name."""
+    seen: set[int] = set()
+    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+    weights: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        again = tensor.data_ptr() in seen and name not in tied
+        weights[name] = tensor.clone() if again else tensor
+        seen.add(tensor.data_ptr())
+    return weights
