@@ -35,10 +35,11 @@ from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
 from cola_learn.intervals import paired_difference
 from cola_learn.label.driver import Hunt, Plan, label_questions, luck_option
+from cola_learn.label.methods import make_search
 from cola_learn.label.prior import gains_as_prior
 from cola_learn.label.processes import end_with_parent
 from cola_learn.label.records import Label
-from cola_learn.label.search import Prior, SearchSettings, make_search
+from cola_learn.label.search import Prior, SearchSettings
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks import Question, Scorer, Scores, as_sample, load_task
 

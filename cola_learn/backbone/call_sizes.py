@@ -12,19 +12,17 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cola_learn.assets import cache_folder
+from cola_learn.backbone.probes import Replays
 from cola_learn.backbone.recording import Batch
 from cola_learn.backbone.rows import Row
 from cola_learn.errors import UserError
 from cola_learn.files import digest, read_json, write_json
-
-if TYPE_CHECKING:
-    from cola_learn.backbone.replay import Backbone
 
 _STEP = 8
 _SIZES = tuple(range(_STEP, 257, _STEP))  # tokens of a call, on a CPU
@@ -41,7 +39,7 @@ class CallSizes(NamedTuple):
     threads_agree: bool
 
 
-def call_sizes(backbone: "Backbone", joins: list[int | None]) -> CallSizes:
+def call_sizes(backbone: Replays, joins: list[int | None]) -> CallSizes:
     """The sizes that agree for rows of this backbone laid end to end along ``joins``, from the cache or by trying."""
     identity = _identity(backbone)
     file = cache_folder() / "call_sizes" / f"{digest(identity)}.json"
@@ -64,7 +62,7 @@ def _read(file: Path) -> CallSizes | None:
     return CallSizes(sizes, threads_agree) if known else None
 
 
-def _identity(backbone: "Backbone") -> dict[str, object]:
+def _identity(backbone: Replays) -> dict[str, object]:
     """All that rounding may depend on."""
     return {
         "backbone": backbone.fingerprint,
@@ -95,7 +93,7 @@ def _processor() -> list[str]:
 
 
 @torch.inference_mode()
-def _try_all(backbone: "Backbone", joins: list[int | None]) -> CallSizes:
+def _try_all(backbone: Replays, joins: list[int | None]) -> CallSizes:
     """Run short rows in company of fewer and of more others through some layers and the head, and, since few of the
     differences get through a layer, random numbers through one matrix of every shape."""
     rows = [Row.pack(tokens, packed=False) for tokens in backbone.probe_tokens(_SIZES[-1] // _STEP, _STEP).tolist()]

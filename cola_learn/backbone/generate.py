@@ -2,22 +2,17 @@
 values of its own: a looped layer must not see what its earlier visit saw.
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from cola_learn.backbone import attention
-from cola_learn.backbone.attention import Group, Slot
-from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.recording import Leaf, Recording, map_tree
+from cola_learn.backbone.probes import agree
 from cola_learn.backbone.replay import Backbone
-from cola_learn.backbone.rows import Row
-from cola_learn.backbone.trie import ActivationTrie, default_budget
-from cola_learn.backbone.walks import Walk, together
+from cola_learn.backbone.states import Growing, Recomputed, Slotted, States, all_tokens
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 
@@ -68,22 +63,6 @@ class Decoding:
         return LogitsProcessorList(chosen)
 
 
-@dataclass(eq=False)
-class _Sequence:
-    """A row being written; ``slots`` holds what each visit of its chain has seen, once the prompt has run."""
-
-    prompt: tuple[int, ...]
-    layers: tuple[int, ...]
-    draws: torch.Generator
-    new: list[int] = field(default_factory=list)
-    slots: list[Slot] = field(default_factory=list)
-
-
-class _States(Protocol):
-    def last(self, sequences: Sequence[_Sequence]) -> Tensor:
-        """Final hidden state of the last token of each, ``[B, H]``."""
-
-
 class Generator:
     """Writes on from prompts, each through a chain.
 
@@ -101,7 +80,7 @@ class Generator:
     def __init__(self, backbone: Backbone, cache_bytes: int | None = None, cached: bool | None = None) -> None:
         self.backbone = backbone
         self.cached = slots_suffice(backbone) if cached is None else cached
-        self._states: _States = _Slotted(backbone, cache_bytes) if self.cached else _Recomputed(backbone)
+        self._states: States = Slotted(backbone, cache_bytes) if self.cached else Recomputed(backbone)
 
     @torch.inference_mode()
     def generate(
@@ -140,7 +119,7 @@ class Generator:
         stops = StopStringCriteria(self.backbone.tokenizer, list(decoding.stop)) if decoding.stop else None
         ends = end_tokens(self.backbone)
         sequences = [
-            _Sequence(tuple(prompt), chain.layers, torch.Generator().manual_seed(decoding.seed + index))
+            Growing(tuple(prompt), chain.layers, torch.Generator().manual_seed(decoding.seed + index))
             for index, (prompt, chain) in enumerate(zip(prompts, chains, strict=True))
         ]
         if streamer:
@@ -160,7 +139,7 @@ class Generator:
                     continue
                 if ended(sequence.new) or (stops and bool(stops(torch.tensor([sequence.new]), own))):
                     continue
-                if stopping_criteria and bool(stopping_criteria(_all_tokens(sequence), own)):
+                if stopping_criteria and bool(stopping_criteria(all_tokens(sequence), own)):
                     continue
                 going.append(sequence)
             live = going
@@ -190,23 +169,19 @@ class Generator:
 
 
 def _choose(
-    sequences: Sequence[_Sequence], logits: Tensor, processors: "LogitsProcessorList", decoding: Decoding
+    sequences: Sequence[Growing], logits: Tensor, processors: "LogitsProcessorList", decoding: Decoding
 ) -> list[int]:
     if not processors and not decoding.temperature:
         greedy: list[int] = logits.argmax(-1).tolist()
         return greedy
     chosen = []
     for sequence, row in zip(sequences, logits.float(), strict=True):
-        scores = processors(_all_tokens(sequence).to(row.device), row[None])[0]
+        scores = processors(all_tokens(sequence).to(row.device), row[None])[0]
         if decoding.temperature:
             chosen.append(int(torch.multinomial(scores.softmax(-1).cpu(), 1, generator=sequence.draws)))
         else:
             chosen.append(int(scores.argmax()))
     return chosen
-
-
-def _all_tokens(sequence: _Sequence) -> Any:
-    return torch.tensor([[*sequence.prompt, *sequence.new]])
 
 
 def end_tokens(backbone: Backbone) -> set[int]:
@@ -215,158 +190,6 @@ def end_tokens(backbone: Backbone) -> set[int]:
     if configured is None:
         configured = backbone.tokenizer.eos_token_id
     return set(configured) if isinstance(configured, list) else {configured}
-
-
-class _Recomputed:
-    """Runs all tokens of every row at every step."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self._executor = Executor(backbone, cache_bytes=0)  # every row is new at every step
-
-    def last(self, sequences: Sequence[_Sequence]) -> Tensor:
-        rows = [[*sequence.prompt, *sequence.new] for sequence in sequences]
-        handles = [self._executor.open(Row.pack(row, wanted=[len(row) - 1], packed=False)) for row in rows]
-        chains = [Chain(sequence.layers, self._executor.backbone.num_layers) for sequence in sequences]
-        hidden = self._executor.run(list(zip(handles, chains, strict=True)))
-        for handle in handles:
-            self._executor.close(handle)
-        return torch.cat(hidden)
-
-
-@dataclass(eq=False, kw_only=True)
-class _NewTokens(Walk):
-    """New tokens of a row; ``start`` is the position of the first one, ``slots`` are its row's."""
-
-    tokens: Sequence[int]
-    start: int
-    slots: list[Slot]
-
-
-class _Slotted:
-    """Runs a prompt once and then only new tokens, which attend to the slots of their row and visit."""
-
-    def __init__(self, backbone: Backbone, cache_bytes: int | None) -> None:
-        assert backbone.joins is not None
-        self._backbone = backbone
-        self._joins = backbone.joins
-        self._trie = ActivationTrie(default_budget(backbone.device) if cache_bytes is None else cache_bytes)
-        self._masks: tuple[Tensor | None, ...] = ()
-        self._masked = 0
-        self._call_tokens = backbone.call_tokens
-
-    def last(self, sequences: Sequence[_Sequence]) -> Tensor:
-        fresh = not sequences[0].new  # all rows are at the same step
-        walks = [
-            _NewTokens(
-                s.prompt if fresh else s,
-                s.layers,
-                torch.empty(0),  # until they are recorded
-                tokens=s.prompt if fresh else s.new[-1:],
-                start=0 if fresh else len(s.prompt) + len(s.new) - 1,
-                slots=s.slots,
-            )
-            for s in sequences
-        ]
-        step = self._record(walks)
-        if fresh:
-            for walk in walks:
-                for hidden, *seen in self._trie.path(walk.row, walk.layers):
-                    walk.hidden, walk.done = hidden, walk.done + 1
-                    walk.slots.append(Slot(*seen))
-        while active := [walk for walk in walks if walk.done < len(walk.layers)]:
-            self._advance(active, step, fresh)
-        return torch.stack([walk.hidden[-1].to(self._backbone.places[-1]) for walk in walks])
-
-    def _record(self, walks: Sequence[_NewTokens]) -> "_Step":
-        """Embed the tokens of all walks in one forward with stubs, and record what layers are given for them."""
-        rows = {walk.row: walk for walk in walks}
-        tokens = [token for walk in rows.values() for token in walk.tokens]
-        positions = [walk.start + index for walk in rows.values() for index in range(len(walk.tokens))]
-        device = self._backbone.device
-        with attention.rows(()):  # whose masks are made here, below
-            recording = self._backbone.record_inputs(
-                input_ids=torch.tensor([tokens], device=device), position_ids=torch.tensor([positions], device=device)
-            )
-        places, offset = {}, 0
-        for row, walk in rows.items():
-            places[row] = (offset, offset + len(walk.tokens))
-            offset += len(walk.tokens)
-        for walk in walks:
-            walk.hidden = recording.hidden[0, slice(*places[walk.row])]
-        return _Step(recording, self._joins, places, self._masks_up_to(max(positions) + 1))
-
-    def _masks_up_to(self, length: int) -> tuple[Tensor | None, ...]:
-        """For every layer the mask of a row of at least ``length`` tokens, ``[1, 1, T, T]``, or None for causal."""
-        if self._masked < length:
-            self._masked = min(length + length // 2, max(length, self._backbone.max_tokens))
-            tokens = torch.zeros(1, self._masked, dtype=torch.long, device=self._backbone.device)
-            self._masks = self._backbone.record_inputs(input_ids=tokens).masks
-        return self._masks
-
-    def _advance(self, walks: Sequence[_NewTokens], step: "_Step", fresh: bool) -> None:
-        """Run the lowest layer that any walk needs next, for all that need it."""
-        layer = min(walk.next_layer for walk in walks)
-        groups = together([walk for walk in walks if walk.next_layer == layer], self._call_tokens)
-        leaders = [members[0] for members in groups.values()]
-        slots = [Slot() if fresh else leader.slots[leader.done] for leader in leaders]
-        states = self._backbone.run_rows(layer, [leader.hidden for leader in leaders], step.of(leaders, slots))
-        for state, slot, ((row, prefix), members) in zip(states, slots, groups.items(), strict=True):
-            if fresh:
-                kept = (state.clone(), *(seen.clone() for seen in slot.kept))  # a view would keep the whole batch
-                self._trie.put(row, prefix, kept)
-            for walk in members:
-                walk.hidden, walk.done = state, walk.done + 1
-                if fresh:
-                    walk.slots.append(Slot(*kept[1:]))
-
-
-@dataclass(frozen=True, eq=False)
-class _Step:
-    """What layers are given for the new tokens of all rows: one recording, from which those of some are taken."""
-
-    recording: Recording
-    joins: Sequence[int | None]
-    places: dict[Hashable, tuple[int, int]]
-    masks: tuple[Tensor | None, ...]
-    _leaves: dict[tuple[Hashable, ...], list[Tensor]] = field(default_factory=dict)
-
-    def of(self, walks: Sequence[_NewTokens], slots: Sequence[Slot]) -> "_Together":
-        rows = tuple(walk.row for walk in walks)
-        if rows not in self._leaves:
-            self._leaves[rows] = self._taken(rows)
-        return _Together(self, self._leaves[rows], walks, slots)
-
-    def _taken(self, rows: tuple[Hashable, ...]) -> list[Tensor]:
-        if rows == tuple(self.places):
-            return list(self.recording.leaves)
-        tokens = [token for row in rows for token in range(*self.places[row])]
-        index = torch.tensor(tokens, device=self.recording.hidden.device)
-        pairs = zip(self.recording.leaves, self.joins, strict=True)
-        return [leaf if place is None else leaf.index_select(place, index) for leaf, place in pairs]
-
-
-@dataclass(frozen=True, eq=False)
-class _Together:
-    """Some rows' new tokens as :meth:`Backbone.run_layer` takes them."""
-
-    step: _Step
-    leaves: list[Tensor]
-    walks: Sequence[_NewTokens]
-    slots: Sequence[Slot]
-    end_to_end: bool = True
-
-    def arguments(self, layer: int) -> tuple[Any, dict[str, Any]]:
-        args, kwargs = map_tree(self.step.recording.calls[layer], Leaf, lambda leaf: self.leaves[leaf.index])
-        return args, kwargs
-
-    def layout(self, layer: int) -> list[Group]:
-        mask = self.step.masks[layer]
-        groups = []
-        for walk, slot in zip(self.walks, self.slots, strict=True):
-            count, end = len(walk.tokens), walk.start + len(walk.tokens)
-            visible = None if mask is None else mask[:, :, walk.start : end, :end]
-            groups.append(Group(1, count, visible, slot))
-        return groups
 
 
 _slots_suffice: WeakKeyDictionary[Backbone, bool] = WeakKeyDictionary()
@@ -387,14 +210,14 @@ def _same_with_slots(backbone: Backbone) -> bool:
     last = backbone.num_layers - 1
     chains = (tuple(range(last + 1)), (*range(last + 1), last, last))
     sequences = [
-        _Sequence(tuple(row[:length]), layers, torch.Generator())
+        Growing(tuple(row[:length]), layers, torch.Generator())
         for row, length, layers in zip(tokens, (5, 9), chains, strict=True)
     ]
-    slotted, whole = _Slotted(backbone, 0), _Recomputed(backbone)
+    slotted, whole = Slotted(backbone, 0), Recomputed(backbone)
     try:
         for step in range(3):
             found, expected = (backbone.finish(states.last(sequences)) for states in (slotted, whole))
-            if not backbone.close(found, expected):
+            if not agree(found, expected, backbone.dtype):
                 return False
             for sequence, row in zip(sequences, tokens, strict=True):
                 sequence.new.append(row[len(sequence.prompt) + step])

@@ -6,7 +6,6 @@ model's own norm, head, scaling and soft-capping.
 """
 
 import contextlib
-import inspect
 import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,16 +13,22 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cola_learn.backbone import attention
 from cola_learn.backbone.call_sizes import call_sizes
 from cola_learn.backbone.fingerprint import of_memory
+from cola_learn.backbone.layers import device_of, find_layers, parameter_names, position_limit
 from cola_learn.backbone.packed import pack_weights
-from cola_learn.backbone.recording import MASK, Batch, Leaf, Recording, Together, map_tree, token_dimensions
+from cola_learn.backbone.probes import (
+    check_replay,
+    options_can_share_a_sequence,
+    rows_can_be_stacked,
+    rows_can_lie_end_to_end,
+)
+from cola_learn.backbone.recording import MASK, Leaf, Recording, Together, map_tree
 from cola_learn.backbone.rows import BUCKET, Row
 from cola_learn.backbone.tokens import Bos, PromptEncoder
-from cola_learn.errors import UserError
 
 
 class _AllSeen(Exception):
@@ -74,18 +79,18 @@ class Backbone:
         head = model.get_output_embeddings()
         self.packed = pack_weights([*self.layers, *([] if head is None else [head])])
         self.hidden_size: int = model.config.get_text_config().hidden_size
-        self.places = [_device_of(layer) for layer in self.layers]
+        self.places = [device_of(layer) for layer in self.layers]
         self.call_tokens = 512 if self.device.type == "cpu" else 32768
         self.call_sizes: tuple[int, ...] = ()
         self.threads_agree = False
-        self._names = [_parameter_names(layer) for layer in self.layers]
-        self._extra_outputs = [0] * self.num_layers  # values a layer returns beside the hidden state, -1: bare tensor
-        self._check_replay()
+        self._names = [parameter_names(layer) for layer in self.layers]
+        self.extra_outputs = [0] * self.num_layers  # values a layer returns beside the hidden state, -1: bare tensor
+        check_replay(self)
         window = getattr(model.config.get_text_config(), "sliding_window", None)
         self.packed_limit: int = window or sys.maxsize
-        self.packable = self._options_can_share_a_sequence()
-        self.joins = self._rows_can_lie_end_to_end()
-        self.stackable = self.joins is not None or self._rows_can_be_stacked()
+        self.packable = options_can_share_a_sequence(self)
+        self.joins = rows_can_lie_end_to_end(self, self.packable)
+        self.stackable = self.joins is not None or rows_can_be_stacked(self)
         if self.joins is not None and self.device.type == "cpu":
             with contextlib.suppress(Exception):  # then nothing is promised
                 self.call_sizes, self.threads_agree = call_sizes(self, self.joins)
@@ -122,7 +127,7 @@ class Backbone:
     @property
     def device(self) -> torch.device:
         """Where token ids go."""
-        return _device_of(self.model.get_input_embeddings())
+        return device_of(self.model.get_input_embeddings())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -244,7 +249,7 @@ class Backbone:
                 kwargs |= dict(zip(names, args, strict=False))
                 state = kwargs.pop(names[0])
                 output = stub(index, state, args[len(names) :], kwargs)
-                extra = self._extra_outputs[index]
+                extra = self.extra_outputs[index]
                 return output if extra < 0 else (output, *[None] * extra)
 
             return forward
@@ -261,165 +266,8 @@ class Backbone:
                 else:
                     layer.__dict__["forward"] = forward
 
-    @torch.inference_mode()
-    def _check_replay(self) -> None:
-        """Learn what each layer returns from one real forward, then hold the replay against its logits."""
-
-        def watch(index: int) -> Callable[..., None]:
-            def hook(module: nn.Module, args: Any, output: Any) -> None:
-                self._extra_outputs[index] = len(output) - 1 if isinstance(output, tuple | list) else -1
-
-            return hook
-
-        hooks = [layer.register_forward_hook(watch(index)) for index, layer in enumerate(self.layers)]
-        tokens = self.probe_tokens(1, 8)
-        try:
-            expected = self.model(input_ids=tokens, use_cache=False).logits[0]
-        finally:
-            for hook in hooks:
-                hook.remove()
-        try:
-            recording = self.record_inputs(input_ids=tokens)
-            batch, hidden = Batch([recording]), recording.hidden
-            for layer in range(self.num_layers):
-                hidden = self.run_layer(layer, hidden, batch)
-            logits = torch.cat([self.finish(hidden[0, :5]), self.finish(hidden[0, 5:])])
-        except Exception as error:
-            raise UserError(
-                f"--backbone {self.name}: {type(self.model).__name__} layers cannot be replayed: {error}"
-            ) from error
-        if not bool(expected.isfinite().all()):
-            advice = "; float16 overflows in many models: use bfloat16" if self.dtype == torch.float16 else ""
-            raise UserError(
-                f"--backbone {self.name}: logits of a short text are not finite in {self.dtype_name}, so its weights "
-                f"are damaged or overflow{advice}"
-            )
-        if not self.close(logits, expected):
-            raise UserError(
-                f"--backbone {self.name}: {type(self.model).__name__} does more between its layers than pass on "
-                "the hidden state, so chains of layers would not be the model; choose another architecture"
-            )
-
-    @torch.inference_mode()
-    def _options_can_share_a_sequence(self) -> bool:
-        """Compare packed options with options in rows of their own, on random tokens."""
-        prompt, *options = self.probe_tokens(3, 6).tolist()
-        packed = Row.pack(prompt, options)
-        if len(packed.tokens) > self.packed_limit:
-            return False  # a packed mask would widen the window
-        try:
-            logits = self._plain_logits(packed.model_inputs(self.device, self.dtype))
-        except Exception:
-            return False  # the architecture takes no 4-D mask or no positions
-        start = len(prompt)
-        for option in options:
-            alone = Row.pack([*prompt, *option], packed=False)
-            expected = self._plain_logits(alone.model_inputs(self.device, self.dtype))
-            got = torch.cat([logits[: len(prompt)], logits[start : start + len(option)]])
-            if not self.close(got, expected):
-                return False
-            start += len(option)
-        return True
-
-    @torch.inference_mode()
-    def _rows_can_lie_end_to_end(self) -> list[int | None] | None:
-        """Compare rows of different lengths run as one sequence with the same rows run one by one."""
-        tokens = self.probe_tokens(4, 9).tolist()
-        rows = [Row.pack(tokens[0][:6], packed=False), Row.pack(tokens[1], packed=False)]
-        if self.packable:
-            rows.append(Row.pack(tokens[2], [tokens[3][:2], tokens[3][2:]]))
-        before = self.model.config._attn_implementation
-        if before not in attention.NAMES:
-            return None
-        attention.register()
-        try:
-            self.model.set_attn_implementation(attention.NAMES[before])
-            recordings = [self.record_inputs(**row.model_inputs(self.device, self.dtype)) for row in rows]
-            joins = token_dimensions(*recordings[:2])
-            if joins is not None and self._same_together(recordings, Batch(recordings, joins)):
-                return joins
-        except Exception:  # whatever an architecture trips over, stacked rows still serve
-            pass
-        self.model.set_attn_implementation(before)
-        return None
-
-    @torch.inference_mode()
-    def _rows_can_be_stacked(self) -> bool:
-        """Compare stacked rows with the same rows run one by one."""
-        recordings = [self.record_inputs(input_ids=tokens[None]) for tokens in self.probe_tokens(3, 8)]
-        try:
-            return self._same_together(recordings, Batch(recordings))
-        except RuntimeError:
-            return False  # some argument mixes the batch with another dimension
-
-    def _same_together(self, recordings: list[Recording], batch: Batch) -> bool:
-        """Whether rows run as a batch, end to end or stacked, come out as each does alone."""
-        hidden = torch.cat([recording.hidden for recording in recordings], 1 if batch.end_to_end else 0)
-        alone = []
-        for recording in recordings:
-            state, own = recording.hidden, Batch([recording])
-            for layer in range(self.num_layers):
-                state = self.run_layer(layer, state, own)
-            alone.append(state)
-        for layer in range(self.num_layers):
-            hidden = self.run_layer(layer, hidden, batch)
-        return self.close(self.finish(hidden.flatten(0, 1)), self.finish(torch.cat([state[0] for state in alone])))
-
-    def close(self, found: Tensor, expected: Tensor) -> bool:
-        """Equal but for rounding, as far as this precision can tell."""
-        if found.shape != expected.shape:
-            return False
-        error = (found.float() - expected.float()).abs().max() / expected.float().abs().max()
-        return bool(error <= (1e-4 if self.dtype == torch.float32 else 0.05))
-
-    def _plain_logits(self, inputs: dict[str, Any]) -> Tensor:
-        logits: Tensor = self.model(**inputs, use_cache=False).logits
-        return logits[0]
-
     def probe_tokens(self, *shape: int) -> Tensor:
         """Random token ids, always the same, to try the model with."""
         vocabulary = self.model.config.get_text_config().vocab_size
         generator = torch.Generator().manual_seed(0)
         return torch.randint(3, vocabulary, shape, generator=generator).to(self.device)
-
-
-def position_limit(config: Any) -> int:
-    """The longest sequence that a model of this configuration was made for."""
-    text = config.get_text_config()
-    found = (getattr(text, name, None) for name in ("max_position_embeddings", "max_target_positions"))
-    return next((int(limit) for limit in found if limit), sys.maxsize)
-
-
-def find_layers(model: Any, name: str) -> nn.ModuleList:
-    """The one ModuleList of the text decoder that is as long as its configuration says it is deep."""
-    depth = model.config.get_text_config(decoder=True).num_hidden_layers
-    lists = _lists_of(model, depth)
-    if len(lists) > 1 and (decoder := model.get_decoder()) is not None:  # beside a vision tower of equal depth, say
-        lists = _lists_of(decoder, depth)
-    if len(lists) != 1:
-        raise UserError(
-            f"--backbone {name}: found {len(lists)} lists of {depth} layers in {type(model).__name__}, "
-            "need exactly one; only plain decoder-only models can be used"
-        )
-    return lists[0]
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    """Where a module computes: what accelerate's hooks in it say, else where its first parameter is."""
-    for part in module.modules():
-        hook = getattr(part, "_hf_hook", None)
-        for one in getattr(hook, "hooks", [hook]):
-            if (place := getattr(one, "execution_device", None)) is not None:
-                return torch.device(place)
-    return next(module.parameters(), torch.empty(0)).device
-
-
-def _parameter_names(layer: nn.Module) -> list[str]:
-    """Of what a layer's forward takes by position, the hidden state first."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(type(layer).forward).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind in kinds][1:]
-
-
-def _lists_of(module: nn.Module, length: int) -> list[nn.ModuleList]:
-    return [child for child in module.modules() if isinstance(child, nn.ModuleList) and len(child) == length]

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from cola_learn.command import Command, Main, run_stage
 from cola_learn.evaluate.found import FiguresOptions, TableOptions, run_figures, run_table
-from cola_learn.evaluate.run import EvaluateOptions, run_evaluate
+from cola_learn.evaluate.options import EvaluateOptions
+from cola_learn.evaluate.run import run_evaluate
 
 
 def _menu(name: str, arguments: Sequence[str]) -> None:

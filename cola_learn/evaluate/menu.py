@@ -10,23 +10,24 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy
 import torch
 from numpy.typing import NDArray
-from rich.table import Table as Grid
-from scipy import stats
 from torch import Tensor
 
 from cola_learn.backbone import Backbone, load_backbone
-from cola_learn.console import PlainConsole, console, next_command
+from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate import multichain
 from cola_learn.evaluate.figures import accuracy_curves
+from cola_learn.evaluate.menu_report import Row, as_markdown, print_rows
+from cola_learn.evaluate.statistics import p_value
+from cola_learn.evaluate.utilities import Utilities, controller_utilities, mean_utilities
 from cola_learn.files import writable_folder, write_text
-from cola_learn.intervals import Interval, mcnemar, paired_difference
+from cola_learn.intervals import paired_difference
 from cola_learn.label.table import Array, Table, open_stores
 from cola_learn.tasks import as_sample
 from cola_learn.train import Controller
@@ -36,8 +37,6 @@ from cola_learn.train.features import stored_features
 from cola_learn.train.routers import LayerRouters, SegmentPredictor, fit_router, route
 
 Chosen = NDArray[numpy.int64]
-Utilities = Callable[[float], Array]
-"""What a policy thinks of every (question, chain) at a price of depth, ``[Q, C]``; it takes the largest."""
 
 PRICES = (0.0, *numpy.geomspace(0.002, 1.0, 120).tolist())
 _TUNING = 2000  # training questions, a fifth of them at most, on which the price for a depth is found
@@ -70,40 +69,6 @@ class MenuEvaluateOptions:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Row:
-    """One policy at one depth.
-
-    Attributes:
-        policy: name.
-        target: the mean depth it was set to, as a share of the base chain's; None for those that have no price.
-        accuracy, depth: on the held-out questions; depth in layers run, shared ones counted once.
-        to_base, to_static: paired differences in accuracy to the base chain and to the best static chain of no more
-            depth, with 95% intervals; None where there is no such chain.
-        p_base, p_static: of McNemar's exact test, or of a paired t test where several controllers are averaged.
-        by_task: difference to base of each task.
-        collapse: diagnostics of the choice; empty for policies that run several chains.
-        to_shuffled, p_shuffled: of a controller, difference to its choices for shuffled prompts, in the mean over all
-            ways to shuffle them: what of its result depends on the input.
-        price: of depth that a controller was set to, as ``--price`` takes it.
-    """
-
-    policy: str
-    target: float | None
-    accuracy: float
-    depth: float
-    to_base: Interval
-    p_base: float
-    to_static: Interval | None
-    p_static: float | None
-    static: str
-    by_task: dict[str, float]
-    collapse: dict[str, float]
-    to_shuffled: Interval | None = None
-    p_shuffled: float | None = None
-    price: float | None = None
-
-
 def run_menu_evaluate(options: MenuEvaluateOptions) -> list[Row]:
     """Compare the policies, print the table and write the report.
 
@@ -113,12 +78,12 @@ def run_menu_evaluate(options: MenuEvaluateOptions) -> list[Row]:
     writable_folder(options.output)
     study = Study.load(options)
     rows = study.rows()
-    _print(rows, study)
+    print_rows(rows, study.pool, study.held)
     write_text(
         options.output / "report.json",
         json.dumps({"n": len(study.held), "rows": [asdict(row) for row in rows]}, indent=2) + "\n",
     )
-    write_text(options.output / "report.md", as_markdown(rows, study))
+    write_text(options.output / "report.md", as_markdown(rows, study.pool, study.held))
     write_text(options.output / "curves.svg", accuracy_curves(rows, study.held.depths[0]))
     console.print(f"report      {options.output / 'report.md'}", soft_wrap=True)
     if options.controllers:
@@ -301,8 +266,8 @@ class Study:
         for name, controller in self._controllers.items():
             layers = controller.config.feature_layers
             prompts, others = self._features(self.pool, layers), self._features(self.held, layers)
-            tuning = _memory(controller, [prompts[row] for row in self._tuning])
-            utilities = _memory(controller, others)
+            tuning = controller_utilities(controller, [prompts[row] for row in self._tuning])
+            utilities = controller_utilities(controller, others)
             groups.setdefault(re.sub(r"-\d+$", "", name), []).append((tuning, utilities))
             for share in self._options.depths:
                 price = self._price(tuning, share * self.pool.depths[0])
@@ -327,7 +292,7 @@ class Study:
             layers = numpy.mean([self.held.depths[one] for one in chosen], axis=0)
             row = self._row(f"{name}, mean of {len(members)}", share, rewards, layers)
             rows.append(self._beside_shuffled(row, chosen))
-        tuning, utilities = (_mean([member[part] for member in members]) for part in (0, 1))
+        tuning, utilities = (mean_utilities([member[part] for member in members]) for part in (0, 1))
         return rows + self._at_depths(f"{name}, ensemble of {len(members)}", tuning, utilities)
 
     def _beside_shuffled(self, row: Row, chosen: Sequence[Chosen]) -> Row:
@@ -378,85 +343,3 @@ class Study:
             },
             collapse=found or {},
         )
-
-
-def p_value(values: Array, others: Array) -> float:
-    """McNemar's exact test where both are right or wrong, else a paired t test."""
-    gains = values - others
-    if set(numpy.unique(gains)) <= {-1.0, 0.0, 1.0}:
-        return mcnemar(int((gains > 0).sum()), int((gains < 0).sum()))
-    return float(stats.ttest_rel(values, others).pvalue)
-
-
-def _mean(members: Sequence[Utilities]) -> Utilities:
-    return lambda price: numpy.mean([utilities(price) for utilities in members], axis=0)
-
-
-def _memory(controller: Controller, prompts: Sequence[Tensor]) -> Utilities:
-    """A controller's utilities; where values decide, the network need not run again for another price.
-
-    One that imitates knows no price: a hundred times what it saves is added to the log-probabilities.
-    """
-    if controller.config.objective == "imitation":
-        logprobs = controller.weigh_all(prompts).double().numpy()
-        saved = numpy.array([1 - chain.depth / chain.num_layers for chain in controller.menu])
-        return lambda price: logprobs + 100 * price * saved
-    if controller.config.decision == "value":
-        weighed = controller.weigh_all(prompts)
-        return lambda price: controller.utilities(weighed, price).double().numpy()
-    return cache(lambda price: controller.utilities(controller.weigh_all(prompts, price), price).double().numpy())
-
-
-def _points(interval: Interval | None) -> str:
-    if interval is None:
-        return ""
-    return f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f}, {100 * interval.high:+.1f})"
-
-
-def _cells(row: Row) -> list[str]:
-    return [
-        row.policy,
-        "" if row.target is None else f"{row.target:.0%}",
-        "" if row.price is None else f"{row.price:.3g}",
-        f"{row.depth:.1f}",
-        f"{row.accuracy:.1%}",
-        _points(row.to_base),
-        f"{row.p_base:.3f}",
-        _points(row.to_static),
-        "" if row.p_static is None else f"{row.p_static:.3f}",
-        _points(row.to_shuffled),
-        "" if row.p_shuffled is None else f"{row.p_shuffled:.3f}",
-        f"{row.collapse['base_share']:.0%}" if row.collapse else "",
-    ]
-
-
-_HEADINGS = (
-    *("policy", "set to", "price", "layers", "accuracy", "Δ base (95% CI)", "p", "Δ static (95% CI)", "p"),
-    *("Δ shuffled (95% CI)", "p", "base share"),
-)
-
-
-def as_markdown(rows: Sequence[Row], study: Study) -> str:
-    """The table, and differences to base by task."""
-    lines = [f"{len(study.held)} held-out questions, {len(study.pool)} training questions.", ""]
-    lines += [f"| {' | '.join(_HEADINGS)} |", "|---" * len(_HEADINGS) + "|"]
-    lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
-    tasks = sorted(rows[0].by_task)
-    counts = {task: int((study.held.tasks == task).sum()) for task in tasks}
-    lines += ["", "Difference to base in points, by task (questions):", ""]
-    lines += [f"| policy | set to | {' | '.join(f'{task} ({counts[task]})' for task in tasks)} |"]
-    lines += ["|---" * (2 + len(tasks)) + "|"]
-    for row in rows[1:]:
-        cells = [f"{100 * row.by_task[task]:+.1f}" for task in tasks]
-        lines.append(f"| {row.policy} | {'' if row.target is None else f'{row.target:.0%}'} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _print(rows: Sequence[Row], study: Study) -> None:
-    grid = Grid(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in _HEADINGS:
-        grid.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
-    for row in rows:
-        grid.add_row(*_cells(row), style="dim" if "oracle" in row.policy else None)
-    PlainConsole(width=170).print(grid)
-    console.print(f"{len(study.held)} held-out questions; chosen and fitted on {len(study.pool)} others")

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import NDArray
+from scipy import stats
 
 from cola_learn.chains import Chain
 from cola_learn.intervals import Interval, mcnemar, paired_difference
@@ -77,3 +79,11 @@ def summarize_policy(outcomes: Sequence[Outcome], seed: int = 0) -> PolicySummar
         p_value=mcnemar(transitions["wrong_to_right"], transitions["right_to_wrong"]),
         corrected=transitions["wrong_to_right"] / wrong if wrong else 0.0,
     )
+
+
+def p_value(values: NDArray[numpy.float64], others: NDArray[numpy.float64]) -> float:
+    """McNemar's exact test where both are right or wrong, else a paired t test."""
+    gains = values - others
+    if set(numpy.unique(gains)) <= {-1.0, 0.0, 1.0}:
+        return mcnemar(int((gains > 0).sum()), int((gains < 0).sum()))
+    return float(stats.ttest_rel(values, others).pvalue)

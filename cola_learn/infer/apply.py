@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from cola_learn.backbone.replay import find_layers
+from cola_learn.backbone.layers import find_layers
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 

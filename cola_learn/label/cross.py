@@ -10,7 +10,7 @@ from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder
-from cola_learn.label.menu import LARGEST
+from cola_learn.label.menu_file import LARGEST
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.run import fill_store, make_manifest, start_workers
 from cola_learn.label.search import SearchSettings

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cola_learn.chains import Chain, SearchSpace
+from cola_learn.label.methods import budget, make_search
 from cola_learn.label.moves import random_edit, used_layers
 from cola_learn.label.records import Label, Luck, Trial
-from cola_learn.label.search import Prior, Search, SearchSettings, budget, make_search
+from cola_learn.label.search import Prior, Search, SearchSettings
 from cola_learn.tasks import Question, Sample, Scores, Template, as_sample
 
 

@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from cola_learn.backbone import Executor, load_backbone
@@ -11,37 +10,12 @@ from cola_learn.chains import Chain, Edit, Skip
 from cola_learn.console import console, next_command, progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import write_text
+from cola_learn.label.menu_file import LARGEST
 from cola_learn.label.prior import edit_gains
 from cola_learn.label.records import Label
 from cola_learn.label.store import LabelStore
 from cola_learn.label.table import questions_of
 from cola_learn.tasks import Question, Scorer, as_sample
-
-LARGEST = 256
-
-
-@lru_cache(maxsize=8)
-def read_menu(file: Path, num_layers: int) -> tuple[Chain, ...]:
-    """The chains of a menu file: one a line, ``#`` begins a comment.
-
-    Raises:
-        UserError: naming the line that is no chain of so many layers.
-    """
-    chains: dict[Chain, None] = {}
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--menu {file} cannot be read ({error}); python -m cola_learn.label menu makes one") from None
-    for number, line in enumerate(lines, start=1):
-        text = line.split("#")[0].strip()
-        if text:
-            try:
-                chains[Chain.parse(text, num_layers)] = None
-            except ValueError as error:
-                raise UserError(f"--menu {file} line {number}: {error}") from None
-    if not chains:
-        raise UserError(f"--menu {file} holds no chains; write one a line, such as 0-11 14-29")
-    return tuple(chains)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 from cola_learn.console import quiet_libraries
 from cola_learn.errors import UserError
 from cola_learn.label.labeller import Effort, Identity, Labeller, blocks_of, label_block
+from cola_learn.label.methods import budget
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.records import Label
-from cola_learn.label.search import budget
 from cola_learn.tasks import Question
 
 _ATTEMPTS = 3

@@ -13,8 +13,8 @@ from cola_learn.console import console, next_command, progress_bar
 from cola_learn.files import digest, writable_folder
 from cola_learn.label.labeller import Effort, Identity, Labeller, Workers
 from cola_learn.label.manifest import Manifest
+from cola_learn.label.methods import budget
 from cola_learn.label.options import LabelOptions
-from cola_learn.label.search import budget
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally

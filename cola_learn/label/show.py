@@ -8,7 +8,7 @@ from cola_learn.console import console, printable
 from cola_learn.errors import UserError
 from cola_learn.label.options import LabelOptions
 from cola_learn.tasks import Question, as_sample
-from cola_learn.tasks.scoring import too_long
+from cola_learn.tasks.encoding import too_long
 
 _SHOWN = 320  # characters of a prompt at the start of a run
 

@@ -13,9 +13,10 @@ from cola_learn import assets
 from cola_learn.errors import UserError
 from cola_learn.tasks.answers import with_decoys
 from cola_learn.tasks.arithmetic import GENERATED, generate_questions
+from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.fail_rate import FAIL_RATE, read_by_fail_rate
 from cola_learn.tasks.files import HUB, KNOWN, hub_rows, is_file, read_rows, stem
-from cola_learn.tasks.layouts import Layout, read_questions
+from cola_learn.tasks.layouts import read_questions
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS, Benchmark, Fields
 

@@ -4,203 +4,28 @@ whether greedy decoding would write the answer.
 
 import math
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from cola_learn.backbone import Backbone, Executor, Row
 from cola_learn.backbone.generate import end_tokens
-from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.tasks.answers import ENDS_WORD
+from cola_learn.tasks.encoding import EncodedSample, encode
 from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Sample
+from cola_learn.tasks.scores import AnswerScores, OptionScores, Scores
 
 Metric = Literal["acc", "acc_norm"]
 _POSITIONS_PER_HEAD_CALL = 256
 _ROWS_PER_NORMALIZER = 16
 # How tokens of bytes, and SentencePiece's, begin with white space.
 _SPACE_PIECES = "[\u0120\u010a\u0109\u010d\u2581]|<0x(09|0A|0D|20)>"
-
-
-class Scores(Protocol):
-    """What one chain makes of one question, for any answer that might be gold."""
-
-    @property
-    def values(self) -> tuple[float, ...]:
-        """The score of every answer."""
-
-    @property
-    def choice(self) -> int:
-        """Index of the answer given; -1 if it is none of the question's."""
-
-    def reward(self, gold: int) -> float:
-        """1.0 if the answer is ``gold``, else 0.0."""
-
-    def probability(self, gold: int) -> float:
-        """How probable the answer ``gold`` is: a reward far less noisy than right or wrong."""
-
-    def margin(self, gold: int) -> float:
-        """By how much ``gold`` wins, in nats; negative where it loses."""
-
-
-@dataclass(frozen=True)
-class OptionScores:
-    """The score of every option under one chain: sum of token log-probabilities in nats (``acc``), or that
-    divided by the option's characters (``acc_norm``). What is right is not known here; ask with a gold index.
-    """
-
-    values: tuple[float, ...]
-
-    @property
-    def choice(self) -> int:
-        """The option the backbone answers with: the best score, the first of equals."""
-        return self.values.index(max(self.values))
-
-    def reward(self, gold: int) -> float:
-        """1.0 if the answer is ``gold``, else 0.0."""
-        return float(self.choice == gold)
-
-    def probability(self, gold: int) -> float:
-        """Softmax of the scores at ``gold``: a reward far less noisy than right or wrong."""
-        best = max(self.values)
-        return math.exp(self.values[gold] - best) / sum(math.exp(value - best) for value in self.values)
-
-    def margin(self, gold: int) -> float:
-        """Score of ``gold`` minus the best other score."""
-        return self.values[gold] - max(self.values[:gold] + self.values[gold + 1 :])
-
-
-@dataclass(frozen=True)
-class AnswerScores:
-    """What one chain makes of an open question's answers, in their order.
-
-    Attributes:
-        right: whether it writes the answer, in any spelling.
-        leads: of the spelling that comes closest, how far its tokens lead all others where they lead least, in nats;
-            negative where another token leads. 0 where answers are generated.
-        logprobs: log-probability of all spellings together.
-    """
-
-    right: tuple[bool, ...]
-    leads: tuple[float, ...]
-    logprobs: tuple[float, ...]
-
-    @property
-    def values(self) -> tuple[float, ...]:
-        """The log-probabilities."""
-        return self.logprobs
-
-    @property
-    def choice(self) -> int:
-        """Index of the answer written; -1 if it is none of them."""
-        return self.right.index(True) if any(self.right) else -1
-
-    def reward(self, gold: int) -> float:
-        """1.0 if the answer ``gold`` is written, else 0.0."""
-        return float(self.right[gold])
-
-    def probability(self, gold: int) -> float:
-        """Probability of the spellings of ``gold``."""
-        return math.exp(min(0.0, self.logprobs[gold]))
-
-    def margin(self, gold: int) -> float:
-        """The lead of ``gold``."""
-        return self.leads[gold]
-
-
-@dataclass(frozen=True)
-class EncodedSample:
-    """A sample as rows.
-
-    Attributes:
-        rows: one row with all options side by side, or one a option where the backbone cannot pack.
-        targets: for each option the row it is in and its scored tokens as (index into ``row.wanted``, token).
-    """
-
-    rows: tuple[Row, ...]
-    targets: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
-
-
-def encode(
-    sample: Sample,
-    encoder: PromptEncoder,
-    packed: bool,
-    packed_limit: int = sys.maxsize,
-    max_tokens: int = sys.maxsize,
-    truncate: bool = False,
-) -> EncodedSample:
-    """Tokenise every context with its continuation, and lay the options out.
-
-    Args:
-        sample: the question.
-        encoder: gives the token ids, and says where a context ends.
-        packed: put the options side by side into one row, where it gets no longer than ``packed_limit`` tokens.
-        packed_limit: most tokens of such a row.
-        max_tokens: most tokens that the model reads of a context with its continuation.
-        truncate: cut what is longer at its beginning, alike for all options, instead of refusing it.
-
-    Raises:
-        UserError: if a continuation has no tokens of its own, or it is too long with its context.
-    """
-    full: list[list[int]] = []
-    starts: list[int] = []
-    for context, continuation in zip(sample.contexts, sample.continuations, strict=True):
-        tokens, start = encoder.pair(context, continuation)
-        if start >= len(tokens):
-            raise UserError(f"question {sample.key}: option {continuation!r} has no tokens to score")
-        full.append(tokens)
-        starts.append(start)
-    longest = max(map(len, full)) - 1  # nothing is predicted behind the last token
-    if longest > max_tokens:
-        room = max_tokens - max(len(tokens) - start for tokens, start in zip(full, starts, strict=True))
-        if not truncate or room < 1:
-            raise UserError(too_long(sample.key, longest, max_tokens))
-        full = [encoder.cut(tokens, longest - max_tokens) for tokens in full]
-        starts = [start - (longest - max_tokens) for start in starts]
-    if packed:
-        shared = _shared_prefix(full, min(starts))
-        packed = shared + sum(len(tokens) - 1 - shared for tokens in full) <= packed_limit
-    if not packed:
-        rows, targets = [], []
-        for index, (tokens, start) in enumerate(zip(full, starts, strict=True)):
-            rows.append(Row.pack(tokens[:-1], wanted=range(start - 1, len(tokens) - 1), packed=False))
-            targets.append((index, tuple(enumerate(tokens[start:]))))
-        return EncodedSample(tuple(rows), tuple(targets))
-    options = [tokens[shared:-1] for tokens in full]
-    offset = shared
-    positions: list[list[int]] = []
-    for tokens, start, option in zip(full, starts, options, strict=True):
-        queries = range(start - 1, len(tokens) - 1)  # the position before each scored token predicts it
-        positions.append([query if query < shared else offset + query - shared for query in queries])
-        offset += len(option)
-    wanted = sorted({position for option_positions in positions for position in option_positions})
-    place = {position: index for index, position in enumerate(wanted)}
-    packed_targets = tuple(
-        (0, tuple((place[position], token) for position, token in zip(where, tokens[start:], strict=True)))
-        for where, tokens, start in zip(positions, full, starts, strict=True)
-    )
-    return EncodedSample((Row.pack(full[0][:shared], options, wanted),), packed_targets)
-
-
-def too_long(key: str, tokens: int, max_tokens: int) -> str:
-    """What is said of a question that the model cannot read."""
-    return (
-        f"question {key} has {tokens} tokens and the model reads {max_tokens}; shorten it, or label with "
-        "--truncate left, which cuts the beginning of such prompts"
-    )
-
-
-def _shared_prefix(sequences: Sequence[Sequence[int]], limit: int) -> int:
-    length = 0
-    while length < limit and len({sequence[length] for sequence in sequences}) == 1:
-        length += 1
-    return length
 
 
 @dataclass(frozen=True)

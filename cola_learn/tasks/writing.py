@@ -6,10 +6,12 @@ from dataclasses import replace
 from cola_learn.backbone import Backbone, Decoding, Executor, Generator
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
+from cola_learn.tasks.encoding import too_long
 from cola_learn.tasks.grading import Grader
 from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Sample
-from cola_learn.tasks.scoring import AnswerScores, Scorer, Scores, too_long
+from cola_learn.tasks.scores import AnswerScores, Scores
+from cola_learn.tasks.scoring import Scorer
 
 _ROWS = 64  # written together
 

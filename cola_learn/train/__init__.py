@@ -1,5 +1,6 @@
 """The controller and its training."""
 
-from cola_learn.train.controller import Controller, ControllerConfig
+from cola_learn.train.config import ControllerConfig
+from cola_learn.train.controller import Controller
 
 __all__ = ["Controller", "ControllerConfig"]

@@ -8,133 +8,27 @@ chooses among the chains of the menu, by either.
 
 import contextlib
 import functools
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from cola_learn.chains import Chain, SearchSpace
+from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.files import as_value, read_json, replacing, sha256, writable_folder, write_json
+from cola_learn.train.batches import join_sequences, mean_token, pad_features
+from cola_learn.train.components import Components
+from cola_learn.train.config import ControllerConfig
 from cola_learn.train.steps import DecoderSteps
 from cola_learn.train.vocabulary import STOP, EditVocabulary
 
 FORMAT = 3
 _WEIGHTS = "model.safetensors"
 _PROMPTS_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class ControllerConfig:
-    """Everything that a controller's shape and inputs depend on.
-
-    Attributes:
-        num_layers, hidden_size: N and H of the backbone.
-        space: the search space that it writes chains of.
-        feature_layers: after how many layers of the backbone the prompt is read; 0 is the embedding layer.
-        width, blocks, heads: size of the decoder.
-        dropout: while training.
-        backbone, fingerprint: the model it was trained for.
-        special_tokens: written before every prompt that it was trained on, as text.
-        pooling: attend to every token of the prompt, or read principal components of their mean.
-        components: how many; those of the training prompts, which the controller holds fixed.
-        menu: chains to choose among, the base chain first; with none it writes any chain of the space.
-        decision: of the menu, the chain most probably written, or the one of the highest value.
-        gain_scale: what predicted gains are multiplied with, so that they are true on validation questions.
-        threshold: the base chain runs unless another's predicted gain, with what its depth saves, exceeds this.
-        price: of depth, unless another is given: the gain that N layers, all of the base chain, are worth.
-        objective: what it was trained for.
-    """
-
-    num_layers: int
-    hidden_size: int
-    space: SearchSpace = field(default_factory=SearchSpace)
-    feature_layers: tuple[int, ...] = (0,)
-    width: int = 128
-    blocks: int = 2
-    heads: int = 4
-    dropout: float = 0.1
-    backbone: str = ""
-    fingerprint: str = ""
-    special_tokens: str = ""
-    pooling: Literal["attend", "components"] = "attend"
-    components: int = 64
-    menu: tuple[str, ...] = ()
-    decision: Literal["write", "value"] = "write"
-    gain_scale: float = 1.0
-    threshold: float = 0.0
-    price: float = 0.0
-    objective: str = ""
-
-    def __post_init__(self) -> None:
-        largest = {"num_layers": 4096, "hidden_size": 2**17, "width": 2**14, "blocks": 256, "heads": 2**10}
-        for name, most in {**largest, "components": 2**14}.items():
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 to {most}")
-        if self.width % self.heads:
-            raise ValueError(f"heads is {self.heads}; give a divisor of width {self.width}")
-        if not self.feature_layers or not all(0 <= layer <= self.num_layers for layer in self.feature_layers):
-            raise ValueError(f"feature_layers is {self.feature_layers}; give some of 0 to {self.num_layers}")
-        chains = [Chain.parse(text, self.num_layers) for text in self.menu]
-        if chains and not chains[0].is_base:
-            raise ValueError(f"menu begins with {self.menu[0]}, not with the base chain")
-        if self.decision == "value" and not self.menu:
-            raise ValueError("decision is value, but there is no menu")
-        for name in ("gain_scale", "threshold", "price", "dropout"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}, not a finite number")
-
-    @property
-    def heeds_price(self) -> bool:
-        """Whether a price of depth changes what it chooses."""
-        return self.objective not in ("", "imitation")
-
-    def check_price(self, price: float, source: Path | str) -> None:
-        """Refuse a price that the controller of ``source`` does not heed, or that would pay for depth.
-
-        Raises:
-            UserError: saying which.
-        """
-        if not self.heeds_price:
-            raise UserError(f"--price {price:g}: {source} was trained without a depth price; remove --price")
-        if not 0 <= price < math.inf:
-            raise UserError(f"--price {price:g} is no price; give 0 or more")
-
-
-class Components(nn.Module):
-    """Vectors ``[B, D]`` as principal components ``[B, components]`` of others, fixed once they are fitted.
-
-    What tells prompts apart most, such as their task, comes first, and what a few thousand noisy labels cannot teach is
-    left out. The first component has a variance of 1, the others less, so that they also count less.
-    """
-
-    center: Tensor
-    matrix: Tensor
-
-    def __init__(self, size: int, components: int) -> None:
-        super().__init__()
-        self.register_buffer("center", torch.zeros(size))
-        self.register_buffer("matrix", torch.zeros(size, components))
-
-    def fit(self, vectors: Tensor) -> None:
-        """Components of ``[Q, D]``; where Q is too few for all, the last are 0."""
-        from sklearn.decomposition import PCA
-
-        rows = vectors.double().numpy()
-        deviation = rows.std(0) + 1e-6
-        found = PCA(min(self.matrix.shape[1], *rows.shape), random_state=0).fit((rows - rows.mean(0)) / deviation)
-        matrix = found.components_.T / deviation[:, None] / max(found.explained_variance_[0], 1e-12) ** 0.5
-        self.center.copy_(torch.from_numpy(rows.mean(0)))
-        self.matrix[:, : matrix.shape[1]] = torch.from_numpy(matrix)
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        return (vectors - self.center) @ self.matrix
 
 
 class Controller(nn.Module):
@@ -452,24 +346,3 @@ def _other_chains_and_later(chains: int, length: int) -> Tensor:
     with torch.inference_mode(False):  # it is kept for training too
         visible = torch.block_diag(*[torch.ones(length, length).tril()] * chains)
         return torch.zeros_like(visible).masked_fill(visible == 0, float("-inf"))
-
-
-def join_sequences(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token sequences that end with a stop token as one tensor ``[C, L + 1]``, begin mark first and stop tokens behind,
-    and their lengths ``[C]``."""
-    longest = max(map(len, sequences), default=0)
-    rows = [[STOP, *sequence, *[STOP] * (longest - len(sequence))] for sequence in sequences]
-    return torch.tensor(rows, dtype=torch.long), torch.tensor([len(sequence) for sequence in sequences])
-
-
-def mean_token(features: Tensor, padding: Tensor) -> Tensor:
-    """Prompts ``[B, T, F, H]`` as vectors ``[B, F H]``."""
-    real = (~padding)[:, :, None, None]
-    return ((features * real).sum(1) / real.sum(1)).flatten(1)
-
-
-def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Prompts ``[T_i, F, H]`` as one batch ``[B, T, F, H]`` and its padding mask ``[B, T]``, True = padding."""
-    lengths = torch.tensor([len(tensor) for tensor in features])
-    padded = nn.utils.rnn.pad_sequence(list(features), batch_first=True)
-    return padded, torch.arange(padded.shape[1])[None, :] >= lengths[:, None]

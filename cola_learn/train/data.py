@@ -20,7 +20,7 @@ from cola_learn.errors import UserError
 from cola_learn.label import Label, Trial
 from cola_learn.label.table import open_stores, questions_of
 from cola_learn.tasks import OptionScores, Question, as_sample
-from cola_learn.train.controller import join_sequences, pad_features
+from cola_learn.train.batches import join_sequences, pad_features
 from cola_learn.train.features import stored_features
 from cola_learn.train.vocabulary import EditVocabulary
 

@@ -15,7 +15,8 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.files import as_value
 from cola_learn.train.calibration import calibrate
-from cola_learn.train.controller import Controller, ControllerConfig
+from cola_learn.train.config import ControllerConfig
+from cola_learn.train.controller import Controller
 from cola_learn.train.data import Batch, Example
 from cola_learn.train.diagnostics import Choices, collapse
 

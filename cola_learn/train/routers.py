@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cola_learn.chains import Chain
-from cola_learn.train.controller import pad_features
+from cola_learn.train.batches import pad_features
 
 SKIP, ONCE, REPEAT = range(3)
 _WINDOWS = 8

@@ -7,7 +7,8 @@ import torch
 
 from cola_learn.backbone import Backbone
 from cola_learn.chains import SearchSpace
-from cola_learn.evaluate.run import EvaluateOptions, evaluate_policies
+from cola_learn.evaluate.live import evaluate_policies
+from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.label import LabelStore, SearchSettings
 from cola_learn.label.labeller import Labeller, make_scorer
 from cola_learn.label.options import LabelOptions

@@ -7,7 +7,8 @@ from cola_learn import Chain, LabelStore, Repeat, Skip
 from cola_learn.backbone import Backbone, Executor
 from cola_learn.errors import UserError
 from cola_learn.label import Label, Trial
-from cola_learn.label.menu import compose, covering, read_menu
+from cola_learn.label.menu import compose, covering
+from cola_learn.label.menu_file import read_menu
 from cola_learn.tasks import Question, Scorer, as_sample, load_task
 
 Command = Callable[..., tuple[int, str]]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
 from cola_learn.label import Search, SearchSettings, make_search
+from cola_learn.label.methods import budget
 from cola_learn.label.moves import moves_of, random_edit, used_layers
-from cola_learn.label.search import budget
 
 DEPTH = 10
 METHODS = ("mcts", "random", "beam", "greedy", "scan")

@@ -10,8 +10,8 @@ import torch
 
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.train import Controller, ControllerConfig
+from cola_learn.train.batches import mean_token, pad_features
 from cola_learn.train.calibration import calibrate
-from cola_learn.train.controller import mean_token, pad_features
 from cola_learn.train.data import Example, collate
 from cola_learn.train.diagnostics import Choices, collapse
 from cola_learn.train.module import ControllerModule

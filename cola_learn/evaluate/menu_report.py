@@ -1,0 +1,100 @@
+"""What policies of one menu came to, as a table in the terminal and in Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table as Grid
+
+from cola_learn.console import PlainConsole, console
+from cola_learn.intervals import Interval
+from cola_learn.label.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy at one depth.
+
+    Attributes:
+        policy: name.
+        target: the mean depth it was set to, as a share of the base chain's; None for those that have no price.
+        accuracy, depth: on the held-out questions; depth in layers run, shared ones counted once.
+        to_base, to_static: paired differences in accuracy to the base chain and to the best static chain of no more
+            depth, with 95% intervals; None where there is no such chain.
+        p_base, p_static: of McNemar's exact test, or of a paired t test where several controllers are averaged.
+        by_task: difference to base of each task.
+        collapse: diagnostics of the choice; empty for policies that run several chains.
+        to_shuffled, p_shuffled: of a controller, difference to its choices for shuffled prompts, in the mean over all
+            ways to shuffle them: what of its result depends on the input.
+        price: of depth that a controller was set to, as ``--price`` takes it.
+    """
+
+    policy: str
+    target: float | None
+    accuracy: float
+    depth: float
+    to_base: Interval
+    p_base: float
+    to_static: Interval | None
+    p_static: float | None
+    static: str
+    by_task: dict[str, float]
+    collapse: dict[str, float]
+    to_shuffled: Interval | None = None
+    p_shuffled: float | None = None
+    price: float | None = None
+
+
+def _points(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    return f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f}, {100 * interval.high:+.1f})"
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        row.policy,
+        "" if row.target is None else f"{row.target:.0%}",
+        "" if row.price is None else f"{row.price:.3g}",
+        f"{row.depth:.1f}",
+        f"{row.accuracy:.1%}",
+        _points(row.to_base),
+        f"{row.p_base:.3f}",
+        _points(row.to_static),
+        "" if row.p_static is None else f"{row.p_static:.3f}",
+        _points(row.to_shuffled),
+        "" if row.p_shuffled is None else f"{row.p_shuffled:.3f}",
+        f"{row.collapse['base_share']:.0%}" if row.collapse else "",
+    ]
+
+
+_HEADINGS = (
+    *("policy", "set to", "price", "layers", "accuracy", "Δ base (95% CI)", "p", "Δ static (95% CI)", "p"),
+    *("Δ shuffled (95% CI)", "p", "base share"),
+)
+
+
+def as_markdown(rows: Sequence[Row], pool: Table, held: Table) -> str:
+    """The table, and differences to base by task."""
+    lines = [f"{len(held)} held-out questions, {len(pool)} training questions.", ""]
+    lines += [f"| {' | '.join(_HEADINGS)} |", "|---" * len(_HEADINGS) + "|"]
+    lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
+    tasks = sorted(rows[0].by_task)
+    counts = {task: int((held.tasks == task).sum()) for task in tasks}
+    lines += ["", "Difference to base in points, by task (questions):", ""]
+    lines += [f"| policy | set to | {' | '.join(f'{task} ({counts[task]})' for task in tasks)} |"]
+    lines += ["|---" * (2 + len(tasks)) + "|"]
+    for row in rows[1:]:
+        cells = [f"{100 * row.by_task[task]:+.1f}" for task in tasks]
+        lines.append(f"| {row.policy} | {'' if row.target is None else f'{row.target:.0%}'} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def print_rows(rows: Sequence[Row], pool: Table, held: Table) -> None:
+    """The table, on standard output."""
+    grid = Grid(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in _HEADINGS:
+        grid.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*_cells(row), style="dim" if "oracle" in row.policy else None)
+    PlainConsole(width=170).print(grid)
+    console.print(f"{len(held)} held-out questions; chosen and fitted on {len(pool)} others")

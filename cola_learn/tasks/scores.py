@@ -1,0 +1,91 @@
+"""What one chain makes of one question: scores of its options, or verdicts on its answers."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Scores(Protocol):
+    """What one chain makes of one question, for any answer that might be gold."""
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The score of every answer."""
+
+    @property
+    def choice(self) -> int:
+        """Index of the answer given; -1 if it is none of the question's."""
+
+    def reward(self, gold: int) -> float:
+        """1.0 if the answer is ``gold``, else 0.0."""
+
+    def probability(self, gold: int) -> float:
+        """How probable the answer ``gold`` is: a reward far less noisy than right or wrong."""
+
+    def margin(self, gold: int) -> float:
+        """By how much ``gold`` wins, in nats; negative where it loses."""
+
+
+@dataclass(frozen=True)
+class OptionScores:
+    """The score of every option under one chain: sum of token log-probabilities in nats (``acc``), or that
+    divided by the option's characters (``acc_norm``). What is right is not known here; ask with a gold index.
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def choice(self) -> int:
+        """The option the backbone answers with: the best score, the first of equals."""
+        return self.values.index(max(self.values))
+
+    def reward(self, gold: int) -> float:
+        """1.0 if the answer is ``gold``, else 0.0."""
+        return float(self.choice == gold)
+
+    def probability(self, gold: int) -> float:
+        """Softmax of the scores at ``gold``: a reward far less noisy than right or wrong."""
+        best = max(self.values)
+        return math.exp(self.values[gold] - best) / sum(math.exp(value - best) for value in self.values)
+
+    def margin(self, gold: int) -> float:
+        """Score of ``gold`` minus the best other score."""
+        return self.values[gold] - max(self.values[:gold] + self.values[gold + 1 :])
+
+
+@dataclass(frozen=True)
+class AnswerScores:
+    """What one chain makes of an open question's answers, in their order.
+
+    Attributes:
+        right: whether it writes the answer, in any spelling.
+        leads: of the spelling that comes closest, how far its tokens lead all others where they lead least, in nats;
+            negative where another token leads. 0 where answers are generated.
+        logprobs: log-probability of all spellings together.
+    """
+
+    right: tuple[bool, ...]
+    leads: tuple[float, ...]
+    logprobs: tuple[float, ...]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The log-probabilities."""
+        return self.logprobs
+
+    @property
+    def choice(self) -> int:
+        """Index of the answer written; -1 if it is none of them."""
+        return self.right.index(True) if any(self.right) else -1
+
+    def reward(self, gold: int) -> float:
+        """1.0 if the answer ``gold`` is written, else 0.0."""
+        return float(self.right[gold])
+
+    def probability(self, gold: int) -> float:
+        """Probability of the spellings of ``gold``."""
+        return math.exp(min(0.0, self.logprobs[gold]))
+
+    def margin(self, gold: int) -> float:
+        """The lead of ``gold``."""
+        return self.leads[gold]
