@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
-from cola_learn.backbone import Backbone, Decoding, Executor, Generator, load_backbone
+from cola_learn.backbone import Backbone, Decoding, Generator, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
-from cola_learn.tasks import Question, Scorer, Scores, as_sample
+from cola_learn.tasks import Question, as_sample
 from cola_learn.train import Controller
 from cola_learn.train.features import prompt_features
 
@@ -106,19 +106,8 @@ class ColaForCausalLM:
         return written[0] if isinstance(prompts, str) else written
 
     def chat(self, question: str) -> str:
-        """A question in the model's chat template, or as ``Question: ... Answer:`` if it has none."""
-        tokenizer = self.backbone.tokenizer
-        if tokenizer.chat_template is None:
-            return as_prompt(question)
-        turns = [{"role": "user", "content": question}]
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-
-    def score(self, question: Question, chain: Chain) -> Scores:
-        """Scores of a question's choices through a chain."""
-        scorer = Scorer(Executor(self.backbone))
-        sample = as_sample(question)
-        scorer.open(sample)
-        return scorer.score([(sample.key, chain)])[0]
+        """:func:`as_chat` with the backbone's tokenizer."""
+        return as_chat(question, self.backbone.tokenizer)
 
     def _choose(self, prompts: Sequence[str], price: float | None) -> list[Chain]:
         if price is not None:
@@ -138,3 +127,11 @@ class ColaForCausalLM:
 def as_prompt(question: str) -> str:
     """A free question as the benchmarks write theirs, which is what controllers are trained to read."""
     return as_sample(Question("", "", "", question, ("", ""), 0)).prompt
+
+
+def as_chat(question: str, tokenizer: Any) -> str:
+    """A question in a tokenizer's chat template, or as ``Question: ... Answer:`` if it has none."""
+    if tokenizer.chat_template is None:
+        return as_prompt(question)
+    turns = [{"role": "user", "content": question}]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))

@@ -99,7 +99,7 @@ def unwritten(value: Any) -> Any:
     return value
 
 
-def readings(cell: Any, options: AnswerOptions) -> dict[str, int]:
+def readings_of(cell: Any, options: AnswerOptions) -> dict[str, int]:
     """Every option that an answer may mean, by the way of reading it."""
     count = len(options.texts)
     if isinstance(cell, str) and isinstance(unwritten(cell), list):
@@ -107,7 +107,7 @@ def readings(cell: Any, options: AnswerOptions) -> dict[str, int]:
     if isinstance(cell, list | tuple):
         if len(cell) == count and all(value in (0, 1) for value in cell) and sum(map(int, cell)) == 1:
             return {"marks": [int(value) for value in cell].index(1)}
-        return readings(cell[0], options) if len(cell) == 1 and not isinstance(cell[0], list | tuple) else {}
+        return readings_of(cell[0], options) if len(cell) == 1 and not isinstance(cell[0], list | tuple) else {}
     if isinstance(cell, bool) or not isinstance(cell, str | int | float):
         return {}
     if isinstance(cell, float) and cell.is_integer():

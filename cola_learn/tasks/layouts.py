@@ -12,7 +12,7 @@ from cola_learn.tasks.answer_columns import (
     AnswerOptions,
     AnswersAs,
     BadRow,
-    readings,
+    readings_of,
     short_answer,
     shown,
 )
@@ -80,7 +80,7 @@ def golds_of(
 
     def read(column: str) -> list[Any]:
         cells = [row.get(column) for row in rows]
-        readings = [readings(cell, found) for cell, found in zip(cells, options, strict=True)]
+        readings = [readings_of(cell, found) for cell, found in zip(cells, options, strict=True)]
         native = all(not isinstance(cell, str) for cell in cells) and not any(found.numbered for found in options)
         return decide(readings, cells, options, named, column, answers, native, faults)
 

@@ -267,6 +267,10 @@ BAD = {
         "--price -0.1 is no price; give 0 or more",
     ),
     "no question": (["infer", " ", "--controller", "{run}/controller"], "the question is empty"),
+    "no chain": (["infer", "Why?"], "give --controller to have a chain chosen, or --chain to run one"),
+    "two chains": (["infer", "Why?", "--controller", "{tmp}", "--chain", "0-29"], "one of them"),
+    "price of a chain": (["infer", "Why?", "--chain", "0-29", "--price", "1"], "--price 1 is for a controller"),
+    "other layers": (["infer", "Why?", "--chain", "0-30"], "--chain: '0-30' in chain '0-30'"),
 }
 
 

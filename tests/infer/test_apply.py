@@ -144,6 +144,22 @@ def test_chains_that_are_not_for_it(chain: Any, message: str, model: Any) -> Non
     assert len(model.model.layers) == 30
 
 
+def test_infer_runs_a_given_chain(model: Any, tokenizer: Any) -> None:
+    """What the command prints is what transformers writes through the applied chain."""
+    question, chain = "What is the capital of France?", "0-16 (17)x2 18-29"
+    ask = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    turns = [{"role": "user", "content": question}]
+    settings = {"max_new_tokens": 16, "do_sample": False, "return_full_text": False}
+    with apply_chain(model, chain):
+        expected = ask(turns, **settings)[0]["generated_text"].strip()
+    plain = ask(turns, **settings)[0]["generated_text"].strip()
+    arguments = ["cola_learn.infer", question, "--chain", chain, "--dtype", "float32"]
+    arguments += ["--decoding.max_new_tokens", "16"]
+    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=True)
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert lines == [f"given   {chain}  (31 layers)", expected, "plain   0-29  (30 layers)", plain]
+
+
 PLAIN = """
 import sys
 sys.modules["cola_learn"] = None
