@@ -12,17 +12,18 @@ from cola_learn import assets
 
 _DIGITS = 16
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "*.pt", "*.pth")  # the first kind that there is counts
-_TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template*")
-_VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
+_OTHERS = (
+    *("config.json", "tokenizer*", "vocab*", "merges.txt"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template*"),
+)
 
 
-def of_files(source: str, config: Any) -> str | None:
+def of_files(source: str) -> str | None:
     """16 hex digits of what a model was loaded from: its weight files, configuration and tokenizer files, whatever the
     precision. Digests of files are remembered by size and time. None where there are no weight files.
 
     Args:
-        source: folder or Hugging Face id, as transformers loaded it.
-        config: of the loaded model.
+        source: folder or Hugging Face id, as transformers loads it.
     """
     folder = _folder(source)
     if folder is None:
@@ -32,10 +33,9 @@ def of_files(source: str, config: Any) -> str | None:
         return None
     if pinned := assets.pinned_hash(folder):  # what it was made from; the conversion is another file elsewhere
         return pinned[:_DIGITS]
-    values = {name: value for name, value in config.to_dict().items() if name not in _VOLATILE}
-    tokenizer = sorted({file for kind in _TOKENIZER for file in folder.glob(kind)})
-    found = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
-    for file, digest in assets.digests([*weights, *tokenizer]).items():
+    others = sorted({file for kind in _OTHERS for file in folder.glob(kind)})
+    found = hashlib.sha256()
+    for file, digest in assets.digests([*weights, *others]).items():
         found.update(f"{file.name} {digest}\n".encode())
     return found.hexdigest()[:_DIGITS]
 

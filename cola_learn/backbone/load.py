@@ -61,7 +61,7 @@ def load_backbone(
                 f"of {', '.join(assets.MODELS)}"
             ) from None
         _check_weights(name, loaded)
-        return Backbone(model if split else model.to(where), tokenizer, name, bos, of_files(source, model.config))
+        return Backbone(model if split else model.to(where), tokenizer, name, bos, of_files(source))
 
 
 def _check_weights(name: str, loaded: Mapping[str, Any]) -> None:
@@ -98,15 +98,11 @@ def max_tokens_of(name: str) -> int:
     Raises:
         UserError: if it cannot be loaded.
     """
-    return position_limit(_configuration(name))
-
-
-def _configuration(name: str) -> Any:
     from transformers import AutoConfig
 
     source = source_of(name)
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+        return position_limit(AutoConfig.from_pretrained(source, trust_remote_code=False))
     except Exception as error:
         reason = _first_line(error)
         raise UserError(f"--backbone {name} has no configuration that can be loaded ({reason})") from None
@@ -116,9 +112,9 @@ def fingerprint_of(name: str) -> str | None:
     """The fingerprint of a backbone that is not loaded; None where only its weights in memory tell.
 
     Raises:
-        UserError: if its configuration cannot be loaded.
+        UserError: if the embedded one has not been fetched.
     """
-    return of_files(source_of(name), _configuration(name))
+    return of_files(source_of(name))
 
 
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:

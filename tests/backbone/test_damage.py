@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cola_learn.backbone import Backbone, Executor, load_backbone
+from cola_learn.backbone.fingerprint import of_files, of_memory
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.tasks import Question, Scorer, as_sample
@@ -33,6 +34,38 @@ def reconfigure(folder: Path, **values: Any) -> None:
 
 def test_a_whole_model_is_loaded(folder: Path) -> None:
     assert load_backbone(str(folder), "cpu", "float32").num_layers == 6
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"])
+def test_any_change_of_its_files_is_another_model(folder: Path, name: str) -> None:
+    """One bit anywhere in its weights; a space in its tokenizer or configuration."""
+    before = of_files(str(folder))
+    assert before == of_files(str(folder))
+    content = bytearray((folder / name).read_bytes())
+    if name.endswith(".json"):
+        content += b" "
+    else:
+        content[len(content) * 3 // 4] ^= 1
+    (folder / name).write_bytes(content)
+    assert of_files(str(folder)) not in (before, None)
+
+
+def test_one_weight_in_memory_is_another_model() -> None:
+    model = tiny_llama()
+    before = of_memory(model, WordTokenizer())
+    with torch.no_grad():
+        model.model.layers[3].mlp.down_proj.weight[-1, -1] += 1.0
+    assert of_memory(model, WordTokenizer()) != before
+
+
+def test_a_tokenizer_larger_than_the_vocabulary_is_one_line(folder: Path) -> None:
+    inner = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1, "b": 500}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<unk>").save_pretrained(folder)
+    backbone = load_backbone(str(folder), "cpu", "float32")
+    assert backbone.encoder.prompt("a") == [1]
+    with pytest.raises(UserError, match="the tokenizer writes token 500, and the model knows 97"):
+        backbone.encoder.prompt("a b")
 
 
 @pytest.mark.parametrize(
