@@ -49,6 +49,17 @@ def test_page_escapes_dataset_text_and_loads_nothing(tmp_path: Path) -> None:
         assert outside not in page
 
 
+def test_an_answer_that_is_no_option_is_not_shown_as_one(tmp_path: Path) -> None:
+    """The wrong answer that the luck control looks for is never what the model said."""
+    report, outcomes, questions = made_up({"base": [1, 0, 1]})
+    questions = {key: dataclasses.replace(question, open=True) for key, question in questions.items()}
+    outcomes["controller"] = [dataclasses.replace(row, choice=-1, reward=0.0) for row in outcomes["controller"]]
+    write_html(tmp_path / "report.html", report, outcomes, questions)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("another answer") == 3
+    assert '<td class="text">b</td>' not in page
+
+
 def test_json_has_what_machines_need() -> None:
     report, _, _ = made_up({"base": [1, 0, 1]})
     written = report.as_json()

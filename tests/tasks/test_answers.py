@@ -88,6 +88,12 @@ def test_decoys_do_not_depend_on_how_many_questions_are_taken() -> None:
     assert few == many[:20]
 
 
+def test_nor_on_the_part_of_a_split_that_is_read() -> None:
+    whole = {question.key: question for question in load_task("math_500", "test")}
+    parts = [*load_task("math_500", "test[:40%]"), *load_task("math_500", "test[40%:]")]
+    assert {question.key: question for question in parts} == whole
+
+
 def test_a_lone_question_has_a_decoy_too() -> None:
     question = Question("mine", "file", "1", "Who?", ("Ada",), 0, "", "", open=True)
     assert with_decoys([question])[0].choices[1] != "Ada"
