@@ -13,7 +13,7 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cola_learn.console import printable, quiet_libraries
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 
 Options = TypeVar("Options")
 
@@ -145,7 +145,7 @@ def user_errors() -> Iterator[None]:
         if not isinstance(error, UserError):
             if not _out_of_memory(error):
                 raise
-            error = UserError(f"out of memory ({str(error).splitlines()[0]}); lower --trees or --cache_gib")
+            error = UserError(f"out of memory ({first_line(error)}); lower --trees or --cache_gib")
         print("error: " + printable(" ".join(str(error).split())), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:

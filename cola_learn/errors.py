@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The message names the file, field or option, the value given, and what would have been right.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from cola_learn.console import console
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 
 Mode = Literal["auto", "offline", "online", "disabled"]
 PROJECT = "cola-learn"
@@ -58,12 +58,12 @@ class Tracker:
         try:
             self.run = start(resolve_mode(mode))
         except wandb.errors.CommError as error:  # no server: what was asked for can be uploaded later
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             console.print(f"W&B cannot be reached ({reason}); the run is kept offline", soft_wrap=True)
             self.run = start("offline")
         except wandb.errors.Error as error:
             raise UserError(
-                f"--tracking {mode}: W&B did not start ({str(error).splitlines()[0]}); "
+                f"--tracking {mode}: W&B did not start ({first_line(error)}); "
                 "log in with wandb login, or use --tracking offline"
             ) from None
 

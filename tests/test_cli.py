@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from cola_learn.cli import STAGES, main
+from cola_learn.command import user_errors
 
 
 def output_of(*arguments: str) -> tuple[int, str, str]:
@@ -46,3 +47,11 @@ def test_a_misspelt_command_names_those_that_there_are(arguments: list[str], mes
 def test_both_ways_to_call_a_stage_are_one(command: str) -> None:
     stage, *more = command.split()
     assert output_of("cola_learn", stage, *more, "--help") == output_of(f"cola_learn.{stage}", *more, "--help")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory\nat ...")])
+def test_memory_at_an_end_is_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    """A MemoryError says nothing of its own."""
+    with pytest.raises(SystemExit, match="2"), user_errors():
+        raise error
+    assert capsys.readouterr().err.startswith("error: out of memory (")

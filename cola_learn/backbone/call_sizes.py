@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cola_learn.assets import cache_folder
 from cola_learn.backbone.probes import Replays
-from cola_learn.backbone.recording import Batch
+from cola_learn.backbone.recording import Batch, Recording
 from cola_learn.backbone.rows import Row
 from cola_learn.errors import UserError
 from cola_learn.files import digest, read_json, write_json
@@ -108,13 +108,17 @@ def _try_all(backbone: Replays, joins: list[int | None]) -> CallSizes:
         for _ in range(-(-_DRAWS // (_MIDDLE * shape[0])))
     ]
 
-    def found(size: int) -> Iterator[Tensor]:
-        for module, numbers in products:
-            yield module(numbers[:size])[:_MIDDLE]
-        members = recordings[: size // _STEP]
+    def through(members: list[Recording]) -> Iterator[Tensor]:
+        """Hidden states of rows laid end to end, after each of the layers."""
         batch, hidden = Batch(members, joins), torch.cat([recording.hidden for recording in members], 1)
         for layer in layers:
             hidden = backbone.run_layer(layer, hidden, batch)
+            yield hidden
+
+    def found(size: int) -> Iterator[Tensor]:
+        for module, numbers in products:
+            yield module(numbers[:size])[:_MIDDLE]
+        for hidden in through(recordings[: size // _STEP]):
             yield hidden[0, :_MIDDLE]
         yield backbone.finish(hidden[0], alone=True)[:_MIDDLE]
 
@@ -130,11 +134,8 @@ def _try_all(backbone: Replays, joins: list[int | None]) -> CallSizes:
 
     def odd() -> Tensor:
         """Rows of odd lengths: attention may divide these otherwise among threads."""
-        members = [backbone.record(Row.pack(tokens[:length], packed=False)) for length in _ODD]
-        batch, hidden = Batch(members, joins), torch.cat([recording.hidden for recording in members], 1)
-        for layer in layers:
-            hidden = backbone.run_layer(layer, hidden, batch)
-        return hidden
+        *_, last = through([backbone.record(Row.pack(tokens[:length], packed=False)) for length in _ODD])
+        return last
 
     [tokens] = backbone.probe_tokens(1, max(_ODD)).tolist()
     threads = torch.get_num_threads()

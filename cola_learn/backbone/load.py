@@ -12,7 +12,7 @@ from cola_learn.backbone.layers import position_limit
 from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.tokens import Bos
 from cola_learn.console import console, printable
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 
 EMBEDDED = assets.DEFAULT
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -57,7 +57,7 @@ def load_backbone(
             raise
         except Exception as error:  # whatever an odd configuration or file makes transformers raise
             raise UserError(
-                f"--backbone {name} cannot be loaded ({_first_line(error)}); give a Hugging Face id, a folder, or one "
+                f"--backbone {name} cannot be loaded ({first_line(error)}); give a Hugging Face id, a folder, or one "
                 f"of {', '.join(assets.MODELS)}"
             ) from None
         _check_weights(name, loaded)
@@ -104,7 +104,7 @@ def max_tokens_of(name: str) -> int:
     try:
         return position_limit(AutoConfig.from_pretrained(source, trust_remote_code=False))
     except Exception as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         raise UserError(f"--backbone {name} has no configuration that can be loaded ({reason})") from None
 
 
@@ -129,13 +129,9 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
         return AutoTokenizer.from_pretrained(source_of(name), trust_remote_code=trust_remote_code)
     except Exception as error:
         raise UserError(
-            f"--backbone {name} has no tokenizer that can be loaded ({_first_line(error)}); give a Hugging Face id, a "
+            f"--backbone {name} has no tokenizer that can be loaded ({first_line(error)}); give a Hugging Face id, a "
             f"folder, or one of {', '.join(assets.MODELS)}"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _device(device: str) -> torch.device:
@@ -145,7 +141,7 @@ def _device(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"--device {device} cannot be used ({reason}); use auto, cpu, cuda, cuda:0 or split") from None
     return chosen
 

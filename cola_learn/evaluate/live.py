@@ -104,8 +104,7 @@ def _static_chain(scorer: Scorer | Writer, store: LabelStore, mean_depth: float,
     candidates = static_candidates(labels, mean_depth, options.static_candidates)
     if not candidates:
         return min((trial.chain for label in labels for trial in label.trials), key=lambda chain: chain.depth)
-    known = {label.key for label in labels}
-    pool = [question for key, question in store.questions().items() if key in known]
+    pool = list(store.questions().values())
     return choose_static(scorer, pool[: options.static_questions], candidates, manifest.template)
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from cola_learn.backbone.load import Dtype
 from cola_learn.console import console, next_command
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 from cola_learn.files import write_text
 from cola_learn.train import Controller, ControllerConfig
 
@@ -102,7 +102,7 @@ def run_export(options: ExportOptions) -> None:
         check_checkpoint(options.checkpoint)
         module = ControllerModule.load_from_checkpoint(options.checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(
             f"--checkpoint {options.checkpoint} cannot be read ({reason}); "
             "give one that python -m cola_learn.train wrote"

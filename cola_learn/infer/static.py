@@ -13,7 +13,7 @@ from torch import Tensor
 from cola_learn import assets
 from cola_learn.backbone.load import load_tokenizer, source_of
 from cola_learn.chains import Chain
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 from cola_learn.files import writable_folder, write_text
 from cola_learn.infer.apply import apply_chain
 
@@ -64,7 +64,7 @@ def save_static(backbone: str, chain_text: str, folder: Path, dtype: str = "auto
     except UserError:
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"--backbone {backbone} cannot be loaded ({reason})") from None
     applied = apply_chain(model, chain_text)
     name = assets.MODELS[backbone].hub if backbone in assets.MODELS else backbone

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from cola_learn.chains import Chain
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 from cola_learn.files import replacing
 from cola_learn.label.records import Label, Luck, Trial
 
@@ -90,7 +90,7 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> pyarrow.Tabl
 
 def unreadable(file: Path, error: Exception) -> UserError:
     """What to say of a label file that is damaged."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return UserError(f"label file {file} cannot be read ({reason}); delete it to search its samples again")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from cola_learn.console import quiet_libraries
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 from cola_learn.label.labeller import Effort, Identity, Labeller, blocks_of, label_block
 from cola_learn.label.methods import budget
 from cola_learn.label.options import LabelOptions
@@ -47,7 +47,7 @@ class RayWorkers:
             try:
                 ray.init(options.ray_address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
                 raise UserError(f"--ray_address {options.ray_address}: no cluster there ({reason})") from None
             signal.signal(signal.SIGTERM, on_terminate)  # Ray's own handler aborts with the stack of its threads
         self._actors = [self._new_actor() for _ in range(options.workers)]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 
 Row = Mapping[str, Any]
 HUB = "hub:"
@@ -224,4 +224,4 @@ def _reason(error: BaseException) -> str:
     """The first line of what is at the bottom of an error."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)

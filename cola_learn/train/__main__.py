@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 from cola_learn.backbone.load import Dtype
 from cola_learn.command import Command, Main, run_stage, user_errors
 from cola_learn.console import console, next_command
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 from cola_learn.files import digest, locked, read_json, writable_folder, write_json
 from cola_learn.tracking import Mode, Tracker
 from cola_learn.train.checkpoints import SealedCheckpointIO, usable
@@ -102,7 +102,7 @@ class TrainCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**own, **kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
-            raise UserError(f"--trainer: {str(error).splitlines()[0]}") from None
+            raise UserError(f"--trainer: {first_line(error)}") from None
 
     def _loggers(self, asked: Any, output: Path) -> Any:
         """Our W&B run beside the loggers that the user asks for; none at all for ``false``."""

@@ -8,6 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from cola_learn.console import console
+from cola_learn.errors import first_line
 from cola_learn.files import check_seal, seal_of, sealing, set_aside
 
 
@@ -37,7 +38,7 @@ def check_checkpoint(path: Path) -> None:
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever a damaged archive makes torch raise
-        raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from None
+        raise ValueError(first_line(error)) from None
     if not isinstance(content, dict) or not {"state_dict", "loops", "hyper_parameters"} <= content.keys():
         raise ValueError("it is no checkpoint of python -m cola_learn.train")
 

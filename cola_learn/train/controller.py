@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from cola_learn.chains import Chain
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 from cola_learn.files import as_value, read_json, replacing, sha256, writable_folder, write_json
 from cola_learn.train.batches import join_sequences, mean_token, pad_features
 from cola_learn.train.components import Components
@@ -307,7 +307,7 @@ class Controller(nn.Module):
                 "make one with python -m cola_learn.export"
             ) from None
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"--controller {folder} cannot be read ({reason}); export it again") from None
         return controller.eval()
 

@@ -14,7 +14,7 @@ from cola_learn.assets import cache_folder
 from cola_learn.backbone import Backbone, Executor, Row
 from cola_learn.chains import Chain
 from cola_learn.console import console, progress_bar
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 from cola_learn.files import check_seal, sealing
 
 MAX_TOKENS = 256  # of a longer prompt its special tokens and the last ones are read
@@ -102,6 +102,6 @@ def read_features(file: Path) -> list[Tensor] | None:
         stored = load_file(file)
         return list(stored["values"].split(stored["lengths"].tolist()))
     except (OSError, ValueError, SafetensorError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         console.print(f"features    {file} is damaged ({reason}); computed again", soft_wrap=True)
         return None
