@@ -18,7 +18,7 @@ from cola_learn.backbone import Executor, load_backbone
 from cola_learn.chains import Chain
 from cola_learn.command import run_command
 from cola_learn.evaluate.costs import count_flops, seconds
-from cola_learn.tasks import Scorer, as_sample, load_task
+from cola_learn.tasks import OptionScorer, as_sample, load_task
 from cola_learn.train import Controller
 from cola_learn.train.features import prompt_features
 
@@ -46,7 +46,7 @@ def run(options: ControllerCostOptions) -> None:
     """Print the table."""
     controller = Controller.from_pretrained(options.controller)
     backbone = load_backbone(controller.config.backbone)
-    scorer = Scorer(Executor(backbone, cache_bytes=0))
+    scorer = OptionScorer(Executor(backbone, cache_bytes=0))
     base = Chain.base(backbone.num_layers)
     measured: dict[str, list[tuple[float, float]]] = {"base forward": [], "prompt features": [], "decision": []}
     for question in load_task(options.task, options.split, options.questions):

@@ -18,8 +18,8 @@ from rich.console import Console
 from cola_learn.chains import Chain
 from cola_learn.command import run_command
 from cola_learn.files import write_text
-from cola_learn.label import Label, LabelStore, Manifest, SearchSettings
-from cola_learn.label.driver import Plan, collect_seldom, label_questions
+from cola_learn.label import MCTS, Label, LabelStore, Manifest, Plan
+from cola_learn.label.driver import collect_seldom, label_questions
 from cola_learn.label.summary import Tally
 from cola_learn.plots import SKIP, as_svg, themed
 from cola_learn.tasks import OptionScores, Question, Sample
@@ -78,7 +78,7 @@ def run(options: Options) -> None:
         Question("made_up", "test", str(number), "?" * (number % 97), ("a", "b", "c", "d"), number % 4)
         for number in range(options.questions)
     ]
-    plan = Plan(search=SearchSettings(simulations=options.simulations))
+    plan = Plan(MCTS(options.simulations))
     scorer, process = MadeUp(), psutil.Process()
     collect_seldom()
     memory: list[tuple[int, float]] = []
@@ -87,7 +87,7 @@ def run(options: Options) -> None:
         store = LabelStore.create(Path(folder), manifest)
         tally = Tally(LAYERS, options.simulations)
         begin = time.perf_counter()
-        for finished in label_questions(scorer, questions, plan, options.trees):
+        for finished in label_questions(scorer, questions, plan, trees=options.trees):
             labels: list[Label] = [label for _, label in finished]
             store.append(labels)
             for label in labels:

@@ -23,15 +23,15 @@ from torch import nn
 from benchmarks.baselines import Pair, by_chain_group, per_chain, per_option, plain_model
 from benchmarks.flips import Flips, both_margins
 from cola_learn import (
+    MCTS,
     Backbone,
     Chain,
     Decoding,
     Executor,
     Generator,
+    Plan,
     Question,
     Row,
-    Scorer,
-    SearchSettings,
     SearchSpace,
     as_sample,
     load_backbone,
@@ -41,8 +41,8 @@ from cola_learn.backbone.load import Dtype, load_tokenizer
 from cola_learn.command import run_command
 from cola_learn.console import progress_bar
 from cola_learn.files import write_text
-from cola_learn.label.driver import Plan, label_questions
-from cola_learn.tasks import Scores
+from cola_learn.label.driver import label_questions
+from cola_learn.tasks import OptionScorer, OptionScores
 
 DEPTHS = (0.5, 0.75, 1.0, 1.25)
 
@@ -82,7 +82,7 @@ class BenchmarkOptions:
     json: Path | None = None
 
 
-class _Recorded(Scorer):
+class _Recorded(OptionScorer):
     """A scorer that remembers what it was asked, round by round, and how many positions went through the head."""
 
     def __init__(self, executor: Executor) -> None:
@@ -90,7 +90,7 @@ class _Recorded(Scorer):
         self.rounds: list[list[tuple[str, Chain]]] = []
         self.positions = 0
 
-    def score(self, requests: Sequence[tuple[str, Chain]]) -> Sequence[Scores]:
+    def score(self, requests: Sequence[tuple[str, Chain]]) -> list[OptionScores]:
         self.rounds.append(list(requests))
         self.positions += sum(len(row.wanted) for key, _ in requests for row in self.rows(key))
         return super().score(requests)
@@ -111,7 +111,7 @@ class _Search:
 
 def search(backbone: Backbone, questions: Sequence[Question], simulations: int, seed: int) -> _Search:
     scorer = _Recorded(Executor(backbone))
-    plan = Plan(search=SearchSettings(simulations=simulations), seed=seed, luck=False, neighbours=0)
+    plan = Plan(MCTS(simulations), seed=seed, luck=False, neighbours=0)
     start = time.perf_counter()
     rounds = list(label_questions(scorer, questions, plan, trees=len(questions)))
     seconds = time.perf_counter() - start
@@ -151,7 +151,7 @@ def speedups(backbone: Backbone, questions: list[Question], options: BenchmarkOp
             same += sum(ours.answers[pair] == float(found == by_key[pair[0]].gold) for pair, found in pairs)
             compared += len(asked)
     counters = ours.scorer.executor.counters
-    shared = ours.scorer.executor.shares()
+    shared = ours.scorer.usage.shares()
     return {
         "evaluations_per_second": statistics.median(rates),
         **{name: statistics.median(found) for name, found in ratios.items()},
@@ -221,7 +221,7 @@ def growth(backbone: Backbone, options: BenchmarkOptions, step: Any) -> dict[str
         step(f"prompts of {length} tokens")
         executor = Executor(backbone)
         ids = torch.randint(3, 1000, (16, length), generator=torch.Generator().manual_seed(0)).tolist()
-        handles = [executor.open(Row.pack(row, wanted=[length - 1], packed=False)) for row in ids]
+        handles = [executor.open(Row.plain(row, wanted=[length - 1])) for row in ids]
         start = time.perf_counter()
         for chain in chains:
             executor.run([(handle, chain) for handle in handles])

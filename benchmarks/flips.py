@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.journal import Journal
-from cola_learn import Backbone, Executor, Question, Scorer, SearchSettings, load_backbone, load_task
+from cola_learn import MCTS, Backbone, Executor, Plan, Question, load_backbone, load_task
 from cola_learn.backbone.load import Dtype
 from cola_learn.command import run_command
 from cola_learn.console import console, progress_bar
-from cola_learn.label.driver import Plan, label_questions
-from cola_learn.tasks import as_sample
+from cola_learn.label.driver import label_questions
+from cola_learn.tasks import OptionScorer, as_sample
 
 _BLOCK = 25
 
@@ -74,8 +74,8 @@ def both_margins(
     backbone: Backbone, questions: Sequence[Question], chains: int, seed: int
 ) -> Iterator[tuple[str, list[tuple[float, float]]]]:
     """For every question the margins of its search's chains, (as the search scored it, alone and uncached)."""
-    together, alone = Scorer(Executor(backbone)), Scorer(Executor(backbone, cache_bytes=0))
-    plan = Plan(search=SearchSettings(simulations=chains), seed=seed, luck=False, neighbours=0)
+    together, alone = OptionScorer(Executor(backbone)), OptionScorer(Executor(backbone, cache_bytes=0))
+    plan = Plan(MCTS(chains), seed=seed, luck=False, neighbours=0)
     for finished in label_questions(together, questions, plan):
         for question, label in finished:
             alone.open(as_sample(question))

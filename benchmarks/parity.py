@@ -13,7 +13,7 @@ from cola_learn.backbone.load import source_of
 from cola_learn.chains import Chain
 from cola_learn.command import run_command
 from cola_learn.console import console, progress_bar
-from cola_learn.tasks import Question, Scorer, as_sample, load_task
+from cola_learn.tasks import OptionScorer, Question, as_sample, load_task
 
 _AT_ONCE = 16  # questions
 
@@ -75,7 +75,7 @@ def compare(backbone: Any, harness: Any, task: str, questions: list[Question]) -
         shown = bar.add_task(task, total=len(questions), unit="questions", note="")
         for start in range(0, len(samples), _AT_ONCE):
             some = samples[start : start + _AT_ONCE]
-            scorer = Scorer(Executor(backbone))
+            scorer = OptionScorer(Executor(backbone))
             for sample in some:
                 scorer.open(sample)
             for question, sample, scores in zip(

@@ -26,10 +26,10 @@ from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.command import run_command
 from cola_learn.console import progress_bar
-from cola_learn.label import SearchSettings
-from cola_learn.label.driver import Plan, label_questions
+from cola_learn.label import MCTS, Plan
+from cola_learn.label.driver import label_questions
 from cola_learn.label.moves import random_edit, used_layers
-from cola_learn.tasks import Prompt, Question, Scorer, Writer, as_sample, load_task
+from cola_learn.tasks import AnswerVerifier, AnswerWriter, Judge, Prompt, Question, as_sample, load_task
 
 
 @dataclass(frozen=True)
@@ -115,17 +115,17 @@ def _search(
 ) -> Iterator[dict[str, Any]]:
     """Both searches of a few questions at a time: seconds, good chains, and how many of generate's verify, asked
     by itself, finds good too."""
-    plan = Plan(search=SearchSettings(simulations=options.simulations), seed=options.seed, luck=False, neighbours=0)
-    scorer, writer = Scorer(Executor(backbone), prompt=options.prompt), Writer(backbone, options.prompt)
+    plan = Plan(MCTS(options.simulations), seed=options.seed, luck=False, neighbours=0)
+    scorer, writer = AnswerVerifier(Executor(backbone), options.prompt), AnswerWriter(backbone, options.prompt)
     alone = scorer.alone()
     for start in range(0, len(questions), options.trees):
         group = questions[start : start + options.trees]
         part: dict[str, Any] = {"keys": [question.key for question in group]}
         good: dict[str, list[Chain]] = {}
-        judges: tuple[tuple[str, Scorer | Writer], ...] = (("verify", scorer), ("generate", writer))
+        judges: tuple[tuple[str, Judge], ...] = (("verify", scorer), ("generate", writer))
         for name, judge in judges:
             begin = time.perf_counter()
-            rounds = list(label_questions(judge, group, plan, options.trees, on_round=advance))
+            rounds = list(label_questions(judge, group, plan, trees=options.trees, on_round=advance))
             seconds = time.perf_counter() - begin
             good = {question.key: [trial.chain for trial in label.good] for done in rounds for question, label in done}
             part[name] = {"seconds": seconds, "good": sum(map(len, good.values()))}
@@ -137,7 +137,7 @@ def _peer(
     backbone: Backbone, questions: Sequence[Question], options: Options, advance: Callable[[int], None]
 ) -> Iterator[dict[str, Any]]:
     """Seconds for one free answer through a random chain, nothing of the prompt kept."""
-    writer = Writer(backbone, Prompt(chat=True, begin="", max_new_tokens=options.peer_tokens), cache_bytes=0)
+    writer = AnswerWriter(backbone, Prompt(chat=True, begin="", max_new_tokens=options.peer_tokens), cache_bytes=0)
     for question in questions:
         chain = _drawn(backbone, question, 2, options.seed)[1]
         begin = time.perf_counter()
@@ -150,7 +150,7 @@ def _agreement(
     backbone: Backbone, questions: Sequence[Question], options: Options, advance: Callable[[int], None]
 ) -> Iterator[dict[str, Any]]:
     """Both verdicts on the base chain and random ones."""
-    scorer, writer = Scorer(Executor(backbone), prompt=options.prompt), Writer(backbone, options.prompt)
+    scorer, writer = AnswerVerifier(Executor(backbone), options.prompt), AnswerWriter(backbone, options.prompt)
     for start in range(0, len(questions), options.trees):
         group = questions[start : start + options.trees]
         pairs = [
@@ -219,7 +219,7 @@ def _drawn(backbone: Backbone, question: Question, count: int, seed: int) -> lis
     return [base, *sorted(chains - {base}, key=lambda chain: chain.layers)]
 
 
-def _rewards(judge: Scorer | Writer, pairs: Sequence[tuple[Question, Chain]]) -> list[float]:
+def _rewards(judge: Judge, pairs: Sequence[tuple[Question, Chain]]) -> list[float]:
     """Of every (question, chain), all run together."""
     questions = {question.key: question for question, _ in pairs}
     for question in questions.values():

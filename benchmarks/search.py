@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,15 @@ from cola_learn.console import progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
 from cola_learn.intervals import paired_difference
-from cola_learn.label.driver import Hunt, Plan, label_questions, luck_option
-from cola_learn.label.methods import make_search
+from cola_learn.label.driver import Hunt, label_questions, luck_option
+from cola_learn.label.methods import MCTS, Beam, Greedy, RandomEdits, Scan, SearchMethod
+from cola_learn.label.plan import Plan
 from cola_learn.label.prior import gains_as_prior
 from cola_learn.label.processes import end_with_parent
 from cola_learn.label.records import Label
-from cola_learn.label.search import Prior, SearchSettings
+from cola_learn.label.search import Prior
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks import Question, Scorer, Scores, as_sample, load_task
+from cola_learn.tasks import OptionScorer, Question, Scores, as_sample, load_task
 
 Array = NDArray[numpy.float64]
 BUDGETS = (25, 50, 100, 200)
@@ -49,17 +50,17 @@ LABELLED = "mcts disjoint"  # the default search, which label stores hold too
 TASKS = ("arc_easy", "arc_challenge")
 TOGETHER = 40  # searches of a worker whose chains run together
 DISJOINT, NESTED = SearchSpace(), SearchSpace(edits="nested")
-METHODS: dict[str, tuple[SearchSpace, SearchSettings]] = {
-    LABELLED: (DISJOINT, SearchSettings()),
-    "mcts disjoint, lambda 1": (DISJOINT, SearchSettings(depth_penalty=1.0)),
-    "mcts disjoint, prior": (DISJOINT, SearchSettings()),
-    "mcts nested": (NESTED, SearchSettings()),
-    "mcts skip-only": (SearchSpace(operations="skip"), SearchSettings()),
-    "mcts repeat-only": (SearchSpace(operations="repeat"), SearchSettings()),
-    "beam": (DISJOINT, SearchSettings("beam")),
-    "greedy": (DISJOINT, SearchSettings("greedy")),
-    "random": (DISJOINT, SearchSettings("random")),
-    "scan": (DISJOINT, SearchSettings("scan")),
+METHODS: dict[str, tuple[SearchSpace, type[SearchMethod], dict[str, float]]] = {
+    LABELLED: (DISJOINT, MCTS, {}),
+    "mcts disjoint, lambda 1": (DISJOINT, MCTS, {"depth_penalty": 1.0}),
+    "mcts disjoint, prior": (DISJOINT, MCTS, {}),
+    "mcts nested": (NESTED, MCTS, {}),
+    "mcts skip-only": (SearchSpace(operations="skip"), MCTS, {}),
+    "mcts repeat-only": (SearchSpace(operations="repeat"), MCTS, {}),
+    "beam": (DISJOINT, Beam, {}),
+    "greedy": (DISJOINT, Greedy, {}),
+    "random": (DISJOINT, RandomEdits, {}),
+    "scan": (DISJOINT, Scan, {}),
 }
 
 
@@ -145,10 +146,10 @@ def read_labels(options: Options, questions: Sequence[Question]) -> dict[str, di
     """
     if not options.labels:
         return {}
-    space, settings = METHODS[LABELLED]
+    space, _, _ = METHODS[LABELLED]
     wanted = {
         "space": asdict(space),
-        "search": asdict(replace(settings, simulations=options.simulations)),
+        "search": {"method": "MCTS", **asdict(MCTS(options.simulations))},
         "seed": options.seed,
         "dtype": options.dtype,
         "luck": True,
@@ -173,9 +174,9 @@ def _labelled(label: Label) -> dict[str, list[tuple[int, int]]]:
     return {"gold": gold, "luck": [(simulation, chain.depth) for chain, simulation in label.luck.found]}
 
 
-def load_scorer(dtype: Dtype) -> Scorer:
+def load_scorer(dtype: Dtype) -> OptionScorer:
     """The embedded model."""
-    return Scorer(Executor(load_backbone(dtype=dtype)))
+    return OptionScorer(Executor(load_backbone(dtype=dtype)))
 
 
 def scan_prior(folder: Path, options: Options) -> Prior:
@@ -184,14 +185,14 @@ def scan_prior(folder: Path, options: Options) -> Prior:
     if not file.exists():
         half = options.prior_questions // len(TASKS)
         questions = [q for task in TASKS for q in load_task(task, "validation", half, options.seed)]
-        plan = Plan(SearchSpace(max_extra=1), SearchSettings("scan", 1000), luck=False, neighbours=0)
+        plan = Plan(Scan(), SearchSpace(max_extra=1), luck=False, neighbours=0)
         with progress_bar() as bar:
             task = bar.add_task("prior", total=len(questions), unit="questions", note="")
             labels = []
             for finished in label_questions(load_scorer(options.dtype), questions, plan, trees=8):
                 labels += [label for _, label in finished]
                 bar.advance(task, len(finished))
-        prior = gains_as_prior(labels, SearchSettings().prior_temperature)
+        prior = gains_as_prior(labels, MCTS().prior_temperature)
         write_text(file, json.dumps([[str(DISJOINT.apply(Chain.base(30), e)), w] for e, w in prior.items()]))
     return {Chain.parse(text, 30).edits()[0]: weight for text, weight in json.loads(file.read_text())}
 
@@ -213,7 +214,7 @@ def _start(workers: int, dtype: Dtype) -> None:
     _scorer = load_scorer(dtype)
 
 
-_scorer: Scorer  # of a worker process
+_scorer: OptionScorer  # of a worker process
 
 
 def search_group(group: Sequence[Question], prior: Prior, options: Options) -> list[dict[str, Any]]:
@@ -263,11 +264,15 @@ def search_group(group: Sequence[Question], prior: Prior, options: Options) -> l
     return rows
 
 
-def _hunt(name: str, scorer: Scorer, question: Question, option: int, prior: Prior, options: Options) -> Hunt:
-    space, settings = METHODS[name]
-    settings = replace(settings, simulations=options.simulations)
+def _hunt(name: str, scorer: OptionScorer, question: Question, option: int, prior: Prior, options: Options) -> Hunt:
+    space, method = _method(name, options.simulations)
     guide = prior if name.endswith("prior") else None
-    return Hunt(make_search(scorer.num_layers, space, settings, f"{options.seed}/{question.key}", guide), option, None)
+    return Hunt(method.start(scorer.num_layers, space, f"{options.seed}/{question.key}", guide), option, None)
+
+
+def _method(name: str, simulations: int) -> tuple[SearchSpace, SearchMethod]:
+    space, kind, settings = METHODS[name]
+    return space, kind(**settings, **({} if kind is Scan else {"simulations": simulations}))
 
 
 def _improvements(hunt: Hunt, scores: Mapping[Chain, Scores]) -> list[tuple[int, int]]:
@@ -288,10 +293,8 @@ def seconds_alone(questions: Sequence[Question], prior: Prior, options: Options)
     """Seconds a question of each method alone, without luck control."""
     scorer, times = load_scorer(options.dtype), {}
     for name in options.methods:
-        space, settings = METHODS[name]
-        plan = Plan(
-            space, replace(settings, simulations=options.simulations), seed=options.seed, luck=False, neighbours=0
-        )
+        space, method = _method(name, options.simulations)
+        plan = Plan(method, space, seed=options.seed, luck=False, neighbours=0)
         begin = time.perf_counter()
         priors = (lambda question: prior) if name.endswith("prior") else (lambda question: None)
         for _ in label_questions(scorer, questions, plan, priors=priors):
@@ -356,7 +359,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], options: Options) -> No
                 f"{found.lucky.mean():.0%}",
                 _difference(found.corrected, found.lucky),
             )
-    budget = min(SearchSettings().simulations, options.simulations)
+    budget = min(MCTS().simulations, options.simulations)
     first, *others = options.methods
     differences = Table(title=f"{title}: difference to {first}, budget {budget} (95%)", box=None, title_justify="left")
     for column in ("method", "saved", "beyond luck", "corrected", "beyond luck"):

@@ -9,7 +9,7 @@ from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
 from cola_learn.command import run_command
 from cola_learn.console import console
-from cola_learn.tasks import Scorer, as_sample, load_task
+from cola_learn.tasks import OptionScorer, as_sample, load_task
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ def run_shared(options: SharedOptions) -> float:
     times: dict[bool, list[float]] = {True: [], False: []}
     values: dict[bool, list[float]] = {}
     for turn in range(options.repeats + 1):
-        for packed in (True, False):
-            scorer = Scorer(Executor(backbone), packed=packed)
+        for shared in (True, False):
+            scorer = OptionScorer(Executor(backbone), shared_prompt=shared)
             begun = time.perf_counter()
             for sample in samples:
                 scorer.open(sample)
             scores = scorer.score([(sample.key, chain) for sample in samples for chain in chains])
             if turn:  # the first warms up
-                times[packed].append(time.perf_counter() - begun)
-            values[packed] = [value for score in scores for value in score.values]
+                times[shared].append(time.perf_counter() - begun)
+            values[shared] = [value for score in scores for value in score.values]
     ratio = statistics.median(times[False]) / statistics.median(times[True])
     largest = max(abs(one - other) for one, other in zip(values[True], values[False], strict=True))
     count = len(samples) * len(chains)

@@ -7,16 +7,16 @@ Each layout labels the same questions; loading the backbones is not counted. Run
 
 import time
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rich.console import Console
 
 from cola_learn.command import run_command
 from cola_learn.console import console
-from cola_learn.label import Label, SearchSettings
-from cola_learn.label.options import LabelOptions
+from cola_learn.label import MCTS, Label, Plan, Resources
+from cola_learn.label.plan import Job
 from cola_learn.label.run import start_workers
-from cola_learn.tasks import load_task
+from cola_learn.tasks import Scoring, load_task
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ class Options:
 
 def run(options: Options) -> None:
     """Print questions a second of each layout, its ratio to one process, and whether the labels are the same."""
-    one = LabelOptions(limit=options.questions, search=SearchSettings(simulations=options.simulations))
     layouts = {
-        "one process": one,
-        f"{options.workers} processes": replace(one, workers=options.workers),
-        f"{options.workers} Ray actors": replace(one, workers=options.workers, executor="ray"),
+        "one process": Resources(),
+        f"{options.workers} processes": Resources(workers=options.workers),
+        f"{options.workers} Ray actors": Resources(workers=options.workers, executor="ray"),
     }
+    scoring, plan = Scoring(reward="choices"), Plan(MCTS(options.simulations))
     questions = load_task("arc_easy", "test", options.questions, 0)
     seconds: dict[str, float] = {}
     labels: dict[str, dict[str, Label]] = {}
     for _ in range(options.repeats):
         for name, layout in layouts.items():
             console.print(name, style="dim")
-            with closing(start_workers(layout)) as workers:
+            with closing(start_workers(Job("embedded", scoring, plan, layout))) as workers:
                 begin = time.perf_counter()
                 found = {label.key: label for part in workers.run(questions, lambda _: None) for label in part}
                 taken = time.perf_counter() - begin

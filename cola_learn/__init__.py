@@ -10,21 +10,22 @@ if TYPE_CHECKING:
     from cola_learn.backbone import Backbone, Decoding, Executor, Generator, Row, load_backbone
     from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
     from cola_learn.infer import ColaForCausalLM, apply_chain
-    from cola_learn.label import Label, LabelStore, SearchSettings, Trial, make_search
-    from cola_learn.tasks import OptionScores, Question, Sample, Scorer, as_sample, load_task
+    from cola_learn.label import MCTS, Label, LabelStore, Plan, SearchMethod, Trial
+    from cola_learn.tasks import Question, Sample, Scoring, as_sample, load_task, make_judge, score_questions
     from cola_learn.train import Controller, ControllerConfig
 
 _HOMES = {
     "backbone": ("Backbone", "Decoding", "Executor", "Generator", "Row", "load_backbone"),
     "chains": ("Chain", "Repeat", "SearchSpace", "Skip"),
     "infer": ("ColaForCausalLM", "apply_chain"),
-    "label": ("Label", "LabelStore", "SearchSettings", "Trial", "make_search"),
-    "tasks": ("OptionScores", "Question", "Sample", "Scorer", "as_sample", "load_task"),
+    "label": ("MCTS", "Label", "LabelStore", "Plan", "SearchMethod", "Trial"),
+    "tasks": ("Question", "Sample", "Scoring", "as_sample", "load_task", "make_judge", "score_questions"),
     "train": ("Controller", "ControllerConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "MCTS",
     "Backbone",
     "Chain",
     "ColaForCausalLM",
@@ -35,13 +36,13 @@ __all__ = [
     "Generator",
     "Label",
     "LabelStore",
-    "OptionScores",
+    "Plan",
     "Question",
     "Repeat",
     "Row",
     "Sample",
-    "Scorer",
-    "SearchSettings",
+    "Scoring",
+    "SearchMethod",
     "SearchSpace",
     "Skip",
     "Trial",
@@ -49,7 +50,8 @@ __all__ = [
     "as_sample",
     "load_backbone",
     "load_task",
-    "make_search",
+    "make_judge",
+    "score_questions",
 ]
 
 

@@ -1,11 +1,12 @@
 """What every command shares: options from a dataclass, subcommands, and errors of one line."""
 
 import difflib
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import FrameType, UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -16,6 +17,8 @@ from cola_learn.console import printable, quiet_libraries
 from cola_learn.errors import UserError, first_line
 
 Options = TypeVar("Options")
+GROUP = {"group": True}
+"""Metadata of a field, a dataclass of its own, whose fields are options of the command by their own names."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,9 @@ def run_command(
     own = {name.lstrip("-") for name in positional}
     items = {name: item for name, kind in kinds.items() if (item := _item_of(kind))}
     every = {field.name: field for field in fields(options_class)}  # type: ignore[arg-type]
+    groups = {name: kinds[name] for name, field in every.items() if field.metadata.get("group")}
     optional = {name: every[name] for name in items if name not in own}
-    parser.add_class_arguments(options_class, as_group=False, skip=own | optional.keys())
+    parser.add_class_arguments(options_class, as_group=False, skip=own | optional.keys() | groups.keys())
     explained = {entry.arg_name: entry.description for entry in parse_docstring(options_class.__doc__ or "").params}
     for name_or_flag in (*positional, *(f"--{name}" for name in optional)):
         field = name_or_flag.lstrip("-")
@@ -102,14 +106,52 @@ def run_command(
         elif name_or_flag != field:
             more["required"] = True
         parser.add_argument(name_or_flag, type=kind, help=explained.get(field) or field, **more)
+    for kind in groups.values():
+        parser.add_class_arguments(kind, as_group=True)
+    spelled = [options_class, *groups.values()]
+    flags = {name for each in spelled for name, kind in get_type_hints(each).items() if kind is bool}
     with user_errors():
         try:
-            flags = {name for name, kind in kinds.items() if kind is bool}
-            arguments = parser.instantiate(parser.parse_args(_spelled(sys.argv[1:] if given is None else given, flags)))
-            options = options_class(**{key: value for key, value in vars(arguments).items() if key != "config"})
+            arguments = parser.parse_args(_spelled(sys.argv[1:] if given is None else given, flags))
+            values = vars(parser.instantiate(arguments))
+            for group, kind in groups.items():
+                values[group] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            options = options_class(**{key: value for key, value in values.items() if key != "config"})
         except (ArgumentError, ValueError) as error:
-            raise UserError(f"{getattr(error, 'message', error)} (see python -m {name} --help)") from None
+            text = _as_said(str(getattr(error, "message", error)), spelled)
+            raise UserError(f"{text} (see python -m {name} --help)") from None
         run(options)
+
+
+def _as_said(error: str, options: Iterable[type]) -> str:
+    """What the parser, or a value that does not like what it is given, says, in terms of options."""
+    error = re.sub(r"^([a-z_.]+) (?=is )", r"--\1 ", error)
+    found = re.match(r'Parser key "([\w.]+)":\s*(?:Problem with given class_path .*?\b(\w+)\':)?\s*(.*)', error, re.S)
+    if not found:
+        return error
+    name, chosen, reason = found.groups()
+    if missing := re.match(r"Expected a dot import path string: (.*)", reason):
+        kind = next(hint for each in options for own, hint in get_type_hints(each).items() if own == name)
+        return f"--{name} {missing[1]} is none; choose from {', '.join(_names_of(kind))}, or give a dotted path"
+    if unknown := re.match(r"Option '(\w+)' is not accepted", reason):
+        return f"--{name}.{unknown[1]} is no setting of {chosen}; --{name}.help {chosen} lists those that are"
+    return f"--{name}: {reason}"
+
+
+def _names_of(kind: type) -> list[str]:
+    """The classes of a kind that can be chosen."""
+    own: list[str] = [kind.__name__] if is_dataclass(kind) else []
+    below: list[type] = kind.__subclasses__()
+    return [*own, *(name for each in below for name in _names_of(each))]
+
+
+def settings_of(options: Any) -> dict[str, Any]:
+    """Options by name, groups taken apart: what a config file would give."""
+    found: dict[str, Any] = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        found |= settings_of(value) if field.metadata.get("group") else {field.name: value}
+    return found
 
 
 def _item_of(kind: Any) -> Any:

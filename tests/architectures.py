@@ -149,7 +149,7 @@ def rebuilt_logits(model: Any, chain: Chain, tokens: Tensor) -> Tensor:
 
 def replayed_logits(backbone: Backbone, chain: Chain, tokens: Tensor) -> Tensor:
     executor = Executor(backbone)
-    handle = executor.open(Row.pack(tokens[0].tolist(), packed=False))
+    handle = executor.open(Row.plain(tokens[0].tolist()))
     return backbone.finish(executor.run([(handle, chain)])[0])
 
 
@@ -161,7 +161,7 @@ class Finding:
         model_type, class_name: of transformers.
         base: error of the base chain against the model's own logits, as a share of the largest; None: not run.
         chains: the largest such error over other chains against the rebuilt model; None: no reference.
-        packable, end_to_end, slotted: as the backbone found.
+        shares_prompts, packed, slotted: as the backbone found.
         note: why it was not built, or is refused, or has no reference.
     """
 
@@ -169,8 +169,8 @@ class Finding:
     class_name: str
     base: float | None = None
     chains: float | None = None
-    packable: bool = False
-    end_to_end: bool = False
+    shares_prompts: bool = False
+    packed: bool = False
     slotted: bool = False
     note: str = ""
 
@@ -197,8 +197,8 @@ def examine(model_type: str) -> Finding:
     except Exception as error:
         return Finding(model_type, class_name, note=f"fails: {_first_line(error)}")
     shape = {
-        "packable": backbone.packable,
-        "end_to_end": backbone.joins is not None,
+        "shares_prompts": backbone.shares_prompts,
+        "packed": backbone.packing is not None,
         "slotted": slots_suffice(backbone),
     }
     try:
@@ -258,15 +258,16 @@ def as_markdown(findings: list[Finding]) -> str:
         "",
         "**base**: largest difference of the base chain's logits from the model's own, as a share of the largest "
         "logit. **chains**: the same for chains that skip, loop and reorder layers, against a copy of the model whose "
-        "layer list is rebuilt. **packed**: the options of a question share one sequence. **end to end**: rows of "
-        "different lengths run as one sequence without padding; otherwise rows of equal padded length are stacked. "
+        "layer list is rebuilt. **shared prompt**: the options of a question share one sequence behind their prompt. "
+        "**packed**: rows of different lengths run as one sequence without padding; otherwise rows of equal padded "
+        "length are stacked. "
         "**slots**: generation keeps keys and values for each visit of a layer; otherwise every step runs all tokens.",
         "",
-        "| model type | class | base | chains | packed | end to end | slots | note |",
+        "| model type | class | base | chains | shared prompt | packed | slots | note |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for finding in sorted(findings, key=lambda finding: (finding.base is None, finding.model_type)):
-        found = (finding.packable, finding.end_to_end, finding.slotted)
+        found = (finding.shares_prompts, finding.packed, finding.slotted)
         shape = " | ".join(("yes" if it else "no") if finding.base is not None else "" for it in found)
         lines.append(
             f"| {finding.model_type} | {finding.class_name} | {_size(finding.base)} | {_size(finding.chains)} "

@@ -1,6 +1,6 @@
 """The frozen LLM: its layers as functions, run in any order, shared work done once."""
 
-from cola_learn.backbone.executor import Counters, Executor
+from cola_learn.backbone.executor import Counters, Executor, Usage
 from cola_learn.backbone.generate import Decoding, Generator
 from cola_learn.backbone.load import load_backbone
 from cola_learn.backbone.recording import Batch, Recording
@@ -18,5 +18,6 @@ __all__ = [
     "Generator",
     "Recording",
     "Row",
+    "Usage",
     "load_backbone",
 ]

@@ -39,13 +39,13 @@ class CallSizes(NamedTuple):
     threads_agree: bool
 
 
-def call_sizes(backbone: Replays, joins: list[int | None]) -> CallSizes:
-    """The sizes that agree for rows of this backbone laid end to end along ``joins``, from the cache or by trying."""
+def call_sizes(backbone: Replays, packing: list[int | None]) -> CallSizes:
+    """The sizes that agree for rows of this backbone packed along ``packing``, from the cache or by trying."""
     identity = _identity(backbone)
     file = cache_folder() / "call_sizes" / f"{digest(identity)}.json"
     remembered = _read(file)
     if remembered is None:
-        remembered = _try_all(backbone, joins)
+        remembered = _try_all(backbone, packing)
         with contextlib.suppress(UserError):  # nothing is lost but time
             write_json(file, {**remembered._asdict(), "found_for": identity})
     return remembered
@@ -69,7 +69,7 @@ def _identity(backbone: Replays) -> dict[str, object]:
         "class": type(backbone.model).__name__,
         "attention": backbone.model.config._attn_implementation,
         "dtype": backbone.dtype_name,
-        "packed": backbone.packed,
+        "prepacked": backbone.prepacked,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "libraries": torch.__config__.show(),
@@ -93,10 +93,10 @@ def _processor() -> list[str]:
 
 
 @torch.inference_mode()
-def _try_all(backbone: Replays, joins: list[int | None]) -> CallSizes:
+def _try_all(backbone: Replays, packing: list[int | None]) -> CallSizes:
     """Run short rows in company of fewer and of more others through some layers and the head, and, since few of the
     differences get through a layer, random numbers through one matrix of every shape."""
-    rows = [Row.pack(tokens, packed=False) for tokens in backbone.probe_tokens(_SIZES[-1] // _STEP, _STEP).tolist()]
+    rows = [Row.plain(tokens) for tokens in backbone.probe_tokens(_SIZES[-1] // _STEP, _STEP).tolist()]
     recordings = [backbone.record(row) for row in rows]
     layers = sorted({0, backbone.num_layers // 2, backbone.num_layers - 1})
     linears = [module for layer in backbone.layers for module in layer.modules() if type(module) is nn.Linear]
@@ -109,8 +109,8 @@ def _try_all(backbone: Replays, joins: list[int | None]) -> CallSizes:
     ]
 
     def through(members: list[Recording]) -> Iterator[Tensor]:
-        """Hidden states of rows laid end to end, after each of the layers."""
-        batch, hidden = Batch(members, joins), torch.cat([recording.hidden for recording in members], 1)
+        """Hidden states of rows packed, after each of the layers."""
+        batch, hidden = Batch(members, packing), torch.cat([recording.hidden for recording in members], 1)
         for layer in layers:
             hidden = backbone.run_layer(layer, hidden, batch)
             yield hidden
@@ -134,7 +134,7 @@ def _try_all(backbone: Replays, joins: list[int | None]) -> CallSizes:
 
     def odd() -> Tensor:
         """Rows of odd lengths: attention may divide these otherwise among threads."""
-        *_, last = through([backbone.record(Row.pack(tokens[:length], packed=False)) for length in _ODD])
+        *_, last = through([backbone.record(Row.plain(tokens[:length])) for length in _ODD])
         return last
 
     [tokens] = backbone.probe_tokens(1, max(_ODD)).tolist()

@@ -1,7 +1,7 @@
 """Runs many (row, chain) requests at once: shared prefixes once, rows that need the same layer together."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,42 @@ class Counters:
     calls: int = 0
     tokens: int = 0
     padding: int = 0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What running chains cost: counts that add up over executors, but for the peak.
+
+    Attributes:
+        layers_asked, layers_run: layers of the chains asked for, and of those the layers really run.
+        lookups, hits: of the prefix cache.
+        tokens, padding: that layers ran on, and padding among them.
+        peak_bytes: most memory for kept states in any executor.
+    """
+
+    layers_asked: int = 0
+    layers_run: int = 0
+    lookups: int = 0
+    hits: int = 0
+    tokens: int = 0
+    padding: int = 0
+    peak_bytes: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        sums = [mine + others for mine, others in zip(astuple(self), astuple(other), strict=True)]
+        return replace(Usage(*sums), peak_bytes=max(self.peak_bytes, other.peak_bytes))
+
+    def __sub__(self, earlier: "Usage") -> "Usage":
+        differences = [mine - others for mine, others in zip(astuple(self), astuple(earlier), strict=True)]
+        return replace(Usage(*differences), peak_bytes=self.peak_bytes)
+
+    def shares(self) -> dict[str, float]:
+        """Shares of layers that need not run, of lookups that found a kept state, and of padding."""
+        return {
+            "layers_saved": 1 - self.layers_run / max(1, self.layers_asked),
+            "cache_hit_rate": self.hits / max(1, self.lookups),
+            "padding": self.padding / max(1, self.tokens),
+        }
 
 
 class Executor:
@@ -67,16 +103,19 @@ class Executor:
         self.trie.forget(handle)
         self._batches = {key: batch for key, batch in self._batches.items() if handle not in key[0]}
 
-    def shares(self) -> dict[str, float]:
-        """How well it goes: the share of layers that need not run because chains share them, of lookups that found
-        a kept state, and of padding among the tokens that ran.
-        """
-        counters = self.counters
-        return {
-            "layers_saved": 1 - counters.layers_run / max(1, counters.layers_asked),
-            "cache_hit_rate": self.trie.hits / max(1, self.trie.lookups),
-            "padding": counters.padding / max(1, counters.tokens),
-        }
+    @property
+    def usage(self) -> Usage:
+        """What running chains cost so far."""
+        counters, trie = self.counters, self.trie
+        return Usage(
+            counters.layers_asked,
+            counters.layers_run,
+            trie.lookups,
+            trie.hits,
+            counters.tokens,
+            counters.padding,
+            trie.peak_bytes,
+        )
 
     @torch.inference_mode()
     def run(self, requests: Sequence[tuple[int, Chain]]) -> list[Tensor]:
@@ -107,7 +146,7 @@ class Executor:
         """
         layer, size = min((walk.next_layer, walk.size) for walk in walks)
         ready = [walk for walk in walks if walk.next_layer == layer]
-        if self.backbone.joins is None:
+        if self.backbone.packing is None:
             ready = [walk for walk in ready if walk.size == size]
             ready = ready if self.backbone.stackable else ready[:1]
         ready.sort(key=lambda walk: walk.size)  # neighbours of one length attend together
@@ -142,12 +181,12 @@ class Executor:
                 self._batches.pop(next(iter(self._batches)))
             recordings = [self._rows[handle][1] for handle in handles]
             self._batches[handles, filler] = Batch(
-                [*recordings, self._filler(filler)] if filler else recordings, self.backbone.joins
+                [*recordings, self._filler(filler)] if filler else recordings, self.backbone.packing
             )
         return self._batches[handles, filler]
 
     def _filler(self, tokens: int) -> Recording:
         """A row of so many tokens that mean nothing."""
         if tokens not in self._fillers:
-            self._fillers[tokens] = self.backbone.record(Row.pack([0] * tokens, packed=False))
+            self._fillers[tokens] = self.backbone.record(Row.plain([0] * tokens))
         return self._fillers[tokens]

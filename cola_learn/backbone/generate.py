@@ -73,7 +73,7 @@ class Generator:
         backbone: what runs.
         cache_bytes: budget for what is kept of prompts; by default a share of the free memory.
         cached: keep keys and values between steps; by default wherever that was found to change nothing (the
-            architecture runs rows end to end and attention is all that its layers remember). Else every step
+            architecture runs packed rows and attention is all that its layers remember). Else every step
             runs all tokens again.
     """
 
@@ -200,7 +200,7 @@ def slots_suffice(backbone: Backbone) -> bool:
     two rows that go on step by step with the same rows run whole.
     """
     if backbone not in _slots_suffice:
-        _slots_suffice[backbone] = backbone.joins is not None and _same_with_slots(backbone)
+        _slots_suffice[backbone] = backbone.packing is not None and _same_with_slots(backbone)
     return _slots_suffice[backbone]
 
 

@@ -19,8 +19,8 @@ class Replays(Protocol):
     model: Any
     layers: nn.ModuleList
     num_layers: int
-    packed: bool
-    packed_limit: int
+    prepacked: bool
+    shared_prompt_limit: int
     extra_outputs: list[int]
 
     @property
@@ -88,18 +88,18 @@ def check_replay(backbone: Replays) -> None:
 
 @torch.inference_mode()
 def options_can_share_a_sequence(backbone: Replays) -> bool:
-    """Compare packed options with options in rows of their own, on random tokens."""
+    """Compare options behind one prompt with options in rows of their own, on random tokens."""
     prompt, *options = backbone.probe_tokens(3, 6).tolist()
-    packed = Row.pack(prompt, options)
-    if len(packed.tokens) > backbone.packed_limit:
-        return False  # a packed mask would widen the window
+    row = Row.with_options(prompt, options)
+    if len(row.tokens) > backbone.shared_prompt_limit:
+        return False  # a mask of ours would widen the window
     try:
-        logits = _plain_logits(backbone, packed.model_inputs(backbone.device, backbone.dtype))
+        logits = _plain_logits(backbone, row.model_inputs(backbone.device, backbone.dtype))
     except Exception:
         return False  # the architecture takes no 4-D mask or no positions
     start = len(prompt)
     for option in options:
-        alone = Row.pack([*prompt, *option], packed=False)
+        alone = Row.plain([*prompt, *option])
         expected = _plain_logits(backbone, alone.model_inputs(backbone.device, backbone.dtype))
         got = torch.cat([logits[: len(prompt)], logits[start : start + len(option)]])
         if not agree(got, expected, backbone.dtype):
@@ -109,12 +109,12 @@ def options_can_share_a_sequence(backbone: Replays) -> bool:
 
 
 @torch.inference_mode()
-def rows_can_lie_end_to_end(backbone: Replays, packable: bool) -> list[int | None] | None:
+def rows_can_be_packed(backbone: Replays, shares_prompts: bool) -> list[int | None] | None:
     """Compare rows of different lengths run as one sequence with the same rows run one by one."""
     tokens = backbone.probe_tokens(4, 9).tolist()
-    rows = [Row.pack(tokens[0][:6], packed=False), Row.pack(tokens[1], packed=False)]
-    if packable:
-        rows.append(Row.pack(tokens[2], [tokens[3][:2], tokens[3][2:]]))
+    rows = [Row.plain(tokens[0][:6]), Row.plain(tokens[1])]
+    if shares_prompts:
+        rows.append(Row.with_options(tokens[2], [tokens[3][:2], tokens[3][2:]]))
     before = backbone.model.config._attn_implementation
     if before not in attention.NAMES:
         return None
@@ -122,9 +122,9 @@ def rows_can_lie_end_to_end(backbone: Replays, packable: bool) -> list[int | Non
     try:
         backbone.model.set_attn_implementation(attention.NAMES[before])
         recordings = [backbone.record_inputs(**row.model_inputs(backbone.device, backbone.dtype)) for row in rows]
-        joins = token_dimensions(*recordings[:2])
-        if joins is not None and _same_together(backbone, recordings, Batch(recordings, joins)):
-            return joins
+        packing = token_dimensions(*recordings[:2])
+        if packing is not None and _same_together(backbone, recordings, Batch(recordings, packing)):
+            return packing
     except Exception:  # whatever an architecture trips over, stacked rows still serve
         pass
     backbone.model.set_attn_implementation(before)
@@ -142,8 +142,8 @@ def rows_can_be_stacked(backbone: Replays) -> bool:
 
 
 def _same_together(backbone: Replays, recordings: list[Recording], batch: Batch) -> bool:
-    """Whether rows run as a batch, end to end or stacked, come out as each does alone."""
-    hidden = torch.cat([recording.hidden for recording in recordings], 1 if batch.end_to_end else 0)
+    """Whether rows run as a batch, packed or stacked, come out as each does alone."""
+    hidden = torch.cat([recording.hidden for recording in recordings], 1 if batch.packed else 0)
     alone = []
     for recording in recordings:
         state, own = recording.hidden, Batch([recording])

@@ -40,37 +40,37 @@ class Recording:
 
 
 class Together(Protocol):
-    """Rows that run through layers together, stacked or end to end."""
+    """Rows that run through layers together, stacked or packed."""
 
     @property
-    def end_to_end(self) -> bool: ...
+    def packed(self) -> bool: ...
 
     def arguments(self, layer: int) -> tuple[Any, dict[str, Any]]:
         """Positional and keyword arguments of a layer for all rows, the hidden state aside."""
 
     def layout(self, layer: int) -> Sequence[Group]:
-        """How rows laid end to end attend in a layer."""
+        """How rows packed attend in a layer."""
 
 
 class Batch:
     """Recordings of several rows, run together. What is joined is kept, for the layers to come.
 
     Args:
-        recordings: of the rows. Without ``joins`` they have one length and are stacked, ``[B, T, H]``.
-        joins: lay the rows end to end instead, ``[1, sum of T, H]``: for each leaf the dimension that runs
+        recordings: of the rows. Without ``packing`` they have one length and are stacked, ``[B, T, H]``.
+        packing: pack the rows instead, ``[1, sum of T, H]``: for each leaf the dimension that runs
             over tokens, or None where a leaf has none.
     """
 
-    def __init__(self, recordings: Sequence[Recording], joins: Sequence[int | None] | None = None) -> None:
+    def __init__(self, recordings: Sequence[Recording], packing: Sequence[int | None] | None = None) -> None:
         self._recordings = recordings
-        self._joins = joins
+        self._packing = packing
         self._leaves: dict[int, Tensor] = {}
         self._masks: dict[tuple[int, ...], Tensor | None] = {}
         self._layouts: dict[tuple[int, ...], Sequence[Group]] = {}
 
     @property
-    def end_to_end(self) -> bool:
-        return self._joins is not None
+    def packed(self) -> bool:
+        return self._packing is not None
 
     @cached_property
     def lengths(self) -> list[int]:
@@ -81,7 +81,7 @@ class Batch:
         args, kwargs = self._recordings[0].calls[layer]
         joined = map_tree(kwargs, Leaf, self._leaf)
         if MASK in kwargs:
-            joined[MASK] = None if self.end_to_end else self._mask(layer)
+            joined[MASK] = None if self.packed else self._mask(layer)
         return map_tree(args, Leaf, self._leaf), joined
 
     def layout(self, layer: int) -> Sequence[Group]:
@@ -112,8 +112,8 @@ class Batch:
         return self._leaves[leaf.index]
 
     def _join(self, tensors: Sequence[Tensor], leaf: Leaf) -> Tensor:
-        if self._joins is not None:
-            dimension = self._joins[leaf.index]
+        if self._packing is not None:
+            dimension = self._packing[leaf.index]
             return tensors[0] if dimension is None else torch.cat(list(tensors), dimension)
         # Recorded one row at a time, so a leading dimension of 1 is the row; anything else is shared.
         if tensors[0].dim() and tensors[0].shape[0] == 1:

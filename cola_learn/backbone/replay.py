@@ -19,12 +19,12 @@ from cola_learn.backbone import attention
 from cola_learn.backbone.call_sizes import call_sizes
 from cola_learn.backbone.fingerprint import of_memory
 from cola_learn.backbone.layers import device_of, find_layers, parameter_names, position_limit
-from cola_learn.backbone.packed import pack_weights
+from cola_learn.backbone.prepacked import prepack_weights
 from cola_learn.backbone.probes import (
     check_replay,
     options_can_share_a_sequence,
+    rows_can_be_packed,
     rows_can_be_stacked,
-    rows_can_lie_end_to_end,
 )
 from cola_learn.backbone.recording import MASK, Leaf, Recording, Together, map_tree
 from cola_learn.backbone.rows import BUCKET, Row
@@ -48,15 +48,15 @@ class Backbone:
     Attributes:
         num_layers: N.
         hidden_size: H.
-        packable: whether the options of a question may share one sequence (plain masked attention with
+        shares_prompts: whether the options of a question may share one sequence (plain masked attention with
             positions given per token); found out at construction by comparing the two ways.
-        packed_limit: most tokens of such a sequence: the sliding window, where some layers have one.
-        joins: for rows laid end to end in one sequence, the token dimension of each argument; None where
+        shared_prompt_limit: most tokens of such a sequence: the sliding window, where some layers have one.
+        packing: for rows packed into one sequence, the token dimension of each argument; None where
             the architecture cannot run them so, which is found out at construction too.
         stackable: whether rows of one length may be stacked instead; if not, rows run one by one.
         places: the device that each layer runs on.
         call_tokens: most tokens in a call. On a CPU a call is best kept within the caches, a GPU wants to be filled.
-        packed: whether the weights are kept in the order that this CPU multiplies in (``packed.py``).
+        prepacked: whether the weights are kept in the order that this CPU multiplies in (``prepacked.py``).
         call_sizes: batch sizes in tokens at which results are batch-invariant: bit-identical whatever else is in the
             batch (``call_sizes.py``). Empty: none are, and batches have any size.
         exact: whether there are such sizes, so that results are batch-invariant; never on a GPU.
@@ -77,7 +77,7 @@ class Backbone:
         self.layers = find_layers(model, name)
         self.num_layers = len(self.layers)
         head = model.get_output_embeddings()
-        self.packed = pack_weights([*self.layers, *([] if head is None else [head])])
+        self.prepacked = prepack_weights([*self.layers, *([] if head is None else [head])])
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self.places = [device_of(layer) for layer in self.layers]
         self.call_tokens = 512 if self.device.type == "cpu" else 32768
@@ -87,13 +87,13 @@ class Backbone:
         self.extra_outputs = [0] * self.num_layers  # values a layer returns beside the hidden state, -1: bare tensor
         check_replay(self)
         window = getattr(model.config.get_text_config(), "sliding_window", None)
-        self.packed_limit: int = window or sys.maxsize
-        self.packable = options_can_share_a_sequence(self)
-        self.joins = rows_can_lie_end_to_end(self, self.packable)
-        self.stackable = self.joins is not None or rows_can_be_stacked(self)
-        if self.joins is not None and self.device.type == "cpu":
+        self.shared_prompt_limit: int = window or sys.maxsize
+        self.shares_prompts = options_can_share_a_sequence(self)
+        self.packing = rows_can_be_packed(self, self.shares_prompts)
+        self.stackable = self.packing is not None or rows_can_be_stacked(self)
+        if self.packing is not None and self.device.type == "cpu":
             with contextlib.suppress(Exception):  # then nothing is promised
-                self.call_sizes, self.threads_agree = call_sizes(self, self.joins)
+                self.call_sizes, self.threads_agree = call_sizes(self, self.packing)
                 self.call_tokens = self.call_sizes[-1]
         self.exact = bool(self.call_sizes)
 
@@ -147,9 +147,9 @@ class Backbone:
     def record(self, row: Row) -> Recording:
         """Run the model's own forward on one row with stubs for layers, keeping what each layer is given.
 
-        Rows that cannot lie end to end are padded, so that more of them have one length.
+        Rows that cannot be packed are padded, so that more of them have one length.
         """
-        bucket = BUCKET if self.joins is None else None
+        bucket = BUCKET if self.packing is None else None
         return self.record_inputs(**row.model_inputs(self.device, self.dtype, bucket))
 
     @torch.inference_mode()
@@ -203,16 +203,16 @@ class Backbone:
 
     @torch.inference_mode()
     def run_layer(self, layer: int, hidden: Tensor, batch: Together) -> Tensor:
-        """Run one decoder layer: ``[B, T, H]``, or ``[1, sum of T, H]`` for rows end to end, to the same shape."""
+        """Run one decoder layer: ``[B, T, H]``, or ``[1, sum of T, H]`` for packed rows, to the same shape."""
         args, kwargs = batch.arguments(layer)
-        with attention.rows(batch.layout(layer)) if batch.end_to_end else contextlib.nullcontext():
+        with attention.rows(batch.layout(layer)) if batch.packed else contextlib.nullcontext():
             output = self.layers[layer](hidden, *args, **kwargs)
         return output[0] if isinstance(output, tuple | list) else output
 
     def run_rows(self, layer: int, hidden: Sequence[Tensor], batch: Together) -> Sequence[Tensor]:
         """:meth:`run_layer` for the states ``[T, H]`` of several rows, wherever they are."""
         here = [state.to(self.places[layer]) for state in hidden]
-        if not batch.end_to_end:
+        if not batch.packed:
             return self.run_layer(layer, torch.stack(here), batch).unbind()
         joined = here[0] if len(here) == 1 else torch.cat(here)
         return self.run_layer(layer, joined[None], batch)[0].split([len(state) for state in here])

@@ -18,45 +18,41 @@ class Row:
         prompt_length: tokens that all options share.
         option_lengths: tokens of each option behind the prompt; options see the prompt and themselves only.
         wanted: positions whose final hidden states are needed, ascending.
-        packed: whether the row needs its own mask and positions (several options side by side).
+        own_mask: whether the row needs its own mask and positions: several options behind one prompt.
     """
 
     tokens: tuple[int, ...]
     prompt_length: int
     option_lengths: tuple[int, ...]
     wanted: tuple[int, ...]
-    packed: bool
+    own_mask: bool
 
     @classmethod
-    def pack(
-        cls,
-        prompt: Sequence[int],
-        options: Sequence[Sequence[int]] = (),
-        wanted: Sequence[int] | None = None,
-        packed: bool = True,
+    def plain(cls, tokens: Sequence[int], wanted: Sequence[int] | None = None) -> "Row":
+        """A sequence as the model reads any other; ``wanted`` defaults to every position."""
+        return cls(tuple(tokens), len(tokens), (), tuple(range(len(tokens)) if wanted is None else wanted), False)
+
+    @classmethod
+    def with_options(
+        cls, prompt: Sequence[int], options: Sequence[Sequence[int]], wanted: Sequence[int] | None = None
     ) -> "Row":
-        """Prompt and options side by side; ``wanted`` defaults to every real position."""
-        tokens = [*prompt, *(token for option in options for token in option)]
-        return cls(
-            tuple(tokens),
-            len(prompt),
-            tuple(len(option) for option in options),
-            tuple(range(len(tokens))) if wanted is None else tuple(wanted),
-            packed,
-        )
+        """A prompt with options side by side behind it; ``wanted`` defaults to every position."""
+        tokens = (*prompt, *(token for option in options for token in option))
+        places = tuple(range(len(tokens)) if wanted is None else wanted)
+        return cls(tokens, len(prompt), tuple(map(len, options)), places, True)
 
     def model_inputs(self, device: torch.device, dtype: torch.dtype, bucket: int | None = None) -> dict[str, Any]:
         """Keyword arguments for the model's forward, batch size 1.
 
-        With ``bucket`` there is padding behind the row, up to a multiple of it; no real token sees it. A packed row
-        brings an additive 4-D mask ``[1, 1, T, T]`` and positions ``[1, T]`` that restart after the prompt for every
-        option; for others the model's own causal mask serves.
+        With ``bucket`` there is padding behind the row, up to a multiple of it; no real token sees it. A row with
+        options brings an additive 4-D mask ``[1, 1, T, T]`` and positions ``[1, T]`` that restart after the prompt for
+        every option; for others the model's own causal mask serves.
         """
         size = len(self.tokens)
         if bucket is not None:
             size = -(-size // bucket) * bucket
         tokens = torch.tensor([self.tokens + self.tokens[-1:] * (size - len(self.tokens))], device=device)
-        if not self.packed:
+        if not self.own_mask:
             return {"input_ids": tokens}
         segment = [0] * self.prompt_length
         position = list(range(self.prompt_length))

@@ -46,7 +46,7 @@ class Recomputed:
 
     def last(self, sequences: Sequence[Growing]) -> Tensor:
         rows = [[*sequence.prompt, *sequence.new] for sequence in sequences]
-        handles = [self._executor.open(Row.pack(row, wanted=[len(row) - 1], packed=False)) for row in rows]
+        handles = [self._executor.open(Row.plain(row, wanted=[len(row) - 1])) for row in rows]
         chains = [Chain(sequence.layers, self._executor.backbone.num_layers) for sequence in sequences]
         hidden = self._executor.run(list(zip(handles, chains, strict=True)))
         for handle in handles:
@@ -67,9 +67,9 @@ class Slotted:
     """Runs a prompt once and then only new tokens, which attend to the slots of their row and visit."""
 
     def __init__(self, backbone: Backbone, cache_bytes: int | None) -> None:
-        assert backbone.joins is not None
+        assert backbone.packing is not None
         self._backbone = backbone
-        self._joins = backbone.joins
+        self._packing = backbone.packing
         self._trie = ActivationTrie(default_budget(backbone.device) if cache_bytes is None else cache_bytes)
         self._masks: tuple[Tensor | None, ...] = ()
         self._masked = 0
@@ -114,7 +114,7 @@ class Slotted:
             offset += len(walk.tokens)
         for walk in walks:
             walk.hidden = recording.hidden[0, slice(*places[walk.row])]
-        return _Step(recording, self._joins, places, self._masks_up_to(max(positions) + 1))
+        return _Step(recording, self._packing, places, self._masks_up_to(max(positions) + 1))
 
     def _masks_up_to(self, length: int) -> tuple[Tensor | None, ...]:
         """For every layer the mask of a row of at least ``length`` tokens, ``[1, 1, T, T]``, or None for causal."""
@@ -146,7 +146,7 @@ class _Step:
     """What layers are given for the new tokens of all rows: one recording, from which those of some are taken."""
 
     recording: Recording
-    joins: Sequence[int | None]
+    packing: Sequence[int | None]
     places: dict[Hashable, tuple[int, int]]
     masks: tuple[Tensor | None, ...]
     _leaves: dict[tuple[Hashable, ...], list[Tensor]] = field(default_factory=dict)
@@ -162,7 +162,7 @@ class _Step:
             return list(self.recording.leaves)
         tokens = [token for row in rows for token in range(*self.places[row])]
         index = torch.tensor(tokens, device=self.recording.hidden.device)
-        pairs = zip(self.recording.leaves, self.joins, strict=True)
+        pairs = zip(self.recording.leaves, self.packing, strict=True)
         return [leaf if place is None else leaf.index_select(place, index) for leaf, place in pairs]
 
 
@@ -174,7 +174,7 @@ class _Together:
     leaves: list[Tensor]
     walks: Sequence[_NewTokens]
     slots: Sequence[Slot]
-    end_to_end: bool = True
+    packed: bool = True
 
     def arguments(self, layer: int) -> tuple[Any, dict[str, Any]]:
         args, kwargs = map_tree(self.step.recording.calls[layer], Leaf, lambda leaf: self.leaves[leaf.index])

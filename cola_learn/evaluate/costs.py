@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
-from cola_learn.tasks import Question, Sample, Scorer, Template, Writer, as_sample
+from cola_learn.tasks import ModelJudge, Question, Sample, Template, as_sample
 from cola_learn.train import Controller
 from cola_learn.train.features import prompt_features
 
@@ -37,7 +37,7 @@ class Cost:
 
 
 def policy_costs(
-    judge: Scorer | Writer,
+    judge: ModelJudge,
     questions: Sequence[Question],
     template: Template,
     policies: Mapping[str, Sequence[Chain]],
@@ -93,7 +93,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _answer(judge: Scorer | Writer, sample: Sample, chain: Chain, controller: Controller | None) -> None:
+def _answer(judge: ModelJudge, sample: Sample, chain: Chain, controller: Controller | None) -> None:
     if controller is not None:
         layers = controller.config.feature_layers
         controller.choose(prompt_features(judge.backbone, [sample.prompt], layers, shown=False)[0])
@@ -113,7 +113,7 @@ def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[i
 _NOT_COUNTED_BY_TORCH = {
     getattr(operations, name): flops
     for operations, name, flops in (
-        (torch.ops.mkldnn, "_linear_pointwise", _linear_flops),  # of cola_learn.backbone.packed
+        (torch.ops.mkldnn, "_linear_pointwise", _linear_flops),  # of cola_learn.backbone.prepacked
         (torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", _attention_flops),
     )
     if hasattr(operations, name)  # not every build of torch has oneDNN

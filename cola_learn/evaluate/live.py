@@ -1,6 +1,7 @@
 """What every policy does on held-out questions, by running the backbone."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cola_learn.backbone import Backbone
 from cola_learn.chains import Chain
@@ -8,11 +9,11 @@ from cola_learn.console import progress_bar
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import choose_static, controller_beams, shuffled, static_candidates
 from cola_learn.evaluate.statistics import Outcome
-from cola_learn.label import Label, LabelStore, Manifest
-from cola_learn.label.labeller import Labeller, make_scorer
-from cola_learn.label.options import LabelOptions
-from cola_learn.label.run import fill_store, make_manifest
-from cola_learn.tasks import Question, Scorer, Scores, Writer, as_sample
+from cola_learn.label import Label, LabelStore, Manifest, Plan, Resources
+from cola_learn.label.labeller import Labeller
+from cola_learn.label.plan import Job
+from cola_learn.label.run import fill_store
+from cola_learn.tasks import ModelJudge, Question, Scores, Scoring, Template, as_sample, make_judge, score_questions
 from cola_learn.train import Controller
 from cola_learn.train.features import prompt_features
 
@@ -28,9 +29,9 @@ def evaluate_policies(
     options: EvaluateOptions,
 ) -> dict[str, list[Outcome]]:
     """The outcome of every policy on every question, in the order in which the report lists them."""
-    label_options = label_options_of(store.manifest, backbone, options)
-    scorer = make_scorer(backbone, label_options)
-    prompts = [as_sample(question, label_options.template).prompt for question in questions]
+    scoring = store.manifest.scoring
+    judge = make_judge(backbone, scoring, options.cache_gib)
+    prompts = [as_sample(question, scoring.template).prompt for question in questions]
     features = prompt_features(backbone, prompts, controller.config.feature_layers)
     others = {
         name: list(map(other.choose, prompt_features(backbone, prompts, other.config.feature_layers)))
@@ -39,7 +40,7 @@ def evaluate_policies(
     beams = controller_beams(controller, features, BEAMS)
     top1 = [chains[0] for chains in beams]
     mean_depth = sum(chain.depth for chain in top1) / len(top1)
-    static = _static_chain(scorer, store, mean_depth, options)
+    static = _static_chain(judge, store, mean_depth, options)
     base = Chain.base(backbone.num_layers)
     policies = {
         "base": [base] * len(questions),
@@ -49,7 +50,7 @@ def evaluate_policies(
         **others,
     }
     wanted = [{*own, *(chains[index] for chains in policies.values())} for index, own in enumerate(beams)]
-    scores = _score_all(judge_of(questions, scorer, label_options), questions, wanted, label_options)
+    scores = _score_all(judge_of_policies(judge, scoring), questions, wanted, scoring.template, options.trees)
     outcomes = {
         name: [
             _outcome(question, chain, scores[index], base)
@@ -64,7 +65,7 @@ def evaluate_policies(
         )
         for index, (question, chains) in enumerate(zip(questions, beams, strict=True))
     ]
-    labels = _searched(scorer, questions, label_options, options)
+    labels = _searched(judge, questions, store.manifest, options)
     outcomes["search_oracle"] = [
         _search_outcome(question, labels[question.key], plain.reward)
         for question, plain in zip(questions, outcomes["base"], strict=True)
@@ -74,60 +75,37 @@ def evaluate_policies(
     return {name: rows for name, rows in outcomes.items() if rows}
 
 
-def label_options_of(manifest: Manifest, backbone: Backbone, options: EvaluateOptions) -> LabelOptions:
-    """Those of a search of the held-out questions that is like the one which made the labels."""
-    return LabelOptions(
-        task=options.task or manifest.task,
-        split=options.split,
-        backbone=backbone.name,
-        template=manifest.template,
-        metric=manifest.metric,
-        reward=manifest.reward,
-        prompt=manifest.answer_prompt,
-        truncate=manifest.truncate,
-        search=options.search,
-        space=manifest.search_space,
-        trees=options.trees,
-        cache_gib=options.cache_gib,
-        seed=options.seed,
-    )
+def judge_of_policies(judge: ModelJudge, scoring: Scoring) -> ModelJudge:
+    """What judges the policies' chains: that of the search, but answers to open questions are written."""
+    return make_judge(judge.backbone, replace(scoring, reward="generate")) if judge.provisional else judge
 
 
-def judge_of(questions: Sequence[Question], scorer: Scorer | Writer, options: LabelOptions) -> Scorer | Writer:
-    """What judges the policies' chains: the scorer, but answers to open questions are written."""
-    return Writer(scorer.backbone, options.prompt, truncate=scorer.truncate) if questions[0].open else scorer
-
-
-def _static_chain(scorer: Scorer | Writer, store: LabelStore, mean_depth: float, options: EvaluateOptions) -> Chain:
+def _static_chain(judge: ModelJudge, store: LabelStore, mean_depth: float, options: EvaluateOptions) -> Chain:
     labels = store.read()
     manifest = store.manifest
     candidates = static_candidates(labels, mean_depth, options.static_candidates)
     if not candidates:
         return min((trial.chain for label in labels for trial in label.trials), key=lambda chain: chain.depth)
     pool = list(store.questions().values())
-    return choose_static(scorer, pool[: options.static_questions], candidates, manifest.template)
+    return choose_static(judge, pool[: options.static_questions], candidates, manifest.template)
 
 
 def _score_all(
-    scorer: Scorer | Writer, questions: Sequence[Question], wanted: Sequence[set[Chain]], options: LabelOptions
+    judge: ModelJudge, questions: Sequence[Question], wanted: Sequence[set[Chain]], template: Template, together: int
 ) -> list[dict[Chain, Scores]]:
-    scores: list[dict[Chain, Scores]] = [{} for _ in questions]
-    order = sorted(range(len(questions)), key=lambda index: len(questions[index].text))
+    # sets have no order of their own; a fixed one keeps runs alike
+    chains = {
+        question.key: sorted(own, key=lambda chain: chain.layers)
+        for question, own in zip(questions, wanted, strict=True)
+    }
+    found: dict[str, dict[Chain, Scores]] = {}
     with progress_bar() as bar:
         task = bar.add_task("policies", total=sum(map(len, wanted)), unit="chains", note="")
-        for start in range(0, len(order), options.trees):
-            group = order[start : start + options.trees]
-            for index in group:
-                scorer.open(as_sample(questions[index], options.template))
-            # sets have no order of their own; a fixed one keeps runs alike
-            pairs = [(index, chain) for index in group for chain in sorted(wanted[index], key=lambda c: c.layers)]
-            found = scorer.score([(questions[index].key, chain) for index, chain in pairs])
-            for (index, chain), score in zip(pairs, found, strict=True):
-                scores[index][chain] = score
-            for index in group:
-                scorer.close(questions[index].key)
-            bar.advance(task, len(pairs))
-    return scores
+        by_length = sorted(questions, key=lambda question: len(question.text))
+        for question, scores in score_questions(judge, by_length, lambda one: chains[one.key], template, together):
+            found[question.key] = scores
+            bar.advance(task, len(scores))
+    return [found[question.key] for question in questions]
 
 
 def _outcome(question: Question, chain: Chain, scores: Mapping[Chain, Scores], base: Chain) -> Outcome:
@@ -137,12 +115,16 @@ def _outcome(question: Question, chain: Chain, scores: Mapping[Chain, Scores], b
 
 
 def _searched(
-    scorer: Scorer | Writer, questions: Sequence[Question], label_options: LabelOptions, options: EvaluateOptions
+    judge: ModelJudge, questions: Sequence[Question], manifest: Manifest, options: EvaluateOptions
 ) -> dict[str, Label]:
-    """Labels of the held-out questions: full search, with its luck control."""
-    labeller = Labeller(scorer, label_options)
-    store = LabelStore.create(options.output / "search", make_manifest(labeller.identity, label_options, questions[0]))
-    fill_store(store, labeller, questions, label_options, "full search")
+    """Labels of the held-out questions: full search like that of the labels, with its luck control."""
+    plan = Plan(options.search, manifest.search_space, seed=options.seed)
+    resources = Resources(trees=options.trees, cache_gib=options.cache_gib)
+    job = Job(judge.backbone.name, manifest.scoring, plan, resources)
+    labeller = Labeller(judge, job)
+    own = Manifest.of(labeller.identity, job, options.task or manifest.task, questions[0])
+    store = LabelStore.create(options.output / "search", own)
+    fill_store(store, labeller, questions, plan, "full search")
     return {label.key: label for label in store}
 
 

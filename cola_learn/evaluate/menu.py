@@ -272,7 +272,7 @@ class Study:
             for share in self._options.depths:
                 price = self._price(tuning, share * self.pool.depths[0])
                 chosen = utilities(price).argmax(1)
-                told = price if controller.config.heeds_price else None
+                told = price if controller.rule.priced else None
                 rows.append(self._beside_shuffled(replace(self._chosen(name, share, chosen), price=told), [chosen]))
                 rows.append(self._chosen(f"{name}, shuffled prompt", share, chosen[self._shuffle]))
                 rows.append(self._chosen(f"{name}, shuffled in task", share, chosen[self._within_tasks()]))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cola_learn.backbone.load import Dtype
-from cola_learn.label import SearchSettings
+from cola_learn.label import MCTS, Plan, Resources, SearchMethod
 from cola_learn.tracking import Mode
 
 
@@ -23,7 +23,7 @@ class EvaluateOptions:
         backbone: default the one that the controller was trained for.
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: default that of the labels.
-        search: budget and selection rule of the full search and of its luck control.
+        search: method of the full search and of its luck control: --search.help NAME prints the settings of one.
         static_candidates: how many chains that did well in the labels are tried as static chain.
         static_questions: on how many labelled questions each of them is tried.
         trees: samples searched at the same time.
@@ -42,10 +42,17 @@ class EvaluateOptions:
     backbone: str | None = None
     device: str = "auto"
     dtype: Dtype | None = None
-    search: SearchSettings = field(default_factory=SearchSettings)
+    search: SearchMethod = field(default_factory=MCTS)
     static_candidates: int = 16
     static_questions: int = 100
     trees: int = 32
     cache_gib: float | None = None
     seed: int = 0
     tracking: Mode = "auto"
+
+    def __post_init__(self) -> None:
+        Resources(trees=self.trees, cache_gib=self.cache_gib)
+        Plan(seed=self.seed)
+        for name in ("static_candidates", "static_questions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cola_learn.chains import Chain
 from cola_learn.label import Label
-from cola_learn.tasks import Question, Scorer, Template, Writer, as_sample
+from cola_learn.tasks import Judge, Question, Template, score_questions
 from cola_learn.train import Controller
 
 
@@ -54,15 +54,11 @@ def static_candidates(labels: Sequence[Label], max_depth: float, count: int) -> 
 
 
 def choose_static(
-    scorer: Scorer | Writer, questions: Sequence[Question], candidates: Sequence[Chain], template: Template
+    judge: Judge, questions: Sequence[Question], candidates: Sequence[Chain], template: Template
 ) -> Chain:
     """The candidate with the highest mean probability of the gold option on labelled training questions."""
     totals = dict.fromkeys(candidates, 0.0)
-    for question in questions:
-        sample = as_sample(question, template)
-        scorer.open(sample)
-        scores = scorer.score([(sample.key, chain) for chain in candidates])
-        for chain, score in zip(candidates, scores, strict=True):
+    for question, scores in score_questions(judge, questions, candidates, template):
+        for chain, score in scores.items():
             totals[chain] += score.probability(question.gold)
-        scorer.close(sample.key)
     return max(candidates, key=totals.__getitem__)

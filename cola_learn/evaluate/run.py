@@ -1,25 +1,23 @@
 """The evaluate stage: held-out questions through every policy, and what came of it."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from shlex import quote
 
 from cola_learn.backbone import Backbone, load_backbone
 from cola_learn.backbone.load import fingerprint_of
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate.costs import Cost, policy_costs
-from cola_learn.evaluate.live import evaluate_policies, judge_of, label_options_of
+from cola_learn.evaluate.live import evaluate_policies, judge_of_policies
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.report import EXPLAINED, Report, print_report, write_html
 from cola_learn.evaluate.statistics import Outcome, sees_gold, summarize_policy
 from cola_learn.files import digest, locked, read_json, replacing, writable_folder, write_json
 from cola_learn.label import LabelStore
-from cola_learn.label.labeller import make_scorer
-from cola_learn.label.options import LabelOptions
 from cola_learn.label.show import show_prompt
-from cola_learn.tasks import Layout, Question, load_task
+from cola_learn.tasks import Layout, Question, load_task, make_judge
 from cola_learn.tasks.files import is_file
 from cola_learn.tracking import Tracker
 from cola_learn.train import Controller
@@ -31,10 +29,6 @@ def run_evaluate(options: EvaluateOptions) -> Report:
     Raises:
         UserError: for options that cannot be met.
     """
-    LabelOptions(trees=options.trees, cache_gib=options.cache_gib, seed=options.seed).check()
-    for name in ("static_candidates", "static_questions"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} {getattr(options, name)} is too few; give at least 1")
     controller = Controller.from_pretrained(options.controller)
     beside = {str(folder): Controller.from_pretrained(folder) for folder in options.beside}
     if taken := [name for name in beside if name in EXPLAINED or sees_gold(name)]:
@@ -71,14 +65,14 @@ def _evaluate(
     _check_labels(store, backbone, controller)
     backbone.heed(store.manifest.special_tokens, f"--labels {store.folder}")
     if is_file(options.task or store.manifest.task):
-        show_prompt(questions[0], label_options_of(store.manifest, backbone, options), backbone.encoder, whole=False)
+        show_prompt(questions[0], store.manifest.scoring, backbone.encoder, whole=False)
     with Tracker("evaluate", options.tracking, options.output, asdict(options)) as tracker:
         outcomes = evaluate_policies(controller, beside, store, backbone, questions, options)
         chains = {name: [row.chain for row in rows] for name, rows in outcomes.items() if not sees_gold(name)}
         choosers = {"shuffled_prompt": controller, "controller": controller, **beside}
-        label_options = label_options_of(store.manifest, backbone, options)
-        judge = judge_of(questions, make_scorer(backbone, label_options), label_options).alone()
-        costs = policy_costs(judge, questions, label_options.template, chains, choosers)
+        scoring = store.manifest.scoring
+        judge = judge_of_policies(make_judge(backbone, scoring, cache_gib=0), scoring).alone()
+        costs = policy_costs(judge, questions, scoring.template, chains, choosers)
         report = _make_report(outcomes, costs, store, backbone, options, identity)
         _write_questions(options.output / "questions.parquet", outcomes)
         write_html(options.output / "report.html", report, outcomes, {q.key: q for q in questions})
@@ -96,6 +90,7 @@ def _identity(
 ) -> str:
     """Changes with everything that the numbers depend on."""
     settings = {key: value for key, value in asdict(options).items() if key not in ("tracking", "output", "trees")}
+    settings["search"] = [options.search.name, vars(options.search)]
     settings["fingerprint"] = fingerprint_of(options.backbone or controller.config.backbone)
     settings["questions"] = {question.key: question.digest for question in questions}
     folders = (options.controller, *options.beside)
@@ -166,6 +161,7 @@ def _make_report(
 ) -> Report:
     manifest = store.manifest
     task = options.task or manifest.task
+    budget = options.search.budget(backbone.num_layers, manifest.search_space)
     return Report(
         n=len(outcomes["base"]),
         policies={name: summarize_policy(rows, options.seed) for name, rows in outcomes.items()},
@@ -180,13 +176,19 @@ def _make_report(
             if manifest.prompt
             else f"{manifest.metric}, {manifest.template} scoring",
             "static chain": str(outcomes["static"][0].chain),
-            "search budget": f"{options.search.simulations} simulations a question",
+            "search budget": f"{budget} simulations a question",
             "seed": str(options.seed),
-            "command": f"python -m cola_learn.evaluate --controller {quote(str(options.controller))} "
-            f"--labels {quote(str(options.labels))} --task {quote(task)} --split {quote(options.split)} "
-            f"--limit {options.limit} --seed {options.seed} --search.simulations {options.search.simulations}",
+            "command": _command_of(options, task),
         },
     )
+
+
+def _command_of(options: EvaluateOptions, task: str) -> str:
+    """The command line of this evaluation."""
+    limit = [] if options.limit is None else ["--limit", options.limit]
+    given = ["--controller", options.controller, "--labels", options.labels, "--task", task, "--split", options.split]
+    parts = [*given, *limit, "--seed", options.seed, *options.search.flags()]
+    return "python -m cola_learn.evaluate " + shlex.join(map(str, parts))
 
 
 def _examples(outcomes: Sequence[Outcome]) -> list[tuple[str, str, float, float]]:

@@ -20,13 +20,13 @@ def mean_utilities(members: Sequence[Utilities]) -> Utilities:
 def controller_utilities(controller: Controller, prompts: Sequence[Tensor]) -> Utilities:
     """A controller's utilities; where values decide, the network need not run again for another price.
 
-    One that imitates knows no price: a hundred times what it saves is added to the log-probabilities.
+    One that was trained without a price knows none: a hundred times what it saves is added to the log-probabilities.
     """
-    if controller.config.objective == "imitation":
+    if not controller.rule.priced:
         logprobs = controller.weigh_all(prompts).double().numpy()
         saved = numpy.array([1 - chain.depth / chain.num_layers for chain in controller.menu])
         return lambda price: logprobs + 100 * price * saved
-    if controller.config.decision == "value":
+    if controller.rule.decides == "gain":
         weighed = controller.weigh_all(prompts)
         return lambda price: controller.utilities(weighed, price).double().numpy()
     return cache(lambda price: controller.utilities(controller.weigh_all(prompts, price), price).double().numpy())

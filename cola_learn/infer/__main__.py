@@ -6,14 +6,14 @@ from pathlib import Path
 
 from rich.text import Text
 
-from cola_learn.backbone import Backbone, Decoding, Executor, Generator, load_backbone
+from cola_learn.backbone import Backbone, Decoding, Generator, load_backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain
 from cola_learn.command import Command, run_stage
 from cola_learn.console import PlainConsole
 from cola_learn.errors import UserError
 from cola_learn.infer.model import ColaForCausalLM, as_chat, as_prompt
-from cola_learn.tasks import Question, Scorer, as_sample
+from cola_learn.tasks import Question, Scoring, make_judge, score_questions
 from cola_learn.train import Controller
 
 
@@ -72,7 +72,7 @@ def run_infer(options: InferOptions) -> None:
 
 def _chosen(options: InferOptions, controller: Path) -> tuple[str, Backbone, Chain]:
     if options.price is not None:
-        Controller.from_pretrained(controller).config.check_price(options.price, controller)
+        Controller.from_pretrained(controller).rule.check_price(options.price, controller)
     model = ColaForCausalLM.from_pretrained(controller, options.backbone, options.device, options.dtype)
     return "chosen", model.backbone, model.choose(as_prompt(options.question), options.price)
 
@@ -90,11 +90,10 @@ def _answer(backbone: Backbone, options: InferOptions, chain: Chain) -> str:
         prompt = backbone.encoder.prompt(as_chat(options.question, backbone.tokenizer))
         [written] = Generator(backbone).generate([prompt], [chain], options.decoding)
         return str(backbone.tokenizer.decode(written, skip_special_tokens=True)).strip()
-    sample = as_sample(Question("", "", "", options.question, tuple(options.choices), 0))
-    scorer = Scorer(Executor(backbone))
-    scorer.open(sample)
-    [scores] = scorer.score([(sample.key, chain)])
-    return f"{options.choices[scores.choice]} ({scores.probability(scores.choice):.0%})"
+    question = Question("", "", "", options.question, tuple(options.choices), 0)
+    [(_, scores)] = score_questions(make_judge(backbone, Scoring()), [question], [chain])
+    answer = scores[chain]
+    return f"{options.choices[answer.choice]} ({answer.probability(answer.choice):.0%})"
 
 
 INFER = Command(

@@ -42,14 +42,6 @@ What it gains or loses on held-out questions is measured with `python -m cola_le
 `model.safetensors`; nothing in them is executed.
 """
 
-_TRAINING = {
-    "imitation": "weighted imitation of the chains that were found good",
-    "expected": "the soft reward, less a price of depth, expected over the chains of a menu",
-    "preference": "preferences between each chain of a menu and the base chain, at a price of depth",
-    "value": "the predicted gain of each chain of a menu over the base chain; it runs the chain with the highest "
-    "predicted gain, less a price of depth",
-}
-
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -96,6 +88,7 @@ def run_export(options: ExportOptions) -> None:
         return
     from cola_learn.train.checkpoints import check_checkpoint
     from cola_learn.train.module import ControllerModule
+    from cola_learn.train.objectives import OBJECTIVES
 
     assert options.checkpoint is not None
     try:
@@ -110,9 +103,11 @@ def run_export(options: ExportOptions) -> None:
     controller = module.controller
     assert controller is not None
     if options.price is not None:
-        controller.config.check_price(options.price, options.checkpoint)
-        controller.config = replace(controller.config, price=options.price)
-    write_controller(controller, options.output)
+        controller.rule.check_price(options.price, options.checkpoint)
+        controller.rule = replace(controller.rule, price=options.price)
+    objective = module.hparams["objective"]  # its own module is not imported for a card
+    about = OBJECTIVES[objective].about if objective in OBJECTIVES else f"`{objective}`"
+    write_controller(controller, options.output, about)
     console.print(f"controller  {options.output}", soft_wrap=True)
     labels = _labels_of(options.checkpoint)
     evaluate = ["python -m cola_learn.evaluate menu", "--controllers", options.output]
@@ -131,9 +126,9 @@ def _labels_of(checkpoint: Path) -> str | None:
         return None
 
 
-def write_controller(controller: Controller, folder: Path) -> None:
-    """Write configuration, weights and model card."""
-    config = controller.config
+def write_controller(controller: Controller, folder: Path, training: str) -> None:
+    """Write configuration, weights and model card; ``training`` says what it was trained for."""
+    config, rule = controller.config, controller.rule
     controller.save_pretrained(folder)
     card = _CARD.format(
         backbone=config.backbone,
@@ -143,8 +138,8 @@ def write_controller(controller: Controller, folder: Path) -> None:
         fingerprint=config.fingerprint,
         reads=_reads(config),
         writes=_writes(config),
-        training=_TRAINING[config.objective or "imitation"],
-        price=f"{config.price:.3g} unless another is given" if config.heeds_price else "not heeded",
+        training=training,
+        price=f"{rule.price:.3g} unless another is given" if rule.priced else "none: it was trained without",
         evaluate="menu --controllers" if config.menu else "--controller",
         folder=folder,
     )

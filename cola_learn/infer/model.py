@@ -111,7 +111,7 @@ class ColaForCausalLM:
 
     def _choose(self, prompts: Sequence[str], price: float | None) -> list[Chain]:
         if price is not None:
-            self.controller.config.check_price(price, "the controller")
+            self.controller.rule.check_price(price, "the controller")
         features = prompt_features(self.backbone, prompts, self._layers, shown=False)  # a library call draws no bars
         return [self.controller.choose(prompt, price) for prompt in features]
 

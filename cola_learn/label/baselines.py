@@ -1,14 +1,162 @@
-"""Searches to compare a tree search with, at the same budget, behind the same ``ask`` and ``tell``."""
+"""Searches without a tree: random edits, beams, and lists of chains."""
 
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from cola_learn.chains import Chain, SearchSpace
+from cola_learn.label.menu_file import read_menu
 from cola_learn.label.moves import random_edit
+from cola_learn.label.search import Prior, Search, SearchMethod, at_least_one
 
 _MOST_EDITS = 4
 _TRIES = 100
+
+
+@dataclass(frozen=True)
+class RandomEdits(SearchMethod):
+    """Chains of 1 to 4 random edits.
+
+    Attributes:
+        simulations: budget of one search, the base chain included.
+    """
+
+    simulations: int = 50
+
+    def __post_init__(self) -> None:
+        at_least_one(simulations=self.simulations)
+
+    def start(
+        self,
+        num_layers: int,
+        space: SearchSpace,
+        seed: str,
+        prior: Prior | None = None,
+        twin: Search | None = None,
+    ) -> Search:
+        return RandomSearch(num_layers, space, self.simulations, seed)
+
+
+@dataclass(frozen=True)
+class Beam(SearchMethod):
+    """The best few chains, some random edits of each, again and again.
+
+    Attributes:
+        simulations: budget of one search, the base chain included.
+        width: chains that are kept.
+        branch: edits that are tried in one step, over all chains kept.
+    """
+
+    simulations: int = 50
+    width: int = 4
+    branch: int = 16
+
+    def __post_init__(self) -> None:
+        at_least_one(simulations=self.simulations, width=self.width, branch=self.branch)
+
+    def start(
+        self,
+        num_layers: int,
+        space: SearchSpace,
+        seed: str,
+        prior: Prior | None = None,
+        twin: Search | None = None,
+    ) -> Search:
+        return BeamSearch(num_layers, space, self.simulations, self.width, self.branch, seed)
+
+
+@dataclass(frozen=True)
+class Greedy(SearchMethod):
+    """A beam of one: the best chain, some random edits of it, again and again.
+
+    Attributes:
+        simulations: budget of one search, the base chain included.
+        branch: edits that are tried in one step.
+    """
+
+    simulations: int = 50
+    branch: int = 16
+
+    def __post_init__(self) -> None:
+        at_least_one(simulations=self.simulations, branch=self.branch)
+
+    def start(
+        self,
+        num_layers: int,
+        space: SearchSpace,
+        seed: str,
+        prior: Prior | None = None,
+        twin: Search | None = None,
+    ) -> Search:
+        return BeamSearch(num_layers, space, self.simulations, 1, self.branch, seed)
+
+
+class Listed(SearchMethod):
+    """Chains of a list, each once, in order: a list is its own budget."""
+
+    def chains(self, num_layers: int, space: SearchSpace) -> tuple[Chain, ...]:
+        """The chains, the base chain first."""
+        raise NotImplementedError
+
+    def budget(self, num_layers: int, space: SearchSpace) -> int:
+        return len(self.chains(num_layers, space))
+
+
+@dataclass(frozen=True)
+class Scan(Listed):
+    """Every single edit of the space once: by executions (skips first), block length, start."""
+
+    def chains(self, num_layers: int, space: SearchSpace) -> tuple[Chain, ...]:
+        return scanned(num_layers, space)
+
+    def start(
+        self,
+        num_layers: int,
+        space: SearchSpace,
+        seed: str,
+        prior: Prior | None = None,
+        twin: Search | None = None,
+    ) -> Search:
+        return ListSearch(self.chains(num_layers, space), one_edit=True)
+
+
+@dataclass(frozen=True)
+class Menu(Listed):
+    """Every chain of a file once, in order.
+
+    Attributes:
+        file: chains, one a line; python -m cola_learn.label menu makes one.
+    """
+
+    file: Path
+
+    def chains(self, num_layers: int, space: SearchSpace) -> tuple[Chain, ...]:
+        """Raises:
+        UserError: if the file cannot be read.
+        """
+        base = Chain.base(num_layers)
+        return (base, *(chain for chain in read_menu(self.file, num_layers) if chain != base))
+
+    def start(
+        self,
+        num_layers: int,
+        space: SearchSpace,
+        seed: str,
+        prior: Prior | None = None,
+        twin: Search | None = None,
+    ) -> Search:
+        return ListSearch(self.chains(num_layers, space), one_edit=False)
+
+
+@lru_cache(maxsize=8)
+def scanned(num_layers: int, space: SearchSpace) -> tuple[Chain, ...]:
+    """The base chain and what every edit makes of it."""
+    base = Chain.base(num_layers)
+    edits = sorted(space.legal_edits(base), key=lambda edit: (getattr(edit, "times", 0), edit.length, edit.start))
+    return (base, *(space.apply(base, edit) for edit in edits))
 
 
 class RandomSearch:
@@ -21,7 +169,7 @@ class RandomSearch:
         seed: everything random in the search follows from it.
     """
 
-    def __init__(self, num_layers: int, space: SearchSpace, budget: int, seed: int | str) -> None:
+    def __init__(self, num_layers: int, space: SearchSpace, budget: int, seed: str) -> None:
         self.simulations = 0
         self._space = space
         self._budget = budget
@@ -65,9 +213,7 @@ class BeamSearch:
         branch: edits tried in one step, over all chains kept.
     """
 
-    def __init__(
-        self, num_layers: int, space: SearchSpace, budget: int, width: int, branch: int, seed: int | str
-    ) -> None:
+    def __init__(self, num_layers: int, space: SearchSpace, budget: int, width: int, branch: int, seed: str) -> None:
         self.simulations = 0
         self._space = space
         self._budget = budget

@@ -26,13 +26,11 @@ from cola_learn.label.interop import (
     to_polar,
     write_json,
 )
-from cola_learn.label.labeller import Identity, make_scorer
-from cola_learn.label.options import LabelOptions
-from cola_learn.label.run import make_manifest
+from cola_learn.label.manifest import Identity, Manifest
+from cola_learn.label.plan import Job, Plan
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
-from cola_learn.label.verify import strict
-from cola_learn.tasks import Question, as_sample, load_task
+from cola_learn.tasks import Question, Scoring, load_task, make_judge, score_questions
 
 Form = Literal["polar", "drllm", "counts", "lines"]
 _SHOWN = 20  # skipped records that are told one by one
@@ -192,24 +190,23 @@ def run_verify(options: VerifyOptions) -> int:
             f"what has this name here is {backbone.fingerprint}"
         )
     backbone.heed(manifest.special_tokens, str(options.store))
-    scoring = LabelOptions(
-        metric=manifest.metric, reward=manifest.reward, prompt=manifest.answer_prompt, truncate=manifest.truncate
-    )
-    scorer = strict(make_scorer(backbone, scoring), manifest.reward)
+    judge = make_judge(backbone, manifest.scoring, cache_gib=0).reference()
+    labels = {label.key: label for label in store if label.key in chosen}
+    trials = {
+        key: {trial.chain: trial for trial in (label.trials if options.chains == "all" else label.good)}
+        for key, label in labels.items()
+    }
     checked = differ = moved = 0
     with progress_bar() as bar:
         task = bar.add_task("verify", total=len(keys), unit="questions", note="")
-        for label in store:
-            if label.key not in chosen:
-                continue
-            question = questions[label.key]
-            scorer.open(as_sample(question, manifest.template))
-            for trial in label.trials if options.chains == "all" else label.good:
-                scores = scorer.score([(label.key, trial.chain)])[0]
+        for question, scores in score_questions(
+            judge, [questions[key] for key in labels], lambda question: [*trials[question.key]], manifest.template, 0
+        ):
+            for chain, score in scores.items():
+                trial = trials[question.key][chain]
                 checked += 1
-                differ += scores.reward(question.gold) != trial.reward
-                moved += scores.margin(question.gold) != trial.margin
-            scorer.close(label.key)
+                differ += score.reward(question.gold) != trial.reward
+                moved += score.margin(question.gold) != trial.margin
             bar.advance(task)
             bar.update(task, note=f"{checked} chains, {differ} differ")
     console.print(
@@ -299,9 +296,8 @@ def run_import(options: ImportOptions) -> LabelStore:
         console.print(f"skipped     {line}", soft_wrap=True)
     if found.skipped:
         console.print(f"{len(found.skipped)} of {len(found.skipped) + len(labels)} records skipped")
-    label_options = LabelOptions(task=options.task, split=options.split, backbone=options.backbone)
-    manifest = make_manifest(identity, label_options, questions[0])
-    manifest = replace(manifest, search={"imported": options.form}, luck=False, neighbours=0)
+    job = Job(options.backbone, Scoring(), Plan(luck=False, neighbours=0))
+    manifest = replace(Manifest.of(identity, job, options.task, questions[0]), search={"imported": options.form})
     store = LabelStore.create(options.output, manifest)
     with store.writing():
         known = store.keys()

@@ -2,22 +2,23 @@
 
 import re
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cola_learn.backbone.load import load_tokenizer
 from cola_learn.backbone.tokens import PromptEncoder
+from cola_learn.command import GROUP
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder
+from cola_learn.label.manifest import Manifest
 from cola_learn.label.menu_file import LARGEST
-from cola_learn.label.options import LabelOptions
-from cola_learn.label.run import fill_store, make_manifest, start_workers
-from cola_learn.label.search import SearchSettings
+from cola_learn.label.methods import Menu
+from cola_learn.label.plan import Job, Plan, Resources
+from cola_learn.label.run import fill_store, start_workers
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
-from cola_learn.label.verify import Verify
-from cola_learn.tasks import AnswersAs, Layout, Question, load_task
+from cola_learn.tasks import AnswersAs, Layout, Question, Scoring, load_task
 from cola_learn.tasks.files import is_file, stem
 
 
@@ -33,12 +34,9 @@ class CrossOptions:
         limit: at most this many questions of each task, drawn with the seed; default all.
         output: folder for one label store a task.
         backbone: as for label.
-        device: as for label.
-        workers: as for label.
-        trees: as for label.
-        cache_gib: as for label.
-        verify: as for label; auto costs a quarter more time on a CPU, label verify does the same for a sample later.
         seed: of the draw.
+        resources: where it runs; verifying costs a quarter more time on a CPU, and label verify does the same for a
+            sample later.
     """
 
     menu: Path
@@ -48,12 +46,8 @@ class CrossOptions:
     limit: int | None = None
     output: Path = Path("runs/cross")
     backbone: str = "embedded"
-    device: str = "auto"
-    workers: int = 1
-    trees: int = 32
-    cache_gib: float | None = None
-    verify: Verify = "auto"
     seed: int = 0
+    resources: Resources = field(default_factory=Resources, metadata=GROUP)
 
 
 def run_cross(options: CrossOptions) -> list[LabelStore]:
@@ -70,37 +64,23 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
     lines = sum(bool(line.split("#")[0].strip()) for line in _text(options.menu).splitlines())
     if lines > LARGEST:
         raise UserError(f"--menu {options.menu} has {lines} chains; at most {LARGEST} are run")
-    common = LabelOptions(
-        limit=options.limit,
-        backbone=options.backbone,
-        device=options.device,
-        search=SearchSettings(method="menu", menu=options.menu),
-        luck=False,
-        neighbours=0,
-        keep_scores=True,
-        trees=options.trees,
-        cache_gib=options.cache_gib,
-        verify=options.verify,
-        workers=options.workers,
-        seed=options.seed,
-        tracking="disabled",
-    )
-    common.check()
+    plan = Plan(Menu(options.menu), luck=False, neighbours=0, keep_scores=True, seed=options.seed)
+    job = Job(options.backbone, Scoring(reward="choices"), plan, options.resources)
     pools = [_pool(name, options) for name in options.tasks]
     stores = []
     encoder = PromptEncoder(load_tokenizer(options.backbone))
     for task, _, questions in pools:
         if is_file(task):
-            show_prompt(questions[0], common, encoder, whole=False)
-        check_lengths(questions, common, encoder)
-    with closing(start_workers(common)) as workers:
+            show_prompt(questions[0], job.scoring, encoder, whole=False)
+        check_lengths(questions, job.scoring, encoder, job.backbone)
+    with closing(start_workers(job)) as workers:
         for number, (name, (task, split, questions)) in enumerate(zip(options.tasks, pools, strict=True), start=1):
             console.rule(f"{name} ({number} of {len(pools)})")
-            own = replace(common, task=task, split=split, columns=options.columns, answers=options.answers)
             folder = options.output / f"{stem(task)}-{split}"  # parts of a split share no question
             writable_folder(folder)
-            store = LabelStore.create(folder, make_manifest(workers.identity, own, questions[0]))
-            fill_store(store, workers, questions, own, "cross").print()
+            layout = Layout(options.columns, options.answers)
+            store = LabelStore.create(folder, Manifest.of(workers.identity, job, task, questions[0], layout))
+            fill_store(store, workers, questions, plan, "cross").print()
             console.print(f"labels      {folder}", soft_wrap=True)
             stores.append(store)
     next_command(

@@ -1,69 +1,23 @@
-"""Serves many searches from one scorer: every round, each search asks for one chain and all are scored together."""
+"""Serves many searches from one judge: every round, each search asks for one chain and all are scored together."""
 
 import gc
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 
-from cola_learn.chains import Chain, SearchSpace
-from cola_learn.label.methods import budget, make_search
+from cola_learn.chains import Chain
 from cola_learn.label.moves import random_edit, used_layers
+from cola_learn.label.plan import Plan
 from cola_learn.label.records import Label, Luck, Trial
-from cola_learn.label.search import Prior, Search, SearchSettings
-from cola_learn.tasks import Question, Sample, Scores, Template, as_sample
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a label depends on, beside the question and the backbone.
-
-    Attributes:
-        space: which edits a chain may have.
-        search: method, budget and rules of each search.
-        template: how questions are written.
-        seed: of everything random.
-        luck: search for a wrong option too, at the same budget.
-        neighbours: of the shallowest good chain, how many chains one edit away are tried at least; 0 leaves it to
-            what the search came by.
-        keep_scores: keep the score of every option for each chain.
-    """
-
-    space: SearchSpace = field(default_factory=SearchSpace)
-    search: SearchSettings = field(default_factory=SearchSettings)
-    template: Template = "cloze"
-    seed: int = 0
-    luck: bool = True
-    neighbours: int = 4
-    keep_scores: bool = False
-
-    def __post_init__(self) -> None:
-        if self.neighbours < 0:
-            raise ValueError(f"neighbours is {self.neighbours}; give 0 or more")
-
-
-class Evaluator(Protocol):
-    """What scores chains; :class:`cola_learn.tasks.Scorer` does it with a model."""
-
-    @property
-    def num_layers(self) -> int:
-        """N of the backbone."""
-
-    def open(self, sample: Sample) -> None:
-        """Make a sample ready."""
-
-    def close(self, key: str) -> None:
-        """Forget it again."""
-
-    def score(self, requests: Sequence[tuple[str, Chain]]) -> Sequence[Scores]:
-        """Scores of each (key of an open sample, chain)."""
+from cola_learn.label.search import Prior, Search
+from cola_learn.tasks import Judge, Question, Scores, Template, as_sample
 
 
 def label_questions(
-    scorer: Evaluator,
+    judge: Judge,
     questions: Sequence[Question],
     plan: Plan,
+    template: Template = "cloze",
     trees: int = 32,
     priors: Callable[[Question], Prior | None] = lambda question: None,
     on_round: Callable[[int], None] = lambda simulations: None,
@@ -76,9 +30,10 @@ def label_questions(
     fill calls evenly.
 
     Args:
-        scorer: scores chains.
+        judge: scores chains.
         questions: what to label.
         plan: how.
+        template: how questions are written.
         trees: how many questions are open at a time.
         priors: of each question's tree searches.
         on_round: told the number of simulations that each round settled; a finished question counts in full.
@@ -86,14 +41,14 @@ def label_questions(
     waiting = in_order(questions)[::-1]
     working: list[_Work] = []
     done = reported = 0
-    each = budget(scorer.num_layers, plan.space, plan.search) * (1 + plan.luck)
+    each = plan.budget(judge.num_layers) * (1 + plan.luck)
     while waiting or working:
         while waiting and len(working) < trees:
             question = waiting.pop()
-            scorer.open(as_sample(question, plan.template))
-            working.append(_Work(question, plan, scorer.num_layers, priors(question)))
+            judge.open(as_sample(question, template))
+            working.append(_Work(question, plan, judge.num_layers, priors(question)))
         wanted = [(work, work.wants()) for work in working]
-        scores = iter(scorer.score([(work.question.key, chain) for work, chains in wanted for chain in chains]))
+        scores = iter(judge.score([(work.question.key, chain) for work, chains in wanted for chain in chains]))
         for work, chains in wanted:
             work.take({chain: next(scores) for chain in chains})
         finished = [work for work, chains in wanted if not chains]
@@ -103,7 +58,7 @@ def label_questions(
         on_round(settled - reported)
         reported = settled
         for work in finished:
-            scorer.close(work.question.key)
+            judge.close(work.question.key)
         if finished:
             yield [(work.question, work.label()) for work in finished]
 
@@ -211,8 +166,8 @@ class _Work:
     def _hunt(self, option: int) -> Hunt:
         plan, seed = self._plan, f"{self._plan.seed}/{self.question.key}"
         twin = self._hunts[0].search if self._hunts else None
-        search = make_search(self._base.num_layers, plan.space, plan.search, seed, self._prior, twin)
-        return Hunt(search, option, plan.search.patience)
+        search = plan.search.start(self._base.num_layers, plan.space, seed, self._prior, twin)
+        return Hunt(search, option, plan.patience)
 
     def _luck(self, hunt: Hunt) -> Luck:
         found = [pair for pair in hunt.tried.items() if self._scores[pair[0]].reward(hunt.option) >= 1]

@@ -1,75 +1,45 @@
 """One replica of the backbone with all that turns questions into labels; a run has one, or one a worker."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
 
-from cola_learn.backbone import Backbone, Executor, load_backbone
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone import Usage, load_backbone
 from cola_learn.console import console
 from cola_learn.label.driver import collect_seldom, in_order, label_questions
-from cola_learn.label.options import LabelOptions
+from cola_learn.label.manifest import Identity
+from cola_learn.label.plan import Job, Resources
 from cola_learn.label.prior import load_priors
 from cola_learn.label.records import Label
 from cola_learn.label.verify import Verifier
-from cola_learn.tasks import Question, Scorer, Writer
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Which backbone it is."""
-
-    fingerprint: str
-    num_layers: int
-    dtype: Dtype
-    special_tokens: str = ""
-
-    @classmethod
-    def of(cls, backbone: Backbone) -> "Identity":
-        return cls(backbone.fingerprint, backbone.num_layers, backbone.dtype_name, backbone.encoder.special_tokens)
+from cola_learn.tasks import ModelJudge, Question, make_judge
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What labels cost: counts that add up over workers, but for the peak, and what came of running chains alone.
+    """What labels cost, added up over workers, and what came of running chains alone.
 
     Attributes:
-        layers_asked, layers_run: layers of the chains asked for, and of those the layers really run.
-        lookups, hits: of the activation trie.
-        tokens, padding: that layers ran on, and padding among them.
-        peak_bytes: most memory for kept states in any worker.
+        usage: of layers.
         checked, flipped: good chains run again alone, and those wrong then.
         ungraded: written answers that could not be graded, and count as wrong.
     """
 
-    layers_asked: int = 0
-    layers_run: int = 0
-    lookups: int = 0
-    hits: int = 0
-    tokens: int = 0
-    padding: int = 0
+    usage: Usage = field(default_factory=Usage)
     checked: int = 0
     flipped: int = 0
     ungraded: int = 0
-    peak_bytes: int = 0
 
     def __add__(self, other: "Effort") -> "Effort":
-        sums = [mine + others for mine, others in zip(astuple(self), astuple(other), strict=True)]
-        return replace(Effort(*sums), peak_bytes=max(self.peak_bytes, other.peak_bytes))
+        checked, flipped = self.checked + other.checked, self.flipped + other.flipped
+        return Effort(self.usage + other.usage, checked, flipped, self.ungraded + other.ungraded)
 
     def __sub__(self, earlier: "Effort") -> "Effort":
-        differences = [mine - others for mine, others in zip(astuple(self), astuple(earlier), strict=True)]
-        return replace(Effort(*differences), peak_bytes=self.peak_bytes)
-
-    def shares(self) -> dict[str, float]:
-        """Shares of layers that need not run, of lookups that found a kept state, and of padding."""
-        return {
-            "layers_saved": 1 - self.layers_run / max(1, self.layers_asked),
-            "cache_hit_rate": self.hits / max(1, self.lookups),
-            "padding": self.padding / max(1, self.tokens),
-        }
+        checked, flipped = self.checked - earlier.checked, self.flipped - earlier.flipped
+        return Effort(self.usage - earlier.usage, checked, flipped, self.ungraded - earlier.ungraded)
 
 
 class Workers(Protocol):
@@ -94,27 +64,28 @@ class Labeller:
     """Labels questions in this process.
 
     Args:
-        scorer: scores chains.
-        options: of the run.
+        judge: scores chains.
+        job: what is asked for.
     """
 
-    def __init__(self, scorer: Scorer | Writer, options: LabelOptions) -> None:
-        self._scorer = scorer
-        self._options = options
-        self._verifier = Verifier(scorer, options.template, options.verify, options.reward)
-        self.identity = Identity.of(scorer.backbone)
-        self._priors = load_priors(options.search, self.identity.num_layers) or (lambda question: None)
+    def __init__(self, judge: ModelJudge, job: Job) -> None:
+        self._judge = judge
+        self._job = job
+        self._verifier = Verifier(judge, job.scoring.template, job.resources.verify)
+        self.identity = Identity.of(judge.backbone)
+        self._priors = load_priors(job.plan.search, self.identity.num_layers) or (lambda question: None)
 
     @classmethod
-    def load(cls, options: LabelOptions, device: str | None = None) -> "Labeller":
-        """Load the backbone that the options name, on the device given or theirs.
+    def load(cls, job: Job, device: str | None = None) -> "Labeller":
+        """Load the backbone of a job, on the device given or its own.
 
         On a CPU, labels are those of a single thread: where more threads come to other results in the last bits, one
         is used, so that no layout of workers changes a label.
         """
         collect_seldom()
-        place = device or options.device
-        backbone = load_backbone(options.backbone, place, options.dtype, bos=options.bos)
+        resources = job.resources
+        load = partial(load_backbone, job.backbone, device or resources.device, resources.dtype, bos=job.scoring.bos)
+        backbone = load()
         if torch.get_num_threads() > 1 and backbone.exact and not backbone.threads_agree:
             torch.set_num_threads(1)
             console.print(
@@ -122,33 +93,24 @@ class Labeller:
                 "--workers uses more cores",
                 style="dim",
             )
-            backbone = load_backbone(options.backbone, place, options.dtype, bos=options.bos)
-        return cls(make_scorer(backbone, options), options)
+            backbone = load()
+        return cls(make_judge(backbone, job.scoring, resources.cache_gib), job)
 
     @property
     def effort(self) -> Effort:
         """What the labels cost so far."""
-        counters, trie = self._scorer.executor.counters, self._scorer.executor.trie
-        failures = sum(grader.failures.total() for grader in self._verifier.graders)
-        return Effort(
-            counters.layers_asked,
-            counters.layers_run,
-            trie.lookups,
-            trie.hits,
-            counters.tokens,
-            counters.padding,
-            self._verifier.checked,
-            self._verifier.flipped,
-            failures,
-            trie.peak_bytes,
-        )
+        verifier = self._verifier
+        ungraded = self._judge.ungraded + verifier.ungraded
+        return Effort(self._judge.usage, verifier.checked, verifier.flipped, ungraded)
 
     def run(
         self, questions: Sequence[Question], on_round: Callable[[int], None] = lambda simulations: None
     ) -> Iterator[list[Label]]:
         """Verified labels of the questions, as they are finished."""
-        options = self._options
-        finished = label_questions(self._scorer, questions, options.plan, options.trees, self._priors, on_round)
+        job = self._job
+        finished = label_questions(
+            self._judge, questions, job.plan, job.scoring.template, job.resources.trees, self._priors, on_round
+        )
         for pairs in finished:
             yield [self._verifier(question, label) for question, label in pairs]
 
@@ -156,21 +118,12 @@ class Labeller:
         """Nothing to let go of."""
 
 
-def make_scorer(backbone: Backbone, options: LabelOptions) -> Scorer | Writer:
-    """What gives chains the options' reward, with the options' cache."""
-    cache_bytes = None if options.cache_gib is None else int(options.cache_gib * 2**30)
-    cut = options.truncate == "left"
-    if options.reward == "generate":
-        return Writer(backbone, options.prompt, cache_bytes, cut)
-    return Scorer(Executor(backbone, cache_bytes), options.metric, prompt=options.prompt, truncate=cut)
-
-
-def blocks_of(questions: Sequence[Question], options: LabelOptions) -> list[list[Question]]:
+def blocks_of(questions: Sequence[Question], resources: Resources) -> list[list[Question]]:
     """The questions in pieces to hand out: at most ``trees`` each, and at least four a worker where there are enough.
 
     In the order of the driver, so that questions of about one length are together.
     """
-    size = max(1, min(options.trees, len(questions) // (4 * options.workers)))
+    size = max(1, min(resources.trees, len(questions) // (4 * resources.workers)))
     ordered = in_order(questions)
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 

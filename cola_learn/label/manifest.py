@@ -1,20 +1,37 @@
 """What the labels of a store depend on."""
 
+import importlib.metadata
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cola_learn.backbone import Backbone
 from cola_learn.backbone.load import Dtype
 from cola_learn.chains import SearchSpace
 from cola_learn.errors import UserError
-from cola_learn.files import as_value, read_json, write_json
-from cola_learn.label.records import Reward
-from cola_learn.tasks import Layout, Metric, Prompt, Question, Template, Truncate, load_task
+from cola_learn.files import as_value, digest, read_json, write_json
+from cola_learn.label.plan import Job
+from cola_learn.tasks import Layout, Metric, Prompt, Question, Reward, Scoring, Template, Truncate, load_task
 from cola_learn.tasks.prompts import Example
 
 FORMAT = 2
 _LARGEST_BUDGET = 10_000_000
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which backbone it is."""
+
+    fingerprint: str
+    num_layers: int
+    dtype: Dtype
+    special_tokens: str = ""
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> "Identity":
+        return cls(backbone.fingerprint, backbone.num_layers, backbone.dtype_name, backbone.encoder.special_tokens)
 
 
 @dataclass(frozen=True)
@@ -24,9 +41,10 @@ class Manifest:
     Attributes:
         backbone, fingerprint, num_layers, dtype: the model, as the user named it and as it is.
         task, split, template, metric: what was asked and how it was scored.
-        space, search: the search's settings.
+        space, search: of the search: its space, and its method's name with that method's settings.
         seed: of the search.
         luck, neighbours: which controls were run beside it.
+        patience: after how many simulations without change a search was stopped.
         scores: whether the score of every option is kept for each chain.
         reward, prompt: how chains were judged, and how open questions were put (None for questions with choices).
         special_tokens: written before every prompt, as text; stores that do not say were made without.
@@ -50,6 +68,7 @@ class Manifest:
     luck: bool = True
     neighbours: int = 0
     scores: bool = False
+    patience: int | None = None
     reward: Reward = "choices"
     prompt: Mapping[str, Any] | None = None
     special_tokens: str = ""
@@ -70,6 +89,51 @@ class Manifest:
                 read()
             except (TypeError, ValueError, AttributeError, UserError) as error:
                 raise ValueError(f"{name} cannot be read: {error}") from None
+
+    @classmethod
+    def of(
+        cls, identity: Identity, job: Job, task: str, question: Question, layout: Layout | None = None
+    ) -> "Manifest":
+        """The manifest of a store that a job would make.
+
+        Args:
+            identity: of the job's backbone.
+            job: what is asked for.
+            task: as the user named it.
+            question: one of the task's.
+            layout: how a file was read.
+
+        Raises:
+            UserError: if a file of the search method cannot be read.
+        """
+        scoring, plan = job.scoring.of([question]), job.plan
+        given = vars(plan.search).items()
+        settings = {name: _content(value) if isinstance(value, Path) else value for name, value in given}
+        assert scoring.reward != "auto"
+        return cls(
+            backbone=job.backbone,
+            fingerprint=identity.fingerprint,
+            num_layers=identity.num_layers,
+            dtype=identity.dtype,
+            task=task,
+            split=question.split,
+            template=scoring.template,
+            metric=scoring.metric,
+            space=asdict(plan.space),
+            search={"method": plan.search.name, **settings, "simulations": plan.budget(identity.num_layers)},
+            seed=plan.seed,
+            luck=plan.luck,
+            neighbours=plan.neighbours,
+            scores=plan.keep_scores,
+            patience=plan.patience,
+            reward=scoring.reward,
+            prompt=json.loads(json.dumps(asdict(scoring.prompt))) if question.open else None,
+            special_tokens=identity.special_tokens,
+            truncate=scoring.truncate,
+            layout=layout.settings() if layout else {},
+            revision=question.revision,
+            versions={name: importlib.metadata.version(name) for name in ("cola-learn", "torch", "transformers")},
+        )
 
     @classmethod
     def read(cls, folder: Path, named: str) -> "Manifest":
@@ -97,9 +161,10 @@ class Manifest:
         write_json(folder / "manifest.json", asdict(self))
 
     @property
-    def answer_prompt(self) -> Prompt:
-        """How open questions were put."""
-        return self._prompt()
+    def scoring(self) -> Scoring:
+        """How chains were judged; for the special tokens, see :meth:`cola_learn.Backbone.heed`."""
+        prompt, truncate = self._prompt(), self.truncate
+        return Scoring(self.template, self.metric, self.reward, prompt, truncate=truncate)
 
     def questions(self) -> list[Question]:
         """All questions of the task, read as they were then.
@@ -129,3 +194,8 @@ class Manifest:
         mine, others = asdict(self), asdict(other)
         names = [name for name in mine if name != "versions" and mine[name] != others[name]]
         return (names[0], mine[names[0]], others[names[0]]) if names else None
+
+
+def _content(path: Path) -> str:
+    """Digest of a file, or of the labels of a store: what a path holds counts, not where it lies."""
+    return digest({}, *([path] if path.is_file() else sorted(path.glob("*.parquet"))))

@@ -3,11 +3,58 @@
 import math
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.label.growth import Children, Growth
-from cola_learn.label.search import Prior, SearchSettings
+from cola_learn.label.search import Prior, Search, SearchMethod, at_least_one
+
+
+@dataclass(frozen=True)
+class MCTS(SearchMethod):
+    """Monte Carlo tree search; with space.edits nested as CoLa does it, with disjoint as PoLar does.
+
+    Attributes:
+        simulations: budget of one search, the base chain included.
+        exploration: c of the UCB rule Q/v + c*sqrt(ln V / v) - depth_penalty*depth/N.
+        depth_penalty: lambda of the UCB rule; higher looks for shorter chains.
+        random_child: probability of descending to a random child instead of the best.
+        widening: a node may have widening * visits**widening_power children, so that the tree grows deep
+            before every single edit has been tried.
+        widening_power: see widening.
+        prior: try likely edits first; exploration is then c*P(edit)*sqrt(V)/(1 + v), as in PUCT. A label store, best
+            one of method Scan, for P by mean gain in margin of each edit; or a file that python -m cola_learn.train
+            prior wrote with a controller.
+        prior_temperature: P is softmax(mean gain in nats / temperature).
+    """
+
+    simulations: int = 50
+    exploration: float = math.sqrt(2)
+    depth_penalty: float = 5.0
+    random_child: float = 0.1
+    widening: float = 2.0
+    widening_power: float = 0.5
+    prior: Path | None = None
+    prior_temperature: float = 0.25
+
+    def __post_init__(self) -> None:
+        at_least_one(simulations=self.simulations)
+        if not 0 <= self.random_child <= 1:
+            raise ValueError(f"search.random_child is {self.random_child}; give a probability from 0 to 1")
+        if self.prior_temperature <= 0:
+            raise ValueError(f"search.prior_temperature is {self.prior_temperature}; give more than 0")
+
+    def start(
+        self,
+        num_layers: int,
+        space: SearchSpace,
+        seed: str,
+        prior: Prior | None = None,
+        twin: Search | None = None,
+    ) -> Search:
+        return TreeSearch(num_layers, space, self, seed, prior, twin if isinstance(twin, TreeSearch) else None)
 
 
 class TreeSearch:
@@ -26,8 +73,8 @@ class TreeSearch:
         self,
         num_layers: int,
         space: SearchSpace,
-        settings: SearchSettings,
-        seed: int | str,
+        settings: MCTS,
+        seed: str,
         prior: Prior | None = None,
         twin: "TreeSearch | None" = None,
     ) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cola_learn.backbone import Executor, load_backbone
+from cola_learn.backbone import load_backbone
 from cola_learn.chains import Chain, Edit, Skip
 from cola_learn.console import console, next_command, progress_bar
 from cola_learn.errors import UserError
@@ -15,7 +15,7 @@ from cola_learn.label.prior import edit_gains
 from cola_learn.label.records import Label
 from cola_learn.label.store import LabelStore
 from cola_learn.label.table import questions_of
-from cola_learn.tasks import Question, Scorer, as_sample
+from cola_learn.tasks import Judge, Question, Template, make_judge, score_questions
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def run_menu(options: MenuOptions) -> list[Chain]:
         questions = [question for store in stores for question in questions_of(store)[: options.compose_questions]]
         backbone = load_backbone(manifest.backbone, options.device, manifest.dtype)
         backbone.heed(manifest.special_tokens, f"--labels {stores[0].folder}")
-        scorer = Scorer(Executor(backbone), manifest.metric, truncate=manifest.truncate == "left")
-        composed = compose(scorer, questions, best[: options.compose_edits], options.compose)
+        judge = make_judge(backbone, manifest.scoring)
+        composed = compose(judge, questions, best[: options.compose_edits], options.compose, manifest.template)
     singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]
     menu = dict.fromkeys([base, *composed, *singles])
     for chain in covering(labels, options.size):
@@ -74,7 +74,7 @@ def run_menu(options: MenuOptions) -> list[Chain]:
             break
         menu[chain] = None
     if len(menu) < 2:
-        raise UserError("--labels hold no chains to make a menu of; label with --search.method scan, or mcts")
+        raise UserError("--labels hold no chains to make a menu of; label with --search Scan, or MCTS")
     chains = [base, *sorted(menu.keys() - {base}, key=lambda chain: (chain.depth, chain.layers))][: options.size]
     write_text(options.output, "".join(f"{chain}\n" for chain in chains))
     console.print(f"menu        {options.output} ({len(chains)} chains)", soft_wrap=True)
@@ -110,7 +110,9 @@ def covering(labels: Sequence[Label], size: int) -> list[Chain]:
     return chosen
 
 
-def compose(scorer: Scorer, questions: Iterable[Question], edits: Sequence[Edit], steps: int) -> list[Chain]:
+def compose(
+    judge: Judge, questions: Iterable[Question], edits: Sequence[Edit], steps: int, template: Template = "cloze"
+) -> list[Chain]:
     """Chains of more and more edits: at each step the edit is added that gives the highest mean probability of the
     gold answer, and, in a second series, the highest among the skips.
     """
@@ -126,18 +128,15 @@ def compose(scorer: Scorer, questions: Iterable[Question], edits: Sequence[Edit]
                 chains = {}
                 for edit in pool:
                     try:
-                        chains[Chain.from_edits([*chosen, edit], scorer.num_layers)] = (*chosen, edit)
+                        chains[Chain.from_edits([*chosen, edit], judge.num_layers)] = (*chosen, edit)
                     except ValueError:  # it overlaps an edit that is chosen already
                         continue
                 if not chains:
                     break
                 totals = dict.fromkeys(chains, 0.0)
-                for question in questions:
-                    sample = as_sample(question)
-                    scorer.open(sample)
-                    for chain, score in zip(chains, scorer.score([(sample.key, c) for c in chains]), strict=True):
+                for question, scores in score_questions(judge, questions, [*chains], template):
+                    for chain, score in scores.items():
                         totals[chain] += score.probability(question.gold)
-                    scorer.close(sample.key)
                     bar.advance(task, len(chains))
                 best = max(totals, key=totals.__getitem__)
                 chosen = chains[best]

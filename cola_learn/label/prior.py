@@ -9,8 +9,9 @@ from pathlib import Path
 from cola_learn.chains import Chain, Edit
 from cola_learn.errors import UserError
 from cola_learn.files import write_text
+from cola_learn.label.mcts import MCTS
 from cola_learn.label.records import Label
-from cola_learn.label.search import Prior, SearchSettings
+from cola_learn.label.search import Prior, SearchMethod
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks import Question
 
@@ -34,8 +35,8 @@ def edit_gains(labels: Iterable[Label]) -> dict[Edit, tuple[float, int]]:
     return {edit: (sums[edit] / counts[edit], counts[edit]) for edit in sums}
 
 
-def load_priors(settings: SearchSettings, num_layers: int) -> Priors | None:
-    """The prior of each question that the settings ask for.
+def load_priors(method: SearchMethod, num_layers: int) -> Priors | None:
+    """The prior of each question that a search method asks for.
 
     A label store gives one for all: softmax(mean gain / temperature) over its single edits. A file has weights for each
     question, as ``python -m cola_learn.train prior`` writes them with a controller.
@@ -43,20 +44,18 @@ def load_priors(settings: SearchSettings, num_layers: int) -> Priors | None:
     Raises:
         UserError: if there is nothing of use.
     """
-    if settings.prior is None:
+    if not isinstance(method, MCTS) or method.prior is None:
         return None
-    if settings.prior.is_file():
-        return _priors_from_file(settings.prior, num_layers)
-    store = LabelStore.open(settings.prior, "--search.prior")
+    if method.prior.is_file():
+        return _priors_from_file(method.prior, num_layers)
+    store = LabelStore.open(method.prior, "--search.prior")
     if store.manifest.num_layers != num_layers:
         raise UserError(
-            f"--search.prior {settings.prior} is of a backbone of {store.manifest.num_layers} layers, not {num_layers}"
+            f"--search.prior {method.prior} is of a backbone of {store.manifest.num_layers} layers, not {num_layers}"
         )
-    prior = gains_as_prior(store, settings.prior_temperature)
+    prior = gains_as_prior(store, method.prior_temperature)
     if not prior:
-        raise UserError(
-            f"--search.prior {settings.prior} has no chains of one edit; make one with --search.method scan"
-        )
+        raise UserError(f"--search.prior {method.prior} has no chains of one edit; make one with --search Scan")
     return lambda question: prior
 
 

@@ -13,8 +13,9 @@ import torch
 
 from cola_learn.console import quiet_libraries
 from cola_learn.errors import UserError
-from cola_learn.label.labeller import Effort, Identity, Labeller, blocks_of, label_block
-from cola_learn.label.options import LabelOptions
+from cola_learn.label.labeller import Effort, Labeller, blocks_of, label_block
+from cola_learn.label.manifest import Identity
+from cola_learn.label.plan import Job
 from cola_learn.label.records import Label
 from cola_learn.tasks import Question
 
@@ -25,19 +26,19 @@ _settled: Any  # simulations that all workers have settled
 
 
 class ProcessWorkers:
-    """Labels questions in ``options.workers`` processes: one a GPU in turn, or an equal share of the cores each.
+    """Labels questions in ``job.resources.workers`` processes: one a GPU in turn, or an equal share of the cores each.
 
     Args:
-        options: of the run.
+        job: what is asked for.
     """
 
-    def __init__(self, options: LabelOptions) -> None:
+    def __init__(self, job: Job) -> None:
         self.effort = Effort()
-        self._options = options
+        self._job = job
         context = multiprocessing.get_context("spawn")  # a fork would share the parent's CUDA state and thread pools
         self._settled = context.Value("q", 0)
         self._pool = ProcessPoolExecutor(
-            options.workers, context, initializer=_start, initargs=(options, context.Value("i", 0), self._settled)
+            job.resources.workers, context, initializer=_start, initargs=(job, context.Value("i", 0), self._settled)
         )
         try:
             self.identity: Identity = self._pool.submit(_identity).result()
@@ -54,7 +55,7 @@ class ProcessWorkers:
         Raises:
             UserError: if a worker dies.
         """
-        waiting = {self._pool.submit(_label, block) for block in blocks_of(questions, self._options)}
+        waiting = {self._pool.submit(_label, block) for block in blocks_of(questions, self._job.resources)}
         told = self._settled.value
         try:
             while waiting:
@@ -71,7 +72,7 @@ class ProcessWorkers:
 
     def _died(self) -> UserError:
         return UserError(
-            f"one of --workers {self._options.workers} died, perhaps out of memory; run the same command "
+            f"one of --workers {self._job.resources.workers} died, perhaps out of memory; run the same command "
             "again, with fewer if need be, to resume"
         )
 
@@ -83,7 +84,7 @@ class ProcessWorkers:
         self._pool.shutdown()
 
 
-def _start(options: LabelOptions, started: Any, settled: Any) -> None:
+def _start(job: Job, started: Any, settled: Any) -> None:
     global _labeller, _settled
     _settled = settled
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
@@ -91,11 +92,11 @@ def _start(options: LabelOptions, started: Any, settled: Any) -> None:
     quiet_libraries()
     with started.get_lock():
         number, started.value = started.value, started.value + 1
-    gpus = 0 if options.device == "cpu" else torch.cuda.device_count()
+    gpus = 0 if job.resources.device == "cpu" else torch.cuda.device_count()
     if not gpus:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // options.workers))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // job.resources.workers))
     try:
-        _labeller = Labeller.load(options, f"cuda:{number % gpus}" if gpus else options.device)
+        _labeller = Labeller.load(job, f"cuda:{number % gpus}" if gpus else job.resources.device)
     except UserError as error:  # an initializer that raises would only be said to be broken
         _labeller = error
 

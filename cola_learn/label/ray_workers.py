@@ -9,9 +9,9 @@ from typing import Any
 
 from cola_learn.console import quiet_libraries
 from cola_learn.errors import UserError, first_line
-from cola_learn.label.labeller import Effort, Identity, Labeller, blocks_of, label_block
-from cola_learn.label.methods import budget
-from cola_learn.label.options import LabelOptions
+from cola_learn.label.labeller import Effort, Labeller, blocks_of, label_block
+from cola_learn.label.manifest import Identity
+from cola_learn.label.plan import Job
 from cola_learn.label.records import Label
 from cola_learn.tasks import Question
 
@@ -19,18 +19,18 @@ _ATTEMPTS = 3
 
 
 class RayWorkers:
-    """Labels questions on a Ray cluster: ``options.workers`` actors, each with a backbone.
+    """Labels questions on a Ray cluster: ``job.resources.workers`` actors, each with a backbone.
 
     An actor that is lost is started again by Ray, wherever there is room; its block goes to whichever is free first.
 
     Args:
-        options: of the run; nodes must find the backbone under the same name.
+        job: what is asked for; nodes must find the backbone under the same name.
 
     Raises:
         UserError: without Ray, without the cluster, or if the actors do not start.
     """
 
-    def __init__(self, options: LabelOptions) -> None:
+    def __init__(self, job: Job) -> None:
         try:
             import ray
         except ImportError:
@@ -39,18 +39,20 @@ class RayWorkers:
             ) from None
         self._ray: Any = ray
         self.effort = Effort()
-        self._options = options
+        self._job = job
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default; silences its notice
         self._started = not ray.is_initialized()
         if self._started:
             on_terminate = signal.getsignal(signal.SIGTERM)
             try:
-                ray.init(options.ray_address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+                ray.init(
+                    job.resources.ray_address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False
+                )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 reason = first_line(error)
-                raise UserError(f"--ray_address {options.ray_address}: no cluster there ({reason})") from None
+                raise UserError(f"--ray_address {job.resources.ray_address}: no cluster there ({reason})") from None
             signal.signal(signal.SIGTERM, on_terminate)  # Ray's own handler aborts with the stack of its threads
-        self._actors = [self._new_actor() for _ in range(options.workers)]
+        self._actors = [self._new_actor() for _ in range(job.resources.workers)]
         try:
             self.identity: Identity = ray.get(self._actors[0].identity.remote())
         except ray.exceptions.RayError as error:
@@ -67,9 +69,9 @@ class RayWorkers:
             UserError: if a block fails again and again.
         """
         ray = self._ray
-        options = self._options
-        most = budget(self.identity.num_layers, options.space, options.search) * (1 + options.luck)
-        waiting = deque(enumerate(blocks_of(questions, self._options)))
+        plan = self._job.plan
+        most = plan.budget(self.identity.num_layers) * (1 + plan.luck)
+        waiting = deque(enumerate(blocks_of(questions, self._job.resources)))
         failures: Counter[int] = Counter()
         free = list(self._actors)
         under_way: dict[Any, tuple[Any, tuple[int, list[Question]] | None]] = {}
@@ -110,29 +112,29 @@ class RayWorkers:
             self._ray.shutdown()
 
     def _new_actor(self) -> Any:
-        options, resources = self._options, self._ray.cluster_resources()
-        gpus = options.worker_gpus
+        asked, resources = self._job.resources, self._ray.cluster_resources()
+        gpus = asked.worker_gpus
         if gpus is None:
-            gpus = 1 if resources.get("GPU") and options.device != "cpu" else 0
-        cpus = options.worker_cpus
+            gpus = 1 if resources.get("GPU") and asked.device != "cpu" else 0
+        cpus = asked.worker_cpus
         if cpus is None:
-            cpus = max(1, int(resources.get("CPU", 1) // options.workers))
-        if cpus * options.workers > resources.get("CPU", 0) or gpus * options.workers > resources.get("GPU", 0):
+            cpus = max(1, int(resources.get("CPU", 1) // asked.workers))
+        if cpus * asked.workers > resources.get("CPU", 0) or gpus * asked.workers > resources.get("GPU", 0):
             raise UserError(
-                f"--workers {options.workers} with {cpus:g} CPUs and {gpus:g} GPUs each do not fit the cluster: it "
+                f"--workers {asked.workers} with {cpus:g} CPUs and {gpus:g} GPUs each do not fit the cluster: it "
                 f"has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs; give less"
             )
         actor = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=-1)(_Actor)
-        return actor.remote(options, max(1, int(cpus)))
+        return actor.remote(self._job, max(1, int(cpus)))
 
 
 class _Actor:
-    def __init__(self, options: LabelOptions, threads: int) -> None:
+    def __init__(self, job: Job, threads: int) -> None:
         import torch
 
         quiet_libraries()
         torch.set_num_threads(threads)
-        self._labeller = Labeller.load(options)
+        self._labeller = Labeller.load(job)
 
     def identity(self) -> Identity:
         return self._labeller.identity

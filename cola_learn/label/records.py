@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 from cola_learn.chains import Chain
-
-Reward = Literal["choices", "verify", "generate"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,18 @@
 """The label stage: questions in, label store out."""
 
-import importlib.metadata
-import json
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
 
 from cola_learn.backbone.load import load_tokenizer
 from cola_learn.backbone.tokens import PromptEncoder
+from cola_learn.command import settings_of
 from cola_learn.console import console, next_command, progress_bar
-from cola_learn.files import digest, writable_folder
-from cola_learn.label.labeller import Effort, Identity, Labeller, Workers
+from cola_learn.files import writable_folder
+from cola_learn.label.labeller import Effort, Labeller, Workers
 from cola_learn.label.manifest import Manifest
-from cola_learn.label.methods import budget
 from cola_learn.label.options import LabelOptions
+from cola_learn.label.plan import Job, Plan
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
@@ -31,21 +29,22 @@ def run_label(options: LabelOptions) -> LabelStore | None:
     Raises:
         UserError: for options that cannot be met.
     """
-    options.check()
-    questions = load_task(options.task, options.split, options.limit, options.seed, layout=options.layout)
-    options = options.for_questions(questions)
-    encoder = PromptEncoder(load_tokenizer(options.backbone), options.bos)
-    show_prompt(questions[0], options, encoder, whole=options.show_prompt)
+    questions = load_task(options.task, options.split, options.limit, options.plan.seed, layout=options.layout)
+    scoring = options.scoring.of(questions)
+    encoder = PromptEncoder(load_tokenizer(options.backbone), scoring.bos)
+    show_prompt(questions[0], scoring, encoder, whole=options.show_prompt)
     if options.show_prompt:
         return None
-    check_lengths(questions, options, encoder)
+    check_lengths(questions, scoring, encoder, options.backbone)
     writable_folder(options.output)
-    with closing(start_workers(options)) as workers:
-        store = LabelStore.create(options.output, make_manifest(workers.identity, options, questions[0]))
+    job = Job(options.backbone, scoring, options.plan, options.resources)
+    with closing(start_workers(job)) as workers:
+        manifest = Manifest.of(workers.identity, job, options.task, questions[0], options.layout)
+        store = LabelStore.create(options.output, manifest)
         finished = store.keys() >= {question.key for question in questions}
         tracking = "disabled" if finished else options.tracking
-        with Tracker("label", tracking, options.output, asdict(options)) as tracker:
-            tally = fill_store(store, workers, questions, options, "label", tracker)
+        with Tracker("label", tracking, options.output, settings_of(options)) as tracker:
+            tally = fill_store(store, workers, questions, job.plan, "label", tracker)
             _log_summary(tracker, tally, store)
     tally.print()
     console.print(f"labels      {options.output}", soft_wrap=True)
@@ -57,66 +56,24 @@ def run_label(options: LabelOptions) -> LabelStore | None:
     return store
 
 
-def start_workers(options: LabelOptions) -> Workers:
+def start_workers(job: Job) -> Workers:
     """What labels the questions: this process, several, or a Ray cluster."""
-    if options.executor == "ray":
+    if job.resources.executor == "ray":
         from cola_learn.label.ray_workers import RayWorkers
 
-        return RayWorkers(options)
-    if options.workers > 1:
+        return RayWorkers(job)
+    if job.resources.workers > 1:
         from cola_learn.label.processes import ProcessWorkers
 
-        return ProcessWorkers(options)
-    return Labeller.load(options)
-
-
-def make_manifest(identity: Identity, options: LabelOptions, question: Question) -> Manifest:
-    """The manifest of a store that these options would make.
-
-    Raises:
-        UserError: if a menu or prior cannot be read.
-    """
-    options = options.for_questions([question])
-    assert options.reward != "auto"
-    search = asdict(options.search)
-    search["simulations"] = budget(identity.num_layers, options.space, options.search)
-    if options.search.menu:  # its chains count, not where they lie
-        search["menu"] = digest({}, *[options.search.menu])
-    if options.search.prior:  # what it holds counts, not where it lies
-        prior = options.search.prior
-        search["prior"] = digest(
-            {}, *([prior] if prior.is_file() else LabelStore.open(prior, "--search.prior").files())
-        )
-    return Manifest(
-        backbone=options.backbone,
-        fingerprint=identity.fingerprint,
-        num_layers=identity.num_layers,
-        dtype=identity.dtype,
-        task=options.task,
-        split=question.split,
-        template=options.template,
-        metric=options.metric,
-        space=asdict(options.space),
-        search=search,
-        seed=options.seed,
-        luck=options.luck,
-        neighbours=options.neighbours,
-        scores=options.keep_scores,
-        reward=options.reward,
-        prompt=json.loads(json.dumps(asdict(options.prompt))) if question.open else None,
-        special_tokens=identity.special_tokens,
-        truncate=options.truncate,
-        layout=options.layout.settings(),
-        revision=question.revision,
-        versions={name: importlib.metadata.version(name) for name in ("cola-learn", "torch", "transformers")},
-    )
+        return ProcessWorkers(job)
+    return Labeller.load(job)
 
 
 def fill_store(
     store: LabelStore,
     workers: Workers,
     questions: Sequence[Question],
-    options: LabelOptions,
+    plan: Plan,
     title: str,
     tracker: Tracker | None = None,
 ) -> Tally:
@@ -124,7 +81,7 @@ def fill_store(
     with store.writing():
         store.check(questions)
         keys = {question.key for question in questions}
-        budget_each = budget(workers.identity.num_layers, options.space, options.search)
+        budget_each = plan.budget(workers.identity.num_layers)
         tally = Tally(workers.identity.num_layers, budget_each)
         done = set()
         for label in store:
@@ -135,7 +92,7 @@ def fill_store(
         if done:
             console.print(f"{title}: {len(done)} of {len(questions)} questions are done already")
         with progress_bar(shown=bool(missing)) as bar:
-            task = bar.add_task(title, total=len(missing) * budget_each * (1 + options.luck), unit="chains", note="")
+            task = bar.add_task(title, total=len(missing) * budget_each * (1 + plan.luck), unit="chains", note="")
             logged = 0.0
             for labels in workers.run(missing, lambda simulations: bar.advance(task, simulations)):
                 store.append(labels)
@@ -156,11 +113,11 @@ def fill_store(
 
 def print_effort(effort: Effort) -> None:
     """What the searches cost, and what came of running chains again alone."""
-    shares = effort.shares()
-    if effort.layers_asked:  # not where chains only write
+    usage, shares = effort.usage, effort.usage.shares()
+    if usage.layers_asked:  # not where chains only write
         console.print(
             f"layers saved by prefix sharing: {shares['layers_saved']:.0%}; prefix-cache hit rate: "
-            f"{shares['cache_hit_rate']:.0%} ({effort.peak_bytes / 2**30:.2f} GiB); padding: {shares['padding']:.1%}",
+            f"{shares['cache_hit_rate']:.0%} ({usage.peak_bytes / 2**30:.2f} GiB); padding: {shares['padding']:.1%}",
             style="dim",
         )
     console.print(f"good chains verified alone: {effort.checked}, of which wrong: {effort.flipped}", style="dim")
@@ -179,7 +136,7 @@ def _note(tally: Tally) -> str:
 
 def _metrics(tally: Tally, effort: Effort) -> dict[str, float]:
     found = {f"found/{name}": value for name, value in tally.numbers().items()}
-    return found | {f"executor/{name}": value for name, value in effort.shares().items()}
+    return found | {f"executor/{name}": value for name, value in effort.usage.shares().items()}
 
 
 def _log_summary(tracker: Tracker, tally: Tally, store: LabelStore) -> None:

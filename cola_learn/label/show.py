@@ -6,36 +6,35 @@ from cola_learn.backbone.load import max_tokens_of
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.console import console, printable
 from cola_learn.errors import UserError
-from cola_learn.label.options import LabelOptions
-from cola_learn.tasks import Question, as_sample
+from cola_learn.tasks import Question, Scoring, as_sample
 from cola_learn.tasks.encoding import too_long
 
 _SHOWN = 320  # characters of a prompt at the start of a run
 
 
-def show_prompt(question: Question, options: LabelOptions, encoder: PromptEncoder, whole: bool = True) -> str:
+def show_prompt(question: Question, scoring: Scoring, encoder: PromptEncoder, whole: bool = True) -> str:
     """Print a question as it was read: its prompt, its options and which one is gold. No weights are loaded.
 
     Args:
         question: the question.
-        options: of the run.
+        scoring: of the run.
         encoder: of the model.
         whole: the whole prompt, alone on standard output, with all that is scored behind it; else the end of it.
 
     Returns:
         The prompt.
     """
-    sample = as_sample(question, options.template)
+    sample = as_sample(question, scoring.template)
     text, behind = sample.contexts[question.gold], sample.continuations
     marks = [" <- gold" if index == question.gold else "" for index in range(len(behind))]
     title = f"{len(behind)} options, of which the best scored is the answer"
     if sample.open:
-        text = options.prompt.text(sample.prompt, encoder.tokenizer)
-        behind = options.prompt.continuations(sample.continuations[0], str(encoder.tokenizer.eos_token))
+        text = scoring.prompt.text(sample.prompt, encoder.tokenizer)
+        behind = scoring.prompt.continuations(sample.continuations[0], str(encoder.tokenizer.eos_token))
         marks = [""] * len(behind)
         title = f"right if greedy decoding writes one of these, spellings of {question.choices[0]!r}"
-    if options.reward == "generate":
-        title = f"up to {options.prompt.max_new_tokens} tokens are written from here; right is {question.choices[0]!r}"
+    if scoring.reward == "generate":
+        title = f"up to {scoring.prompt.max_new_tokens} tokens are written from here; right is {question.choices[0]!r}"
         behind = ()
     if not text.startswith(encoder.special_tokens):
         text = encoder.special_tokens + text
@@ -56,27 +55,27 @@ def show_prompt(question: Question, options: LabelOptions, encoder: PromptEncode
     return text
 
 
-def check_lengths(questions: Sequence[Question], options: LabelOptions, encoder: PromptEncoder) -> int:
+def check_lengths(questions: Sequence[Question], scoring: Scoring, encoder: PromptEncoder, backbone: str) -> int:
     """Find the questions that are longer than the model reads, before anything is run; returns how many will be cut.
 
     Raises:
         UserError: naming the first, unless they are to be cut.
     """
-    most = max_tokens_of(options.backbone)
-    written = options.prompt.max_new_tokens
+    most = max_tokens_of(backbone)
+    written = scoring.prompt.max_new_tokens
     long: list[tuple[str, int]] = []
     for question in questions:
-        sample = as_sample(question, options.template)
+        sample = as_sample(question, scoring.template)
         texts = [one + other for one, other in zip(sample.contexts, sample.continuations, strict=True)]
         if question.open:
-            texts = [options.prompt.text(sample.prompt, encoder.tokenizer)]
+            texts = [scoring.prompt.text(sample.prompt, encoder.tokenizer)]
         longest = max(texts, key=len)
         if len(longest.encode()) + written + 8 <= most:  # no token is shorter than a byte
             continue
         tokens = len(encoder.prompt(longest)) + (written if question.open else -1)
         if tokens > most:
             long.append((question.key, tokens))
-    if long and options.truncate == "no":
+    if long and scoring.truncate == "no":
         others = f" ({len(long) - 1} more are too long)" if len(long) > 1 else ""
         raise UserError(too_long(*long[0], most) + others)
     if long:

@@ -15,7 +15,7 @@ class EncodedSample:
     """A sample as rows.
 
     Attributes:
-        rows: one row with all options side by side, or one a option where the backbone cannot pack.
+        rows: one row with all options side by side, or one an option where the backbone cannot share prompts.
         targets: for each option the row it is in and its scored tokens as (index into ``row.wanted``, token).
     """
 
@@ -26,8 +26,8 @@ class EncodedSample:
 def encode(
     sample: Sample,
     encoder: PromptEncoder,
-    packed: bool,
-    packed_limit: int = sys.maxsize,
+    shared_prompt: bool,
+    shared_prompt_limit: int = sys.maxsize,
     max_tokens: int = sys.maxsize,
     truncate: bool = False,
 ) -> EncodedSample:
@@ -36,8 +36,9 @@ def encode(
     Args:
         sample: the question.
         encoder: gives the token ids, and says where a context ends.
-        packed: put the options side by side into one row, where it gets no longer than ``packed_limit`` tokens.
-        packed_limit: most tokens of such a row.
+        shared_prompt: put the options side by side into one row behind their prompt, where it gets no longer than
+            ``shared_prompt_limit`` tokens.
+        shared_prompt_limit: most tokens of such a row.
         max_tokens: most tokens that the model reads of a context with its continuation.
         truncate: cut what is longer at its beginning, alike for all options, instead of refusing it.
 
@@ -59,13 +60,13 @@ def encode(
             raise UserError(too_long(sample.key, longest, max_tokens))
         full = [encoder.cut(tokens, longest - max_tokens) for tokens in full]
         starts = [start - (longest - max_tokens) for start in starts]
-    if packed:
+    if shared_prompt:
         shared = _shared_prefix(full, min(starts))
-        packed = shared + sum(len(tokens) - 1 - shared for tokens in full) <= packed_limit
-    if not packed:
+        shared_prompt = shared + sum(len(tokens) - 1 - shared for tokens in full) <= shared_prompt_limit
+    if not shared_prompt:
         rows, targets = [], []
         for index, (tokens, start) in enumerate(zip(full, starts, strict=True)):
-            rows.append(Row.pack(tokens[:-1], wanted=range(start - 1, len(tokens) - 1), packed=False))
+            rows.append(Row.plain(tokens[:-1], wanted=range(start - 1, len(tokens) - 1)))
             targets.append((index, tuple(enumerate(tokens[start:]))))
         return EncodedSample(tuple(rows), tuple(targets))
     options = [tokens[shared:-1] for tokens in full]
@@ -77,11 +78,11 @@ def encode(
         offset += len(option)
     wanted = sorted({position for option_positions in positions for position in option_positions})
     place = {position: index for index, position in enumerate(wanted)}
-    packed_targets = tuple(
+    targets_behind = tuple(
         (0, tuple((place[position], token) for position, token in zip(where, tokens[start:], strict=True)))
         for where, tokens, start in zip(positions, full, starts, strict=True)
     )
-    return EncodedSample((Row.pack(full[0][:shared], options, wanted),), packed_targets)
+    return EncodedSample((Row.with_options(full[0][:shared], options, wanted),), targets_behind)
 
 
 def too_long(key: str, tokens: int, max_tokens: int) -> str:

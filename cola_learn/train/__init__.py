@@ -1,6 +1,7 @@
 """The controller and its training."""
 
+from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
 
-__all__ = ["Controller", "ControllerConfig"]
+__all__ = ["ChoiceRule", "Controller", "ControllerConfig"]

@@ -1,6 +1,8 @@
 """Chains and prompts of different lengths as one batch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,3 +29,66 @@ def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([len(tensor) for tensor in features])
     padded = nn.utils.rnn.pad_sequence(list(features), batch_first=True)
     return padded, torch.arange(padded.shape[1])[None, :] >= lengths[:, None]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled prompt.
+
+    Attributes:
+        features: ``[T, F, H]``.
+        sequences: token sequences of its chains.
+        weights: of the sequences as things to imitate; they add up to 1, or are all 0 where none is good.
+        gains: what each gains over the base chain in soft reward.
+        depths: layers that each runs, as a share of the base chain's.
+        task: where the question is from.
+    """
+
+    features: Tensor
+    sequences: tuple[tuple[int, ...], ...]
+    weights: tuple[float, ...]
+    gains: tuple[float, ...] = ()
+    depths: tuple[float, ...] = ()
+    task: str = ""
+
+
+class Batch(NamedTuple):
+    """B examples joined, with up to C chains each; where one has fewer, its row is filled with its first at weight 0.
+
+    Attributes:
+        features: ``[B, T, F, H]``.
+        padding: ``[B, T]``, True = padding.
+        tokens: begin mark, edits, then stop tokens, ``[B, C, L + 1]``.
+        lengths: edits and one stop token of each chain, ``[B, C]``.
+        weights: of each chain as a thing to imitate, ``[B, C]``.
+        gains: of each chain over the base chain, in soft reward, ``[B, C]``.
+        depths: of each chain, as a share of the base chain's, ``[B, C]``.
+    """
+
+    features: Tensor
+    padding: Tensor
+    tokens: Tensor
+    lengths: Tensor
+    weights: Tensor
+    gains: Tensor
+    depths: Tensor
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    features, padding = pad_features([example.features for example in examples])
+    most = max(len(example.sequences) for example in examples)
+    sequences = [
+        sequence
+        for example in examples
+        for sequence in (*example.sequences, *example.sequences[:1] * (most - len(example.sequences)))
+    ]
+    tokens, lengths = join_sequences(sequences)
+
+    def filled(name: str) -> Tensor:
+        rows = [getattr(example, name) for example in examples]
+        return torch.tensor([[*row, *[0.0] * (most - len(row))] for row in rows])
+
+    shape = (len(examples), most)
+    return Batch(
+        features, padding, tokens.view(*shape, -1), lengths.view(shape), *map(filled, ("weights", "gains", "depths"))
+    )

@@ -1,12 +1,10 @@
-"""What a controller's shape, inputs and choices depend on."""
+"""What a controller's shape and inputs depend on, and what it was trained for."""
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,10 +22,6 @@ class ControllerConfig:
         pooling: attend to every token of the prompt, or read principal components of their mean.
         components: how many; those of the training prompts, which the controller holds fixed.
         menu: chains to choose among, the base chain first; with none it writes any chain of the space.
-        decision: of the menu, the chain most probably written, or the one of the highest value.
-        gain_scale: what predicted gains are multiplied with, so that they are true on validation questions.
-        threshold: the base chain runs unless another's predicted gain, with what its depth saves, exceeds this.
-        price: of depth, unless another is given: the gain that N layers, all of the base chain, are worth.
         objective: what it was trained for.
     """
 
@@ -45,10 +39,6 @@ class ControllerConfig:
     pooling: Literal["attend", "components"] = "attend"
     components: int = 64
     menu: tuple[str, ...] = ()
-    decision: Literal["write", "value"] = "write"
-    gain_scale: float = 1.0
-    threshold: float = 0.0
-    price: float = 0.0
     objective: str = ""
 
     def __post_init__(self) -> None:
@@ -63,24 +53,5 @@ class ControllerConfig:
         chains = [Chain.parse(text, self.num_layers) for text in self.menu]
         if chains and not chains[0].is_base:
             raise ValueError(f"menu begins with {self.menu[0]}, not with the base chain")
-        if self.decision == "value" and not self.menu:
-            raise ValueError("decision is value, but there is no menu")
-        for name in ("gain_scale", "threshold", "price", "dropout"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}, not a finite number")
-
-    @property
-    def heeds_price(self) -> bool:
-        """Whether a price of depth changes what it chooses."""
-        return self.objective not in ("", "imitation")
-
-    def check_price(self, price: float, source: Path | str) -> None:
-        """Refuse a price that the controller of ``source`` does not heed, or that would pay for depth.
-
-        Raises:
-            UserError: saying which.
-        """
-        if not self.heeds_price:
-            raise UserError(f"--price {price:g}: {source} was trained without a depth price; remove --price")
-        if not 0 <= price < math.inf:
-            raise UserError(f"--price {price:g} is no price; give 0 or more")
+        if not math.isfinite(self.dropout):
+            raise ValueError(f"dropout is {self.dropout}, not a finite number")

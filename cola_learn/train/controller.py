@@ -21,26 +21,35 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
 from cola_learn.files import as_value, read_json, replacing, sha256, writable_folder, write_json
 from cola_learn.train.batches import join_sequences, mean_token, pad_features
+from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.components import Components
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.steps import DecoderSteps
 from cola_learn.train.vocabulary import STOP, EditVocabulary
 
-FORMAT = 3
+FORMAT = 4
 _WEIGHTS = "model.safetensors"
 _PROMPTS_AT_ONCE = 64
+_MOST_PROBABLE = ChoiceRule()
 
 
 class Controller(nn.Module):
     """Reads prompt features ``[B, T, F, H]`` and writes chains.
 
+    Attributes:
+        config: its shape, its inputs, and what it was trained for.
+        rule: by what it chooses among the chains of its menu.
+
     Shapes: B prompts, T tokens, F feature layers, H the backbone's hidden size, L edit tokens with the begin
     mark, V the vocabulary of edits.
     """
 
-    def __init__(self, config: ControllerConfig) -> None:
+    def __init__(self, config: ControllerConfig, rule: ChoiceRule = _MOST_PROBABLE) -> None:
         super().__init__()
+        if rule.decides == "gain" and not config.menu:
+            raise ValueError("predicted gains decide, but there is no menu")
         self.config = config
+        self.rule = rule
         self.vocabulary = EditVocabulary(config.num_layers, config.space)
         width, features = config.width, len(config.feature_layers)
         self.scale: nn.Module
@@ -80,7 +89,7 @@ class Controller(nn.Module):
         Args:
             features: ``[B, T, F, H]``.
             padding: True where a prompt is padding, ``[B, T]``.
-            prices: of depth, ``[B]``; default the configuration's.
+            prices: of depth, ``[B]``; default the rule's.
 
         Returns:
             Memory ``[B, M, width]`` and its padding ``[B, M]``; M is T, or 1 where components are read.
@@ -92,7 +101,7 @@ class Controller(nn.Module):
             norms = enumerate(self.scale.children())
             scaled = torch.cat([norm(features[:, :, index]) for index, norm in norms], dim=-1)
         if prices is None:
-            prices = scaled.new_full((len(scaled),), self.config.price)
+            prices = scaled.new_full((len(scaled),), self.rule.price)
         memory: Tensor = self.read(scaled) + self.priced(prices[:, None].to(scaled.dtype))[:, None]
         return memory, padding
 
@@ -171,15 +180,15 @@ class Controller(nn.Module):
         """What decides about every chain of the menu, for prompts ``[B, T, F, H]``: the log-probability of writing it
         at this price, or its predicted gain over the base chain, ``[B, C]``."""
         device, size = self.bias.device, len(features)
-        prices = torch.full((size,), self.config.price if price is None else price, device=device)
+        prices = torch.full((size,), self.rule.price if price is None else price, device=device)
         memory, hidden = self.encode(features.to(device), padding.to(device), prices)
         tokens = self._menu_tokens.to(device).expand(size, -1, -1)
         lengths = self._menu_lengths.to(device).expand(size, -1)
         states = self.decode(memory, hidden, tokens[:, :, :-1])
-        if self.config.decision == "write":
+        if self.rule.decides == "probability":
             return self.likelihood(states, tokens, lengths)
         values, _ = self.worth(states, lengths, memory, hidden)
-        return (values - values[:, :1]) * self.config.gain_scale
+        return (values - values[:, :1]) * self.rule.gain_scale
 
     def weigh_all(self, features: Sequence[Tensor], price: float | None = None) -> Tensor:
         """:meth:`weigh` in eval mode for any number of prompts ``[T, F, H]``; the result is on the CPU."""
@@ -196,13 +205,13 @@ class Controller(nn.Module):
         values decide, predicted gains and what the saved layers are worth at this price. There the base chain's is 0,
         and those of chains that do not exceed the threshold are below.
         """
-        if self.config.decision == "write":
+        if self.rule.decides == "probability":
             return weighed
-        price = self.config.price if price is None else price
+        price = self.rule.price if price is None else price
         saved = torch.tensor([1 - chain.depth / self.config.num_layers for chain in self.menu])
         utilities = weighed.cpu() + price * saved
         below = utilities.clamp(max=0.0) - 1e-9
-        return torch.where(utilities > self.config.threshold, utilities, below).index_fill(1, torch.tensor([0]), 0.0)
+        return torch.where(utilities > self.rule.threshold, utilities, below).index_fill(1, torch.tensor([0]), 0.0)
 
     def _edit_embeddings(self) -> Tensor:
         """``[V, width]``: an edit is the sum of its operation, start, length and times."""
@@ -215,7 +224,7 @@ class Controller(nn.Module):
         """The best chains of one prompt ``[T, F, H]`` with what they were chosen by, best first.
 
         With a menu up to ``beams`` of its chains with their utilities; else ``beams=1`` is greedy decoding and more is
-        beam search, with log-probabilities. ``price`` is that of depth, default the configuration's.
+        beam search, with log-probabilities. ``price`` is that of depth, default the rule's.
         """
         with self._evaluating():
             if not self.menu:
@@ -280,7 +289,8 @@ class Controller(nn.Module):
         with replacing(weights) as scratch:
             scratch.write_bytes(save({name: tensor.contiguous() for name, tensor in self.state_dict().items()}))
         files = {weights.name: sha256(weights)}
-        write_json(folder / "config.json", {"format": FORMAT, "controller": asdict(self.config), "files": files})
+        values = {"controller": asdict(self.config), "rule": asdict(self.rule), "files": files}
+        write_json(folder / "config.json", {"format": FORMAT, **values})
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> "Controller":
@@ -294,7 +304,7 @@ class Controller(nn.Module):
             values = read_json(folder / "config.json", edited=True)
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']}, this version of cola-learn reads {FORMAT}")
-            controller = cls(as_value(ControllerConfig, values["controller"]))
+            controller = cls(as_value(ControllerConfig, values["controller"]), as_value(ChoiceRule, values["rule"]))
             weights = folder / _WEIGHTS
             if values["files"] != {weights.name: sha256(weights)}:
                 raise ValueError(f"{weights.name} is not the file that was written")

@@ -3,10 +3,9 @@
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import lightning
 import torch
@@ -20,7 +19,7 @@ from cola_learn.errors import UserError
 from cola_learn.label import Label, Trial
 from cola_learn.label.table import open_stores, questions_of
 from cola_learn.tasks import OptionScores, Question, as_sample
-from cola_learn.train.batches import join_sequences, pad_features
+from cola_learn.train.batches import Example, collate
 from cola_learn.train.features import stored_features
 from cola_learn.train.vocabulary import EditVocabulary
 
@@ -28,73 +27,10 @@ Trials = Literal["good", "all"]
 _BATCHES_SORTED = 32
 
 
-@dataclass(frozen=True)
-class Example:
-    """One labelled prompt.
-
-    Attributes:
-        features: ``[T, F, H]``.
-        sequences: token sequences of its chains.
-        weights: of the sequences as things to imitate; they add up to 1, or are all 0 where none is good.
-        gains: what each gains over the base chain in soft reward.
-        depths: layers that each runs, as a share of the base chain's.
-        task: where the question is from.
-    """
-
-    features: Tensor
-    sequences: tuple[tuple[int, ...], ...]
-    weights: tuple[float, ...]
-    gains: tuple[float, ...] = ()
-    depths: tuple[float, ...] = ()
-    task: str = ""
-
-
-class Batch(NamedTuple):
-    """B examples joined, with up to C chains each; where one has fewer, its row is filled with its first at weight 0.
-
-    Attributes:
-        features: ``[B, T, F, H]``.
-        padding: ``[B, T]``, True = padding.
-        tokens: begin mark, edits, then stop tokens, ``[B, C, L + 1]``.
-        lengths: edits and one stop token of each chain, ``[B, C]``.
-        weights: of each chain as a thing to imitate, ``[B, C]``.
-        gains: of each chain over the base chain, in soft reward, ``[B, C]``.
-        depths: of each chain, as a share of the base chain's, ``[B, C]``.
-    """
-
-    features: Tensor
-    padding: Tensor
-    tokens: Tensor
-    lengths: Tensor
-    weights: Tensor
-    gains: Tensor
-    depths: Tensor
-
-
 def chain_weights(depths: Sequence[int], num_layers: int, depth_preference: float) -> list[float]:
     """Weights of one sample's good chains, adding up to 1: ``softmax(-depth_preference * depth / N)``."""
     raw = [math.exp(-depth_preference * (depth - min(depths)) / num_layers) for depth in depths]
     return [value / sum(raw) for value in raw]
-
-
-def collate(examples: Sequence[Example]) -> Batch:
-    features, padding = pad_features([example.features for example in examples])
-    most = max(len(example.sequences) for example in examples)
-    sequences = [
-        sequence
-        for example in examples
-        for sequence in (*example.sequences, *example.sequences[:1] * (most - len(example.sequences)))
-    ]
-    tokens, lengths = join_sequences(sequences)
-
-    def filled(name: str) -> Tensor:
-        rows = [getattr(example, name) for example in examples]
-        return torch.tensor([[*row, *[0.0] * (most - len(row))] for row in rows])
-
-    shape = (len(examples), most)
-    return Batch(
-        features, padding, tokens.view(*shape, -1), lengths.view(shape), *map(filled, ("weights", "gains", "depths"))
-    )
 
 
 class LengthBatches(Sampler[list[int]]):

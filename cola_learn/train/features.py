@@ -40,7 +40,7 @@ def prompt_features(
         task = bar.add_task("features", total=len(prompts), unit="prompts", note="")
         for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
             tokens = map(backbone.encoder.prompt, prompts[start : start + _PROMPTS_AT_ONCE])
-            rows = [Row.pack(backbone.encoder.cut(each, len(each) - MAX_TOKENS), packed=False) for each in tokens]
+            rows = [Row.plain(backbone.encoder.cut(each, len(each) - MAX_TOKENS)) for each in tokens]
             handles = [executor.open(row) for row in rows] if chains else []
             found = iter(executor.run([(handle, chain) for handle in handles for chain in chains]))
             for row in rows:

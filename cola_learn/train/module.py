@@ -1,26 +1,26 @@
-"""Training the controller: one module, four objectives."""
+"""Training the controller."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import cached_property
 from typing import Any, Literal
 
 import lightning
 import numpy
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.files import as_value
+from cola_learn.train.batches import Batch, Example
 from cola_learn.train.calibration import calibrate
+from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
-from cola_learn.train.data import Batch, Example
 from cola_learn.train.diagnostics import Choices, collapse
-
-Objective = Literal["imitation", "expected", "preference", "value"]
+from cola_learn.train.objectives import Objective, Read, objective_named
 
 
 class ControllerModule(lightning.LightningModule):
@@ -31,7 +31,7 @@ class ControllerModule(lightning.LightningModule):
             reward, less the price of depth, that it would have on average over a menu's chains; its gradient is exact.
             preference: that it writes a chain more (or less) probably than the base chain if that chain gains (or
             loses), each pair counting by how much. value: predicting what each chain gains, and how surely. All but
-            imitation need labels of a menu (data.trials: all).
+            imitation need labels of a menu (data.trials: all). Or the dotted path of an Objective of your own.
         pooling: attend to every token of the prompt, or read principal components of their mean.
         components: how many, for the latter.
         width: of the controller's decoder.
@@ -46,12 +46,13 @@ class ControllerModule(lightning.LightningModule):
         learning_rate: of AdamW.
         weight_decay: of AdamW.
         warm_up_steps: over which the learning rate rises; until the last epoch it falls to nothing.
-        shape: the full :class:`ControllerConfig` as a dict; the command fills it in from the labels.
+        shape: the :class:`ControllerConfig` as a dict; the command fills it in from the labels.
+        rule: the :class:`ChoiceRule` as a dict; validation fills it in.
     """
 
     def __init__(
         self,
-        objective: Objective = "imitation",
+        objective: str = "imitation",
         pooling: Literal["attend", "components"] = "attend",
         components: int = 64,
         width: int = 128,
@@ -65,6 +66,7 @@ class ControllerModule(lightning.LightningModule):
         weight_decay: float = 0.05,
         warm_up_steps: int = 20,
         shape: dict[str, Any] | None = None,
+        rule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         for name, value, fits, right in (
@@ -83,15 +85,31 @@ class ControllerModule(lightning.LightningModule):
             if not fits:
                 raise UserError(f"--model.{name} is {value}; give {right}")
         self.save_hyperparameters()
-        self.controller = Controller(as_value(ControllerConfig, shape)) if shape else None
+        if shape is None:  # to be trained
+            objective_named(objective)
+        self.controller = self._made(shape) if shape else None
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What is trained for; a checkpoint that is only read need not find a user's own."""
+        return objective_named(self.hparams["objective"])
 
     def configure_model(self) -> None:
         if self.controller is None:
             self.hparams["shape"] = self._shape_from_labels()
             torch.manual_seed(self.trainer.datamodule.seed)  # type: ignore[attr-defined]  # whatever was drawn before
-            self.controller = Controller(as_value(ControllerConfig, self.hparams["shape"]))
+            self.controller = self._made(self.hparams["shape"])
+            self.hparams["rule"] = asdict(self.controller.rule)
             training: Sequence[Example] = self.trainer.datamodule.training  # type: ignore[attr-defined]
             self.controller.fit_components([example.features for example in training])
+
+    def _made(self, shape: dict[str, Any]) -> Controller:
+        found = self.hparams["rule"]
+        rule = as_value(ChoiceRule, found) if found else self._rule(1.0, 0.0)
+        return Controller(as_value(ControllerConfig, shape), rule)
+
+    def _rule(self, gain_scale: float, threshold: float) -> ChoiceRule:
+        return ChoiceRule(self.objective.decides, self.objective.priced, self.hparams["price"], gain_scale, threshold)
 
     def examples(self, limit: int = 50) -> list[tuple[int, str, str]]:
         """Validation prompts: number of good chains, the most weighted one, and the chain chosen now."""
@@ -106,7 +124,6 @@ class ControllerModule(lightning.LightningModule):
 
     def _shape_from_labels(self) -> dict[str, Any]:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        objective = self.hparams["objective"]
         menu = self.menu_of(data)
         names = ("width", "blocks", "heads", "dropout", "pooling", "components", "objective")
         labels = {
@@ -117,8 +134,6 @@ class ControllerModule(lightning.LightningModule):
             space=data.space,
             backbone=data.backbone_name,
             menu=tuple(map(str, menu)),
-            decision="value" if objective == "value" else "write",
-            price=self.hparams["price"],
             **labels,
             **{name: self.hparams[name] for name in names},
         )
@@ -131,7 +146,7 @@ class ControllerModule(lightning.LightningModule):
             UserError: if the objective needs a menu and there is none.
         """
         menu: tuple[Chain, ...] = data.menu
-        if self.hparams["objective"] != "imitation" and not menu:
+        if self.objective.needs_menu and not menu:
             raise UserError(
                 f"--model.objective {self.hparams['objective']} needs the same chains on every question: labels of "
                 "python -m cola_learn.label cross, with --data.trials all"
@@ -183,43 +198,26 @@ class ControllerModule(lightning.LightningModule):
     def _choices(self, examples: Sequence[Example]) -> Choices:
         """What is chosen for examples that hold the whole menu; where values decide, they are calibrated on them."""
         assert self.controller is not None
-        self.controller.config = replace(self.controller.config, gain_scale=1.0)
+        self.controller.rule = self._rule(1.0, 0.0)
         weighed = self.controller.weigh_all([example.features for example in examples])
         gains = torch.tensor([example.gains for example in examples]).double().numpy()
-        if self.controller.config.decision == "value":
-            rule = calibrate(weighed.double().numpy(), gains, self.hparams["error_rate"])
-            weighed = weighed * rule.gain_scale
-            self.controller.config = replace(
-                self.controller.config, gain_scale=rule.gain_scale, threshold=rule.threshold
-            )
-            self.hparams["shape"] = asdict(self.controller.config)
+        if self.objective.decides == "gain":
+            found = calibrate(weighed.double().numpy(), gains, self.hparams["error_rate"])
+            weighed = weighed * found.gain_scale
+            self.controller.rule = self._rule(found.gain_scale, found.threshold)
+        self.hparams["rule"] = asdict(self.controller.rule)
         chosen = self.controller.utilities(weighed).argmax(1).numpy()
         tasks = numpy.array([example.task for example in examples])
         return Choices(chosen, gains, numpy.array(examples[0].depths), tasks)
 
     def _loss(self, batch: Batch) -> Tensor:
-        """Mean over prompts; in nats, but for expected (soft reward, negated)."""
+        """The objective's loss, at prices drawn for each prompt."""
         assert self.controller is not None
-        objective, size, device = self.hparams["objective"], len(batch.features), batch.features.device
-        learns_price = objective in ("expected", "preference")
-        prices = self.hparams["max_price"] * torch.rand(size, device=device) * learns_price
+        drawn = torch.rand(len(batch.features), device=batch.features.device)
+        prices = self.hparams["max_price"] * drawn * self.objective.draws_prices
         memory, padding = self.controller.encode(batch.features, batch.padding, prices)
         states = self.controller.decode(memory, padding, batch.tokens[:, :, :-1])
-        if objective == "value":
-            values, spreads = self.controller.worth(states, batch.lengths, memory, padding)
-            # In units of a tenth. The variance does not weigh the errors of the mean: the base chain's gain, always 0,
-            # would outweigh all others.
-            values, gains = 10 * values, 10 * batch.gains
-            spread = functional.gaussian_nll_loss(values.detach(), gains, 100 * spreads.exp(), eps=1e-2)
-            return functional.mse_loss(values, gains) + 0.1 * spread
-        logprobs = self.controller.likelihood(states, batch.tokens, batch.lengths)
-        if objective == "imitation":
-            return -(batch.weights * logprobs).sum() / size
-        utilities = batch.gains + prices[:, None] * (1 - batch.depths)
-        if objective == "expected":
-            return -(logprobs.softmax(1) * utilities).sum() / size
-        lead = logprobs - logprobs[:, :1]
-        return (utilities.abs() * functional.softplus(-utilities.sign() * lead)).sum() / size
+        return self.objective.loss(self.controller, batch, Read(memory, padding, states, prices))
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(

@@ -56,7 +56,7 @@ def controller_prior(controller: Controller, features: Tensor, beams: int = 32, 
     probabilities; where it predicts gains instead, softmax(gain / temperature) over the chains.
     """
     written = controller.write(features, beams)
-    if controller.config.decision == "value":  # utilities, in shares of a right answer, not log-probabilities
+    if controller.rule.decides == "gain":  # utilities, in shares of a right answer, not log-probabilities
         best = max(utility for _, utility in written)
         total = sum(exp((utility - best) / temperature) for _, utility in written)
         written = [(chain, (utility - best) / temperature - log(total)) for chain, utility in written]

@@ -53,9 +53,9 @@ def test_threads_agree_only_where_they_do_at_odd_lengths(folder: Path) -> None:
         torch.set_num_threads(threads)
         try:
             [tokens] = backbone.probe_tokens(1, length).tolist()
-            recording = backbone.record(Row.pack(tokens, packed=False))
-            assert backbone.joins is not None
-            return backbone.run_layer(0, recording.hidden, Batch([recording], backbone.joins))
+            recording = backbone.record(Row.plain(tokens))
+            assert backbone.packing is not None
+            return backbone.run_layer(0, recording.hidden, Batch([recording], backbone.packing))
         finally:
             torch.set_num_threads(before)
 

@@ -13,7 +13,7 @@ from cola_learn.backbone import Backbone, Executor, load_backbone
 from cola_learn.backbone.fingerprint import of_files, of_memory
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.tasks import Question, Scorer, as_sample
+from cola_learn.tasks import OptionScorer, Question, as_sample
 from tests.conftest import WordTokenizer, tiny_llama
 
 
@@ -99,7 +99,7 @@ def test_a_layer_that_holds_no_numbers_is_refused(value: float) -> None:
 
 def test_scores_that_are_no_numbers_are_an_error_that_names_where() -> None:
     backbone = Backbone(tiny_llama(), WordTokenizer(), "tiny")
-    scorer = Scorer(Executor(backbone))
+    scorer = OptionScorer(Executor(backbone))
     for name in ("1", "2"):
         scorer.open(as_sample(Question("t", "s", name, f"one two {name}", ("three four", "five"), 0)))
     with torch.no_grad():

@@ -38,7 +38,7 @@ def some_requests(num_layers: int, rows: int, count: int) -> list[tuple[int, Cha
 @pytest.mark.parametrize("budget", [0, 3_000, 20_000, 2**30])
 @pytest.mark.parametrize("tokens_per_call", [1, 64, 4096])
 def test_results_do_not_depend_on_budget_or_batching(tiny: Backbone, budget: int, tokens_per_call: int) -> None:
-    rows = [Row.pack(list(range(3, 3 + length)), packed=False) for length in (5, 8, 11, 16, 23)]
+    rows = [Row.plain(list(range(3, 3 + length))) for length in (5, 8, 11, 16, 23)]
     executor = Executor(tiny, budget, tokens_per_call)
     handles = [executor.open(row) for row in rows]
     requests = some_requests(tiny.num_layers, len(rows), 60)
@@ -55,7 +55,7 @@ def test_company_on_other_architectures(name: str) -> None:
     """Rows shorter and longer than a sliding window together, experts, and rows that have to be stacked."""
     more = {"sliding_window": 20} if name in ("Gemma3Text", "Mistral") else {}
     backbone = Backbone(build(name, **more), WordTokenizer(), name)
-    rows = [Row.pack(list(range(3, 3 + length)), packed=False) for length in (5, 17, 18, 24, 40)]
+    rows = [Row.plain(list(range(3, 3 + length))) for length in (5, 17, 18, 24, 40)]
     executor = Executor(backbone)
     handles = [executor.open(row) for row in rows]
     requests = some_requests(4, len(rows), 30)
@@ -78,7 +78,7 @@ def test_company_does_not_change_a_bit(embedded: Backbone) -> None:
     """Invariant 5 rests on this: a chain's result is the same alone and in a crowd, to the last bit."""
     backbone = embedded
     draw = random.Random(1)
-    rows = [Row.pack([draw.randrange(5, 40_000) for _ in range(length)], packed=False) for length in (20, 21, 24, 30)]
+    rows = [Row.plain([draw.randrange(5, 40_000) for _ in range(length)]) for length in (20, 21, 24, 30)]
     executor = Executor(backbone)
     handles = [executor.open(row) for row in rows]
     requests = some_requests(30, len(rows), 24)
@@ -91,14 +91,14 @@ def test_calls_have_a_size_that_does_not_matter(embedded: Backbone) -> None:
     """A row has the same states and logits in calls of any of the sizes, through all layers."""
     backbone = embedded
     assert backbone.exact
-    assert backbone.joins is not None
+    assert backbone.packing is not None
     draw = random.Random(3)
-    few = backbone.record(Row.pack([draw.randrange(5, 40_000) for _ in range(8)], packed=False))
+    few = backbone.record(Row.plain([draw.randrange(5, 40_000) for _ in range(8)]))
     found = []
     for size in backbone.call_sizes:
-        others = [Row.pack([draw.randrange(5, 40_000) for _ in range(size - 8)], packed=False)] if size > 8 else []
+        others = [Row.plain([draw.randrange(5, 40_000) for _ in range(size - 8)])] if size > 8 else []
         recordings = [few, *map(backbone.record, others)]
-        batch, hidden = Batch(recordings, backbone.joins), torch.cat([each.hidden for each in recordings], 1)
+        batch, hidden = Batch(recordings, backbone.packing), torch.cat([each.hidden for each in recordings], 1)
         for layer in range(30):
             hidden = backbone.run_layer(layer, hidden, batch)
         found.append((size, hidden[0, :8], backbone.finish(hidden[0])[:8]))
@@ -112,14 +112,14 @@ def test_calls_are_filled_up(smollm: Backbone, monkeypatch: pytest.MonkeyPatch) 
     executor = Executor(smollm)
     for tokens, filled in ((30, 40), (40, 40), (65, 128), (200, 200)):
         executor.counters = Counters()
-        handle = executor.open(Row.pack([7] * tokens, packed=False))
+        handle = executor.open(Row.plain([7] * tokens))
         executor.run([(handle, Chain.parse("0-29", 30))])
         assert (executor.counters.tokens, executor.counters.padding) == (30 * filled, 30 * (filled - tokens))
 
 
 def test_shared_prefixes_run_once(tiny: Backbone) -> None:
     executor = Executor(tiny)
-    handle = executor.open(Row.pack([5, 6, 7], packed=False))
+    handle = executor.open(Row.plain([5, 6, 7]))
     executor.run([(handle, Chain.parse("0-5", 6)), (handle, Chain.parse("0-3 5", 6)), (handle, Chain.parse("0-5", 6))])
     assert executor.counters.layers_run == 6 + 1
     executor.run([(handle, Chain.parse("0-4 (5)x2", 6))])
@@ -129,7 +129,7 @@ def test_shared_prefixes_run_once(tiny: Backbone) -> None:
 
 def test_closing_a_row_frees_its_memory(tiny: Backbone) -> None:
     executor = Executor(tiny)
-    handle = executor.open(Row.pack([5, 6, 7], packed=False))
+    handle = executor.open(Row.plain([5, 6, 7]))
     executor.run([(handle, chain) for chain in wild_chains(6)])
     assert executor.trie.used_bytes > 0
     executor.close(handle)

@@ -5,7 +5,7 @@ import torch
 
 from cola_learn.backbone import Backbone, Decoding, Executor, Generator
 from cola_learn.chains import Chain
-from cola_learn.tasks import Sample, Scorer, as_sample, load_task
+from cola_learn.tasks import OptionScorer, Sample, as_sample, load_task
 from tests.architectures import rebuilt_logits
 
 pytestmark = pytest.mark.slow
@@ -34,17 +34,17 @@ def test_scores_are_those_of_lm_evaluation_harness(gemma32: Backbone, task: str)
 
 @pytest.mark.parametrize("text", CHAINS)
 def test_options_in_one_sequence_score_as_rows_of_their_own(gemma32: Backbone, text: str) -> None:
-    assert gemma32.packable
-    assert gemma32.packed_limit == 512
+    assert gemma32.shares_prompts
+    assert gemma32.shared_prompt_limit == 512
     samples = [as_sample(question) for question in load_task("arc_easy", "validation", 6)]
     words = " ".join(["many"] * 300)
     samples.append(Sample("long", words, (words,) * 4, (" words" * 60, " few", " of them", " said"), (360, 4, 8, 5)))
     scores = []
-    for packed in (True, False):
-        scorer = Scorer(Executor(gemma32), packed=packed)
+    for shared in (True, False):
+        scorer = OptionScorer(Executor(gemma32), shared_prompt=shared)
         for sample in samples:
             scorer.open(sample)
-        assert len(scorer.rows("long")) == (1 if packed else 4)
+        assert len(scorer.rows("long")) == (1 if shared else 4)
         scores.append(scorer.score([(sample.key, Chain.parse(text, 18)) for sample in samples]))
     for one, other in zip(*scores, strict=True):
         assert one.values == pytest.approx(other.values, abs=2e-3)
@@ -52,7 +52,7 @@ def test_options_in_one_sequence_score_as_rows_of_their_own(gemma32: Backbone, t
 
 def test_what_is_longer_than_the_window_is_scored_in_rows(gemma32: Backbone) -> None:
     words = " ".join(["many"] * 600)
-    scorer = Scorer(Executor(gemma32))
+    scorer = OptionScorer(Executor(gemma32))
     scorer.open(Sample("long", words, (words,) * 2, (" words", " few"), (6, 4)))
     assert len(scorer.rows("long")) == 2
 

@@ -100,9 +100,9 @@ def test_model_is_left_as_it_was(tiny: Backbone) -> None:
 
 
 def test_sequence_state_and_windows_are_not_packed() -> None:
-    assert Backbone(build("Llama"), WordTokenizer(), "a").packable
+    assert Backbone(build("Llama"), WordTokenizer(), "a").shares_prompts
     for name in ("Mamba", "Mistral", "Bloom"):
-        assert not Backbone(build(name), WordTokenizer(), name).packable, name
+        assert not Backbone(build(name), WordTokenizer(), name).shares_prompts, name
 
 
 def test_fingerprint_tells_models_apart_but_not_precisions(smollm32: Backbone, smollm16: Backbone) -> None:

@@ -15,7 +15,7 @@ from cola_learn.backbone import Backbone, Executor
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.tasks import Prompt, Question, Scorer, Writer, as_sample
+from cola_learn.tasks import AnswerWriter, OptionScorer, Prompt, Question, as_sample
 from cola_learn.train.features import MAX_TOKENS
 
 BOS, EOS = "<|im_start|>", "<|im_end|>"  # the embedded tokenizer has both and writes neither
@@ -75,7 +75,7 @@ def test_scores_are_those_of_lm_evaluation_harness(smollm32: Backbone, arc: list
     theirs = iter([value for value, _ in harness.loglikelihood(requests, disable_tqdm=True)])
     backbone = Backbone(smollm32.model, KINDS[kind](), "smollm")
     assert bool(backbone.encoder.special_tokens) == (kind != "none")
-    scorer = Scorer(Executor(backbone))
+    scorer = OptionScorer(Executor(backbone))
     for sample in samples:
         scorer.open(sample)
     for scores in scorer.score([(sample.key, Chain.base(30)) for sample in samples]):
@@ -173,6 +173,6 @@ def test_a_prompt_is_cut_behind_its_special_tokens() -> None:
 
 def test_the_answer_that_generation_reads_has_bos_too(smollm32: Backbone) -> None:
     backbone = Backbone(smollm32.model, _cached("bos"), "smollm")
-    writer = Writer(backbone, Prompt(ask="{question}", begin="Answer:", end="\n", chat=False, max_new_tokens=4))
+    writer = AnswerWriter(backbone, Prompt(ask="{question}", begin="Answer:", end="\n", chat=False, max_new_tokens=4))
     writer.open(as_sample(Question("t", "s", "1", "What is 2 + 2?", ("4", "5"), 0, "", "", open=True)))
     assert writer._open["t/s/1"][1] == _cached("bos").encode("What is 2 + 2?\nAnswer:")

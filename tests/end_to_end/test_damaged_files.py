@@ -186,8 +186,8 @@ CONFIGS: list[tuple[str, Any]] = [
     ("num_layers", 0), ("num_layers", 10**9), ("hidden_size", "576"), ("hidden_size", 10**9), ("width", 0),
     ("width", 10**9), ("heads", 0), ("heads", 3), ("blocks", 10**6), ("blocks", True), ("dropout", float("nan")),
     ("feature_layers", []), ("feature_layers", [99]), ("feature_layers", ["0"]), ("pooling", "max"),
-    ("menu", ["0-3"]), ("menu", ["0-29", "(0-3)x999999999"]), ("menu", ["0-29", "a"]), ("decision", "guess"),
-    ("decision", "value"), ("space", {"max_block": 10**9}), ("space", {"edits": "nested"}), ("space", "both"),
+    ("menu", ["0-3"]), ("menu", ["0-29", "(0-3)x999999999"]), ("menu", ["0-29", "a"]), ("decides", "guess"),
+    ("decides", "gain"), ("space", {"max_block": 10**9}), ("space", {"edits": "nested"}), ("space", "both"),
     ("gain_scale", float("inf")), ("price", "0"), ("components", 10**9), ("more", 1), ("fingerprint", 5),
 ]  # fmt: skip
 
@@ -198,7 +198,8 @@ def test_crafted_controllers(name: str, value: Any, finished: Path, tmp_path: Pa
     folder = tmp_path / "controller"
     shutil.copytree(finished / "controller", folder)
     values = read_json(folder / "config.json")
-    write_json(folder / "config.json", {**values, "controller": {**values["controller"], name: value}})
+    part = "rule" if name in values["rule"] else "controller"
+    write_json(folder / "config.json", {**values, part: {**values[part], name: value}})
     with pytest.raises(UserError, match=r"--controller .* cannot be read \("):
         Controller.from_pretrained(folder)
 

@@ -7,7 +7,7 @@ from torch import nn
 from cola_learn.backbone import Backbone, Executor
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.evaluate.costs import count_flops, policy_costs
-from cola_learn.tasks import Question, Scorer, as_sample
+from cola_learn.tasks import OptionScorer, Question, as_sample
 from cola_learn.train import Controller, ControllerConfig
 
 
@@ -17,13 +17,13 @@ def test_operations_are_those_of_the_weights_and_the_attention(
     """Whether the weights are packed or not."""
     sample = as_sample(arc[0])
 
-    def counted(scorer: Scorer, depth: int) -> tuple[float, int]:
+    def counted(scorer: OptionScorer, depth: int) -> tuple[float, int]:
         before = scorer.executor.counters.tokens
         flops = count_flops(lambda: scorer.score([(sample.key, Chain(tuple(range(depth)), 30))]))
         return flops, scorer.executor.counters.tokens - before
 
     for backbone in (smollm, smollm32):
-        scorer = Scorer(Executor(backbone, cache_bytes=0))
+        scorer = OptionScorer(Executor(backbone, cache_bytes=0))
         scorer.open(sample)
         deep, shallow = counted(scorer, 30), counted(scorer, 20)
         layer, config = backbone.model.model.layers[0], backbone.model.config
@@ -38,7 +38,7 @@ def test_choosing_is_part_of_the_cost(smollm: Backbone, arc: list[Question]) -> 
     config = ControllerConfig(30, 576, SearchSpace(), (0, 8), 32, 1, 2, 0.0, "embedded", smollm.fingerprint)
     base, short = Chain.base(30), Chain(tuple(range(15)), 30)
     chains = {"base": [base] * 3, "static": [short] * 3, "controller": [short] * 3}
-    scorer = Scorer(Executor(smollm, cache_bytes=0))
+    scorer = OptionScorer(Executor(smollm, cache_bytes=0))
     costs = policy_costs(scorer, arc[:3], "cloze", chains, {"controller": Controller(config).eval()})
     assert (costs["base"].flops, costs["base"].seconds) == (1, 1)
     assert all(cost.questions == 3 for cost in costs.values())

@@ -17,7 +17,7 @@ from cola_learn.evaluate.menu import MenuEvaluateOptions, Study
 from cola_learn.evaluate.multichain import cascade, cascade_limit, choose_voters, shared_layers, vote
 from cola_learn.label.table import Table
 from cola_learn.tasks import Question
-from cola_learn.train import Controller, ControllerConfig
+from cola_learn.train import ChoiceRule, Controller, ControllerConfig
 
 Command = Callable[..., tuple[int, str]]
 MENU = ("0-5", "0-3 5", "0-2 5", "0-1 5")
@@ -39,7 +39,7 @@ def table_of(seed: int, size: int = 200, first: int = 0) -> Table:
 @given(texts=st.lists(st.sampled_from(["0-5", "0-3 5", "0-2 5", "0 (1)x3 2-5", "1-5"]), min_size=1, max_size=5))
 def test_shared_layers_are_those_that_the_executor_runs(tiny: Backbone, texts: list[str]) -> None:
     executor = Executor(tiny)
-    handle = executor.open(Row.pack([5, 6, 7, 8], packed=False))
+    handle = executor.open(Row.plain([5, 6, 7, 8]))
     chains = [Chain.parse(text, 6) for text in texts]
     executor.run([(handle, chain) for chain in chains])
     assert shared_layers(chains) == executor.counters.layers_run
@@ -70,10 +70,8 @@ def test_a_cascade_runs_more_only_where_it_is_unsure() -> None:
 
 def study_of(pool: Table, held: Table, **changes: object) -> Study:
     torch.manual_seed(0)
-    config = ControllerConfig(
-        *(6, 16, SearchSpace(2, 1), (0, 1), 32, 1, 2, 0.0), menu=MENU, decision="value", gain_scale=1.0
-    )
-    controller = Controller(config).eval()
+    config = ControllerConfig(6, 16, SearchSpace(2, 1), (0, 1), 32, 1, 2, 0.0, menu=MENU)
+    controller = Controller(config, ChoiceRule("gain")).eval()
     torch.nn.init.normal_(controller.read.weight, std=1.0)
 
     def features(table: Table, layers: object) -> list[torch.Tensor]:
@@ -163,7 +161,7 @@ def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
     cheap = ("--checkpoint", tmp_path / "value" / "best.ckpt", "--output", tmp_path / "cheap", "--price", "0.07")
     code, said = command("cola_learn.export", *cheap)
     assert code == 0, said
-    assert Controller.from_pretrained(tmp_path / "cheap").config.price == 0.07
+    assert Controller.from_pretrained(tmp_path / "cheap").rule.price == 0.07
     code, said = command("cola_learn.evaluate", "menu", "--held", tmp_path / "pool", *arguments)
     assert code == 2
     assert "are among --labels" in said

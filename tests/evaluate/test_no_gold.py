@@ -9,22 +9,22 @@ from cola_learn.backbone import Backbone
 from cola_learn.chains import SearchSpace
 from cola_learn.evaluate.live import evaluate_policies
 from cola_learn.evaluate.options import EvaluateOptions
-from cola_learn.label import LabelStore, SearchSettings
-from cola_learn.label.labeller import Labeller, make_scorer
-from cola_learn.label.options import LabelOptions
-from cola_learn.label.run import fill_store, make_manifest
-from cola_learn.tasks import Question, load_task
+from cola_learn.label import MCTS, LabelStore, Manifest, Plan
+from cola_learn.label.labeller import Labeller
+from cola_learn.label.plan import Job
+from cola_learn.label.run import fill_store
+from cola_learn.tasks import Question, Scoring, load_task, make_judge
 from cola_learn.train import Controller, ControllerConfig
 
 DEPLOYABLE = ("base", "static", "shuffled_prompt", "controller")
 
 
 def test_other_gold_answers_change_no_deployable_choice(smollm: Backbone, arc: list[Question], tmp_path: Path) -> None:
-    label_options = LabelOptions(limit=6, search=SearchSettings(simulations=6))
+    job = Job("embedded", Scoring(reward="choices"), Plan(MCTS(6)))
     labelled = load_task("arc_easy", "test", 6)
-    labeller = Labeller(make_scorer(smollm, label_options), label_options)
-    store = LabelStore.create(tmp_path / "labels", make_manifest(labeller.identity, label_options, labelled[0]))
-    fill_store(store, labeller, labelled, label_options, "label")
+    labeller = Labeller(make_judge(smollm, job.scoring), job)
+    store = LabelStore.create(tmp_path / "labels", Manifest.of(labeller.identity, job, "arc_easy", labelled[0]))
+    fill_store(store, labeller, labelled, job.plan, "label")
     torch.manual_seed(0)
     config = ControllerConfig(30, 576, SearchSpace(), (0, 2), 32, 1, 2, 0.0, "embedded", smollm.fingerprint)
     controller = Controller(config).eval()
@@ -36,7 +36,7 @@ def test_other_gold_answers_change_no_deployable_choice(smollm: Backbone, arc: l
             controller=tmp_path,
             labels=store.folder,
             output=tmp_path / name,
-            search=SearchSettings(simulations=2),
+            search=MCTS(2),
             static_candidates=3,
             static_questions=3,
         )

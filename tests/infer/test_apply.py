@@ -37,7 +37,7 @@ def tokenizer() -> Any:
 
 def executed(backbone: Backbone, chain: Chain, tokens: torch.Tensor) -> torch.Tensor:
     executor = Executor(backbone, cache_bytes=0)
-    handle = executor.open(Row.pack(tokens[0].tolist(), packed=False))
+    handle = executor.open(Row.plain(tokens[0].tolist()))
     [hidden] = executor.run([(handle, chain)])
     return backbone.finish(hidden)
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cola_learn import LabelStore, Scorer, as_sample, load_task
-from cola_learn.backbone import Backbone, Executor
-from cola_learn.label.verify import strict
+from cola_learn import LabelStore, as_sample, load_task, make_judge
+from cola_learn.backbone import Backbone
 
 FOLDER = Path(__file__).parents[2] / "data" / "labels"
 
@@ -19,7 +18,7 @@ def test_labels_are_whole_and_true(task: str, smollm32: Backbone) -> None:
     questions = {question.key: question for question in load_task(task, "test")}
     assert store.keys() == questions.keys()
     assert store.manifest.fingerprint == smollm32.fingerprint
-    scorer = Scorer(Executor(smollm32, cache_bytes=0))
+    scorer = make_judge(smollm32, store.manifest.scoring, cache_gib=0)
     for label in random.Random(0).sample([label for label in store.read() if label.good], 5):
         question = questions[label.key]
         scorer.open(as_sample(question))
@@ -39,7 +38,7 @@ def test_math_labels_are_true(smollm32: Backbone) -> None:
         good += [(store.manifest, label) for label in store.read() if label.good]
     for manifest, label in random.Random(0).sample(good, 4):
         question = next(one for one in load_task(manifest.task, "test") if one.key == label.key)
-        judge = strict(Scorer(Executor(smollm32, cache_bytes=0), prompt=manifest.answer_prompt), "verify")
+        judge = make_judge(smollm32, manifest.scoring, cache_gib=0).reference()
         judge.open(as_sample(question))
         score = judge.score([(label.key, label.good[0].chain)])[0]
         assert score.margin(question.gold) == pytest.approx(label.good[0].margin, abs=1e-3), label.key

@@ -8,14 +8,15 @@ import pytest
 
 from cola_learn.backbone import Backbone, Executor
 from cola_learn.chains import Chain
-from cola_learn.label import Label, LabelStore, SearchSettings
-from cola_learn.label.driver import Plan, label_questions, luck_option
-from cola_learn.label.labeller import Labeller, make_scorer
-from cola_learn.label.options import LabelOptions
-from cola_learn.label.run import fill_store, make_manifest
-from cola_learn.tasks import OptionScores, Question, Sample, Scorer, as_sample, load_task
+from cola_learn.label import MCTS, Label, LabelStore, Manifest, Plan, Resources
+from cola_learn.label.driver import label_questions, luck_option
+from cola_learn.label.labeller import Labeller
+from cola_learn.label.plan import Job
+from cola_learn.label.run import fill_store
+from cola_learn.tasks import OptionScorer, OptionScores, Question, Sample, Scoring, as_sample, load_task, make_judge
 
-OPTIONS = LabelOptions(limit=8, search=SearchSettings(simulations=12), trees=8)
+PLAN = Plan(MCTS(12))
+JOB = Job("embedded", Scoring(reward="choices"), PLAN, Resources(trees=1))
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,8 @@ def questions() -> list[Question]:
 
 
 def search(backbone: Backbone, questions: list[Question], trees: int, cache_bytes: int) -> dict[str, Label]:
-    scorer = Scorer(Executor(backbone, cache_bytes))
-    rounds = label_questions(scorer, questions, OPTIONS.plan, trees)
+    scorer = OptionScorer(Executor(backbone, cache_bytes))
+    rounds = label_questions(scorer, questions, PLAN, trees=trees)
     return {label.key: label for finished in rounds for _, label in finished}
 
 
@@ -47,7 +48,7 @@ def test_every_stored_chain_gives_its_reward_alone(
 ) -> None:
     """Invariant 4: each chain again by itself, nothing cached; and what luck reached, it reached."""
     for question in questions[:4]:
-        scorer = Scorer(Executor(smollm, cache_bytes=0))
+        scorer = OptionScorer(Executor(smollm, cache_bytes=0))
         scorer.open(as_sample(question))
         label = undisturbed[question.key]
         for trial in label.trials:
@@ -67,9 +68,8 @@ def test_an_interrupted_run_goes_on(
     smollm: Backbone, questions: list[Question], undisturbed: dict[str, Label], tmp_path: Path
 ) -> None:
     """Killed when three questions are done; the second run keeps them, and the store is as if undisturbed."""
-    options = dataclasses.replace(OPTIONS, trees=1)
-    labeller = Labeller(make_scorer(smollm, options), options)
-    store = LabelStore.create(tmp_path, make_manifest(labeller.identity, options, questions[0]))
+    labeller = Labeller(make_judge(smollm, JOB.scoring), JOB)
+    store = LabelStore.create(tmp_path, Manifest.of(labeller.identity, JOB, "arc_easy", questions[0]))
     append, written = store.append, []
 
     def append_and_die(labels: list[Label]) -> None:
@@ -80,11 +80,11 @@ def test_an_interrupted_run_goes_on(
 
     store.append = append_and_die  # type: ignore[method-assign,assignment]
     with pytest.raises(Interrupted):
-        fill_store(store, labeller, questions, options, "label")
+        fill_store(store, labeller, questions, PLAN, "label")
     again = LabelStore.open(tmp_path)
     assert again.read() == written
-    second = Labeller(make_scorer(smollm, options), options)
-    tally = fill_store(again, second, questions, options, "label")
+    second = Labeller(make_judge(smollm, JOB.scoring), JOB)
+    tally = fill_store(again, second, questions, PLAN, "label")
     expected = [undisturbed[question.key] for question in questions]
     assert again.read() == [dataclasses.replace(one, luck=one.luck and one.luck.shallower()) for one in expected]
     assert tally.questions == len(questions)
@@ -122,7 +122,7 @@ def label_of(choose: Callable[[Chain], int], plan: Plan) -> tuple[Label, Stub]:
 
 def test_neighbours_are_counted_and_filled_up() -> None:
     """Chains without layer 3 are right: of what is one edit away from such a chain, nearly all is right too."""
-    plan = Plan(search=SearchSettings(simulations=30), neighbours=12)
+    plan = Plan(MCTS(30), neighbours=12)
     label, stub = label_of(lambda chain: 0 if 3 not in chain.layers else 1, plan)
     best = label.good[0]
     assert best.neighbours >= 12
@@ -140,14 +140,14 @@ def test_luck_searches_an_option_that_is_neither_gold_nor_the_answer() -> None:
     def choose(chain: Chain) -> int:
         return sum(chain.layers) % 4 if chain != Chain.base(8) else 1
 
-    label, _ = label_of(choose, Plan(search=SearchSettings(simulations=40)))
+    label, _ = label_of(choose, Plan(MCTS(40)))
     assert label.luck
     assert label.luck.option in (2, 3)
     assert label.luck.tried == 40
     depths = [chain.depth for chain, _ in label.luck.shallower().found]
     assert depths == sorted(set(depths), reverse=True)
     assert all(choose(chain) == label.luck.option for chain, _ in label.luck.found)
-    assert label_of(choose, Plan(search=SearchSettings(simulations=40), luck=False))[0].luck is None
+    assert label_of(choose, Plan(MCTS(40), luck=False))[0].luck is None
 
 
 def test_luck_needs_an_option_to_search_for(questions: list[Question]) -> None:
@@ -164,7 +164,7 @@ def test_luck_needs_an_option_to_search_for(questions: list[Question]) -> None:
 
 
 def test_patience_ends_a_search_that_finds_nothing_shorter() -> None:
-    plan = Plan(search=SearchSettings(simulations=500, patience=20), luck=False, neighbours=0)
+    plan = Plan(MCTS(500), patience=20, luck=False, neighbours=0)
     label, _ = label_of(lambda chain: 1, plan)
     assert len(label.trials) == 20
     label, _ = label_of(lambda chain: 0, plan)
@@ -176,7 +176,7 @@ def test_progress_adds_up(questions: list[Question]) -> None:
     """What the bar is told is the whole budget, however early searches end."""
     told: list[int] = []
     stub = Stub(lambda chain: sum(chain.layers) % 4)
-    plan = Plan(search=SearchSettings(simulations=50, patience=10))
-    rounds: Iterator[object] = label_questions(stub, questions, plan, 3, on_round=told.append)
+    plan = Plan(MCTS(50), patience=10)
+    rounds: Iterator[object] = label_questions(stub, questions, plan, trees=3, on_round=told.append)
     assert sum(len(finished) for finished in rounds) == len(questions)  # type: ignore[arg-type,misc]
     assert sum(told) == 2 * 50 * len(questions)

@@ -9,7 +9,7 @@ from cola_learn.errors import UserError
 from cola_learn.label import Label, Trial
 from cola_learn.label.menu import compose, covering
 from cola_learn.label.menu_file import read_menu
-from cola_learn.tasks import Question, Scorer, as_sample, load_task
+from cola_learn.tasks import OptionScorer, Question, as_sample, load_task
 
 Command = Callable[..., tuple[int, str]]
 
@@ -40,8 +40,8 @@ def test_a_menu_is_read_and_what_is_wrong_is_named(tmp_path: Path) -> None:
 
 def test_compose_adds_what_gains_most(smollm: Backbone, arc: list[Question]) -> None:
     edits = [Skip(14, 1), Repeat(22, 1, 2), Skip(20, 1)]
-    made = compose(Scorer(Executor(smollm)), arc[:6], edits, 2)
-    alone = Scorer(Executor(smollm, cache_bytes=0))
+    made = compose(OptionScorer(Executor(smollm)), arc[:6], edits, 2)
+    alone = OptionScorer(Executor(smollm, cache_bytes=0))
 
     def worth(chain: Chain) -> float:
         total = 0.0
@@ -65,7 +65,7 @@ def test_cross_keeps_the_score_of_every_option(command: Command, tmp_path: Path,
     arguments = ("--menu", menu, "--tasks", "arc_easy:test", "piqa:validation", "--limit", "4")
     code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
     assert code == 0, said
-    scorer = Scorer(Executor(smollm, cache_bytes=0))
+    scorer = OptionScorer(Executor(smollm, cache_bytes=0))
     for task, split in (("arc_easy", "test"), ("piqa", "validation")):
         store = LabelStore.open(tmp_path / "cross" / f"{task}-{split}")
         assert store.manifest.scores

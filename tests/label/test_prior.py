@@ -8,11 +8,11 @@ import torch
 
 from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
 from cola_learn.errors import UserError
-from cola_learn.label import Label, LabelStore, Manifest, SearchSettings, Trial
+from cola_learn.label import MCTS, Label, LabelStore, Manifest, Trial
 from cola_learn.label.heat import heat_map
 from cola_learn.label.prior import edit_gains, load_priors, write_priors
 from cola_learn.tasks import Question
-from cola_learn.train import Controller, ControllerConfig
+from cola_learn.train import ChoiceRule, Controller, ControllerConfig
 from cola_learn.train.prior import controller_prior
 
 QUESTION = Question("pets", "test", "1", "Which?", ("a", "b"), 0)
@@ -39,7 +39,7 @@ def test_gains_are_means_over_questions_of_single_edits() -> None:
 
 
 def test_a_store_is_a_prior(tmp_path: Path) -> None:
-    settings = SearchSettings(prior=store_of(tmp_path, LABELS), prior_temperature=3.0)
+    settings = MCTS(prior=store_of(tmp_path, LABELS), prior_temperature=3.0)
     priors = load_priors(settings, 6)
     assert priors
     prior = priors(QUESTION)
@@ -54,11 +54,9 @@ def test_what_is_no_prior_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"task": 1}\n')
     for path, message in ((empty, "no chains of one edit"), (tmp_path / "bad.jsonl", "bad.jsonl cannot be read")):
         with pytest.raises(UserError, match=message):
-            load_priors(SearchSettings(prior=path), 6)
+            load_priors(MCTS(prior=path), 6)
     with pytest.raises(UserError, match="not a label store"):
-        load_priors(SearchSettings(prior=tmp_path / "nowhere"), 6)
-    with pytest.raises(ValueError, match=r"search\.prior guides search\.method mcts, not beam"):
-        SearchSettings("beam", prior=empty)
+        load_priors(MCTS(prior=tmp_path / "nowhere"), 6)
 
 
 def test_a_controller_is_a_prior_of_each_question(tmp_path: Path) -> None:
@@ -74,7 +72,7 @@ def test_a_controller_is_a_prior_of_each_question(tmp_path: Path) -> None:
         assert weight == pytest.approx(torch.tensor(holding).exp().sum().item())
     file = tmp_path / "prior.jsonl"
     write_priors(file, {QUESTION: prior}, 6)
-    priors = load_priors(SearchSettings(prior=file), 6)
+    priors = load_priors(MCTS(prior=file), 6)
     assert priors
     assert priors(QUESTION) == prior
     assert priors(Question("pets", "test", "2", "", ("a", "b"), 0)) is None
@@ -84,10 +82,8 @@ def test_a_controller_is_a_prior_of_each_question(tmp_path: Path) -> None:
 def test_predicted_gains_are_no_log_probabilities() -> None:
     """Gains of some hundredths, taken for log-probabilities, would make a nearly flat prior."""
     menu = ("0-5", "0-2 4-5", "0 (1)x2 2-5")
-    config = ControllerConfig(
-        6, 8, SearchSpace(2, 1), (0,), 16, 1, 2, 0.0, menu=menu, decision="value", objective="value"
-    )
-    controller = Controller(config).eval()
+    config = ControllerConfig(6, 8, SearchSpace(2, 1), (0,), 16, 1, 2, 0.0, menu=menu)
+    controller = Controller(config, ChoiceRule("gain", priced=True)).eval()
     features = torch.randn(5, 1, 8)
     gains = dict(controller.write(features, 3))
     weights = torch.tensor([gains[chain] / 0.01 for chain in controller.menu]).double().softmax(0)

@@ -7,12 +7,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
-from cola_learn.label import Search, SearchSettings, make_search
-from cola_learn.label.methods import budget
+from cola_learn.label import MCTS, Beam, Greedy, Prior, RandomEdits, Scan, Search, SearchMethod
 from cola_learn.label.moves import moves_of, random_edit, used_layers
 
 DEPTH = 10
-METHODS = ("mcts", "random", "beam", "greedy", "scan")
+BUDGETED: dict[str, type[MCTS | RandomEdits | Beam | Greedy]] = {
+    "mcts": MCTS,
+    "random": RandomEdits,
+    "beam": Beam,
+    "greedy": Greedy,
+}
+METHODS = (*BUDGETED, "scan")
+
+
+def method_of(name: str, simulations: int) -> SearchMethod:
+    return Scan() if name == "scan" else BUDGETED[name](simulations=simulations)
+
+
+def start(
+    method: SearchMethod, space: SearchSpace, seed: object = 0, prior: Prior | None = None, depth: int = DEPTH
+) -> Search:
+    return method.start(depth, space, str(seed), prior)
 
 
 def run(search: Search, reward: dict[Chain, float] | None = None, target: Chain | None = None) -> list[Chain]:
@@ -37,9 +52,9 @@ spaces = st.builds(
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 120), spaces, st.sampled_from(METHODS), st.integers(0, 5))
 def test_budget_and_no_chain_twice(simulations: int, space: SearchSpace, method: str, seed: int) -> None:
-    search = make_search(DEPTH, space, SearchSettings(method, simulations), seed)  # type: ignore[arg-type]
+    search = start(method_of(method, simulations), space, seed)
     asked = run(search)
-    most = budget(DEPTH, space, SearchSettings(method, simulations))  # type: ignore[arg-type]
+    most = method_of(method, simulations).budget(DEPTH, space)
     assert len(asked) == len(set(asked)) <= search.simulations <= most
     if method == "scan":  # no budget but its list
         assert len(asked) == most == 1 + len(space.legal_edits(asked[0]))
@@ -55,7 +70,7 @@ def test_budget_and_no_chain_twice(simulations: int, space: SearchSpace, method:
 @given(spaces, st.sampled_from(METHODS), st.integers(0, 5))
 def test_links_are_one_legal_edit_long(space: SearchSpace, method: str, seed: int) -> None:
     """Against the plain definition: enumerate the legal edits of the first chain and apply each."""
-    search = make_search(DEPTH, space, SearchSettings(method, 40), seed)  # type: ignore[arg-type]
+    search = start(method_of(method, 40), space, seed)
     asked = set(run(search))
     for first, second in search.links():
         assert first in asked
@@ -70,20 +85,20 @@ def test_twins_search_as_if_they_were_alone(
     """Two searches of one seed, whose rewards differ, in turns of any length."""
     weights = [1.0, *(chance.choice((0.0, 0.5, 1.0)) for _ in range(1000))]  # a softmax may come to 0
     prior = dict(zip(space.legal_edits(Chain.base(DEPTH)), weights, strict=False)) if guided else None
-    options = SearchSettings(method, 40)  # type: ignore[arg-type]
+    options = method_of(method, 40)
 
     def reward(chain: Chain, wanted: int) -> float:
         return float(sum(chain.layers) % 3 == wanted)
 
     def alone(wanted: int) -> list[Chain]:
-        search, asked = make_search(DEPTH, space, options, 0, prior), []
+        search, asked = start(options, space, 0, prior), []
         while (chain := search.ask()) is not None:
             asked.append(chain)
             search.tell(chain, reward(chain, wanted), 0.0)
         return asked
 
-    first = make_search(DEPTH, space, options, 0, prior)
-    twins = {0: first, 1: make_search(DEPTH, space, options, 0, prior, twin=first)}
+    first = start(options, space, 0, prior)
+    twins = {0: first, 1: options.start(DEPTH, space, "0", prior, twin=first)}
     asked: dict[int, list[Chain]] = {0: [], 1: []}
     going = [0, 1]
     while going:
@@ -127,7 +142,7 @@ def test_moves_do_what_the_space_does(space: SearchSpace, seed: int, edits: int)
 def test_same_seed_same_search(method: str) -> None:
     first, second, third = (
         run(
-            make_search(DEPTH, SearchSpace(), SearchSettings(method, 100), seed),  # type: ignore[arg-type]
+            start(method_of(method, 100), SearchSpace(), seed),
             target=Chain.parse("0-4 7-9", DEPTH),
         )
         for seed in ("a", "a", "b")
@@ -141,7 +156,7 @@ def test_searches_with_other_rewards_try_much_the_same_chains() -> None:
     chance = random.Random(0)
     first, second = (
         run(
-            make_search(30, SearchSpace(), SearchSettings(simulations=100), 0),
+            start(MCTS(100), SearchSpace(), depth=30),
             reward={Chain.base(30).apply(Skip(layer)): float(chance.random() < 0.5) for layer in range(30)},
         )
         for _ in range(2)
@@ -150,7 +165,7 @@ def test_searches_with_other_rewards_try_much_the_same_chains() -> None:
 
 
 def test_tree_goes_deeper_than_one_edit_before_all_are_tried() -> None:
-    edits = [len(chain.edits()) for chain in run(make_search(30, SearchSpace(), SearchSettings(simulations=200), 0))]
+    edits = [len(chain.edits()) for chain in run(start(MCTS(200), SearchSpace(), depth=30))]
     assert len(SearchSpace().legal_edits(Chain.base(30))) > 200
     assert max(edits) >= 3
 
@@ -162,8 +177,8 @@ def test_rewards_draw_the_search(method: str) -> None:
     def share(rewarded: bool) -> float:
         hits = total = 0
         for seed in range(10):
-            options = SearchSettings(method, 120, depth_penalty=0.0)  # type: ignore[arg-type]
-            search = make_search(DEPTH, SearchSpace(2, 1, "skip"), options, seed)
+            options = MCTS(120, depth_penalty=0.0) if method == "mcts" else method_of(method, 120)
+            search = start(options, SearchSpace(2, 1, "skip"), seed)
             while (chain := search.ask()) is not None:
                 good = 5 not in chain.layers
                 search.tell(chain, float(good and rewarded), 0.0)
@@ -175,8 +190,8 @@ def test_rewards_draw_the_search(method: str) -> None:
 
 def test_depth_penalty_prefers_short_chains() -> None:
     def mean_depth(penalty: float) -> float:
-        options = SearchSettings(simulations=100, depth_penalty=penalty)
-        asked = [chain for seed in range(8) for chain in run(make_search(DEPTH, SearchSpace(), options, seed))]
+        options = MCTS(100, depth_penalty=penalty)
+        asked = [chain for seed in range(8) for chain in run(start(options, SearchSpace(), seed))]
         return sum(chain.depth for chain in asked) / len(asked)
 
     assert mean_depth(10.0) < mean_depth(0.0) - 1
@@ -184,15 +199,14 @@ def test_depth_penalty_prefers_short_chains() -> None:
 
 @pytest.mark.parametrize("method", ["mcts", "random", "beam", "greedy"])
 def test_small_spaces_are_searched_out(method: str) -> None:
-    options = SearchSettings(method, 400)  # type: ignore[arg-type]
-    found = run(make_search(3, SearchSpace(1, 1, "skip"), options, 0))
+    found = run(start(method_of(method, 400), SearchSpace(1, 1, "skip"), depth=3))
     assert {chain.layers for chain in found} == {(0, 1, 2), (1, 2), (0, 2), (0, 1), (0,), (1,), (2,)}
 
 
 def test_greedy_builds_on_the_best_single_edit() -> None:
     """Margins fall with the distance from a chain of three skips; greedy must come closer with every step."""
     wanted = {2, 5, 7}
-    search = make_search(DEPTH, SearchSpace(1, 1, "skip"), SearchSettings("greedy", 40), 0)
+    search = start(Greedy(40), SearchSpace(1, 1, "skip"))
     best = []
     while (chain := search.ask()) is not None:
         missing = set(range(DEPTH)) - set(chain.layers)
@@ -203,7 +217,7 @@ def test_greedy_builds_on_the_best_single_edit() -> None:
 
 def test_scan_tries_every_block_once_in_order() -> None:
     space = SearchSpace(2, 1)
-    chains = run(make_search(4, space, SearchSettings("scan", 1000), 0))
+    chains = run(start(Scan(), space, depth=4))
     assert [str(chain) for chain in chains] == [
         *("0-3", "1-3", "0 2-3", "0-1 3", "0-2", "2-3", "0 3", "0-1"),
         *("(0)x2 1-3", "0 (1)x2 2-3", "0-1 (2)x2 3", "0-2 (3)x2", "(0-1)x2 2-3", "0 (1-2)x2 3", "0-1 (2-3)x2"),
@@ -214,16 +228,24 @@ def test_a_prior_comes_first_and_draws_the_search() -> None:
     prior = dict.fromkeys(SearchSpace().legal_edits(Chain.base(30)), 0.001)
     prior |= {Skip(4): 1.0, Skip(9): 1.0, Repeat(20): 1.0}
     likely = {Chain.from_edits([edit], 30) for edit in (Skip(4), Skip(9), Repeat(20))}
-    asked = run(make_search(30, SearchSpace(), SearchSettings(simulations=60), 0, prior))
+    asked = run(start(MCTS(60), SearchSpace(), prior=prior, depth=30))
     assert set(asked[1:6]) & likely
     assert likely <= set(asked[:30])
-    plain = run(make_search(30, SearchSpace(), SearchSettings(simulations=60), 0))
+    plain = run(start(MCTS(60), SearchSpace(), depth=30))
     assert len(likely & set(plain)) < 3
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"simulations": 0}, {"random_child": 1.5}, {"patience": 0}, {"prior_temperature": 0.0}, {"beam_width": 0}]
+    ("method", "wrong"),
+    [
+        (MCTS, {"simulations": 0}),
+        (MCTS, {"random_child": 1.5}),
+        (MCTS, {"prior_temperature": 0.0}),
+        (Beam, {"width": 0}),
+        (Greedy, {"branch": 0}),
+        (RandomEdits, {"simulations": -1}),
+    ],
 )
-def test_bad_settings_are_named(wrong: dict[str, float]) -> None:
+def test_bad_settings_are_named(method: type[SearchMethod], wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"search.{next(iter(wrong))}"):
-        SearchSettings(**wrong)  # type: ignore[arg-type]
+        method(**wrong)

@@ -10,7 +10,7 @@ from cola_learn.backbone import Backbone, Executor
 from cola_learn.errors import UserError
 from cola_learn.label import LabelStore
 from cola_learn.label.table import Table, open_stores
-from cola_learn.tasks import Scorer, as_sample
+from cola_learn.tasks import OptionScorer, as_sample
 
 Command = Callable[..., tuple[int, str]]
 
@@ -26,7 +26,7 @@ def test_a_table_holds_what_each_chain_scores_alone(command: Command, tmp_path: 
     assert [str(chain) for chain in table.chains] == ["0-29", "0-13 15-29", "0-21 (22)x2 23-29"]
     assert table.scores.shape == (6, 3, 4)
     assert sorted(set(table.tasks.tolist())) == ["openbookqa", "winogrande"]
-    scorer = Scorer(Executor(smollm, cache_bytes=0))
+    scorer = OptionScorer(Executor(smollm, cache_bytes=0))
     for row, question in enumerate(table.questions):
         scorer.open(as_sample(question))
         for place, chain in enumerate(table.chains):

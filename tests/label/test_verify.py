@@ -5,22 +5,22 @@ from dataclasses import replace
 import pytest
 
 from cola_learn.backbone import Backbone, Executor
-from cola_learn.label import Label, SearchSettings
-from cola_learn.label.driver import Plan, label_questions
+from cola_learn.label import MCTS, Label, Plan
+from cola_learn.label.driver import label_questions
 from cola_learn.label.verify import Verifier
-from cola_learn.tasks import Question, Scorer
+from cola_learn.tasks import OptionScorer, Question
 
 
 @pytest.fixture(scope="module")
-def found(smollm: Backbone, arc: list[Question]) -> tuple[Scorer, Question, Label]:
+def found(smollm: Backbone, arc: list[Question]) -> tuple[OptionScorer, Question, Label]:
     """A search with several good chains."""
-    scorer = Scorer(Executor(smollm))
-    rounds = label_questions(scorer, arc[:6], Plan(search=SearchSettings(simulations=10)))
+    scorer = OptionScorer(Executor(smollm))
+    rounds = label_questions(scorer, arc[:6], Plan(MCTS(10)))
     pairs = [pair for finished in rounds for pair in finished]
     return scorer, *max(pairs, key=lambda pair: len(pair[1].good))
 
 
-def test_a_true_label_is_left_as_it_is(found: tuple[Scorer, Question, Label]) -> None:
+def test_a_true_label_is_left_as_it_is(found: tuple[OptionScorer, Question, Label]) -> None:
     scorer, question, label = found
     assert label.luck
     kept = replace(label, luck=label.luck.shallower())
@@ -30,7 +30,7 @@ def test_a_true_label_is_left_as_it_is(found: tuple[Scorer, Question, Label]) ->
         assert (verifier.checked, verifier.moved, verifier.flipped) == (checked, 0, 0)
 
 
-def test_what_is_wrong_alone_is_stored_as_wrong(found: tuple[Scorer, Question, Label]) -> None:
+def test_what_is_wrong_alone_is_stored_as_wrong(found: tuple[OptionScorer, Question, Label]) -> None:
     """As if company had made every chain look right, and better than it is."""
     scorer, question, label = found
     lucky = replace(label, trials=tuple(replace(trial, reward=1.0, margin=trial.margin + 50) for trial in label.trials))
@@ -40,7 +40,7 @@ def test_what_is_wrong_alone_is_stored_as_wrong(found: tuple[Scorer, Question, L
     assert verifier.flipped == len(label.trials) - len(label.good)
 
 
-def test_one_difference_ends_the_trust_in_company(found: tuple[Scorer, Question, Label]) -> None:
+def test_one_difference_ends_the_trust_in_company(found: tuple[OptionScorer, Question, Label]) -> None:
     scorer, question, label = found
     verifier = Verifier(scorer, "cloze", "auto")
     first = label.good[0]
@@ -51,7 +51,7 @@ def test_one_difference_ends_the_trust_in_company(found: tuple[Scorer, Question,
     assert verifier.checked == 1 + len(label.good)
 
 
-def test_the_luck_control_gets_what_the_search_gets(found: tuple[Scorer, Question, Label]) -> None:
+def test_the_luck_control_gets_what_the_search_gets(found: tuple[OptionScorer, Question, Label]) -> None:
     """Where company made chains look as if they answered with the wrong option, those that do not so alone are out, and
     a deeper one that does takes the place of a shallower one that does not."""
     scorer, question, label = found

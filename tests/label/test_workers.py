@@ -8,20 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from cola_learn.errors import UserError
-from cola_learn.label import Label, LabelStore
+from cola_learn.label import MCTS, Label, LabelStore, Plan, Resources
 from cola_learn.label.labeller import Workers, blocks_of
-from cola_learn.label.options import LabelOptions
+from cola_learn.label.plan import Job
 from cola_learn.label.run import start_workers
-from cola_learn.label.search import SearchSettings
-from cola_learn.tasks import load_task
+from cola_learn.tasks import Scoring, load_task
 
 ARGUMENTS = ("--limit", "12", "--search.simulations", "10", "--trees", "4", "--tracking", "disabled")
-OPTIONS = LabelOptions(limit=12, search=SearchSettings(simulations=10), trees=4)
 QUESTIONS = load_task("arc_easy", "test", 12, 0)
 
 
@@ -62,8 +61,7 @@ def test_a_second_run_on_one_folder_is_refused(tmp_path: Path) -> None:
 def test_blocks_are_all_the_questions_once() -> None:
     for count in (1, 2, 7, 12):
         for workers in (1, 2, 5):
-            options = LabelOptions(trees=4, workers=workers)
-            blocks = blocks_of(QUESTIONS[:count], options)
+            blocks = blocks_of(QUESTIONS[:count], Resources(trees=4, workers=workers))
             assert sorted(q.key for block in blocks for q in block) == sorted(q.key for q in QUESTIONS[:count])
             assert max(map(len, blocks)) <= 4
 
@@ -80,20 +78,20 @@ def labelled(workers: Workers, during: Callable[[], None] = lambda: None) -> lis
     return [found[question.key] for question in QUESTIONS]
 
 
-def options_of(**changes: object) -> LabelOptions:
-    return LabelOptions(limit=12, search=SearchSettings(simulations=10), trees=4, **changes)  # type: ignore[arg-type]
+def job_of(backbone: str = "embedded", **resources: Any) -> Job:
+    return Job(backbone, Scoring(reward="choices"), Plan(MCTS(10)), Resources(trees=4, **resources))
 
 
 def test_two_processes_make_the_same_labels(undisturbed: list[Label]) -> None:
-    with closing(start_workers(options_of(workers=2))) as workers:
+    with closing(start_workers(job_of(workers=2))) as workers:
         assert labelled(workers) == undisturbed
-        assert workers.effort.layers_run < workers.effort.layers_asked
+        assert workers.effort.usage.layers_run < workers.effort.usage.layers_asked
 
 
 @pytest.mark.parametrize("executor", ["local", "ray"])
 def test_a_backbone_that_is_not_there_is_one_line(executor: str) -> None:
     with pytest.raises(UserError, match="nowhere"):
-        start_workers(options_of(workers=2, backbone="./nowhere", executor=executor))
+        start_workers(job_of(workers=2, backbone="./nowhere", executor=executor))
 
 
 def test_a_lost_process_is_reported() -> None:
@@ -103,7 +101,7 @@ def test_a_lost_process_is_reported() -> None:
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGKILL)
 
-    with closing(start_workers(options_of(workers=2))) as workers, pytest.raises(UserError, match="workers 2 died"):
+    with closing(start_workers(job_of(workers=2))) as workers, pytest.raises(UserError, match="workers 2 died"):
         labelled(workers, kill_all)
 
 
@@ -131,7 +129,7 @@ def test_processes_end_with_the_run(tmp_path: Path, kind: signal.Signals, code: 
 
 @pytest.fixture(scope="module")
 def ray_workers() -> Iterator[Workers]:
-    with closing(start_workers(options_of(executor="ray", workers=2, worker_cpus=1.0))) as workers:
+    with closing(start_workers(job_of(executor="ray", workers=2, worker_cpus=1.0))) as workers:
         yield workers
 
 
@@ -153,4 +151,4 @@ def test_a_lost_actor_costs_nothing_but_time(undisturbed: list[Label], ray_worke
 
 def test_resources_that_are_not_there_are_named(ray_workers: Workers) -> None:
     with pytest.raises(UserError, match="do not fit the cluster"):
-        start_workers(options_of(executor="ray", workers=500, worker_cpus=1.0))
+        start_workers(job_of(executor="ray", workers=500, worker_cpus=1.0))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from cola_learn.backbone import Backbone, Executor
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.tasks import Confirmer, Prompt, Question, Sample, Scorer, Writer, as_sample, load_task
+from cola_learn.tasks import AnswerVerifier, AnswerWriter, Prompt, Question, Sample, as_sample, load_task
+from cola_learn.tasks.answer_verifier import ConfirmedVerifier
 from cola_learn.tasks.prompts import Example
 
 FEW_SHOT = Prompt(
@@ -43,7 +44,7 @@ def test_both_rewards_agree_with_transformers_generate(
     smollm32: Backbone, sums: list[Question], prompt: Prompt
 ) -> None:
     base = Chain.base(smollm32.num_layers)
-    scorer, writer = Scorer(Executor(smollm32), prompt=prompt), Writer(smollm32, prompt)
+    scorer, writer = AnswerVerifier(Executor(smollm32), prompt), AnswerWriter(smollm32, prompt)
     verdicts = []
     for question in sums:
         sample = as_sample(question)
@@ -65,7 +66,7 @@ def test_both_rewards_agree_with_transformers_generate(
 
 def test_margin_is_the_least_lead_and_its_sign_is_the_verdict(smollm32: Backbone, sums: list[Question]) -> None:
     """Against a forward of the plain model on the prompt and the answer, one spelling."""
-    scorer = Scorer(Executor(smollm32), prompt=FEW_SHOT)
+    scorer = AnswerVerifier(Executor(smollm32), FEW_SHOT)
     question = next(q for q in sums if len(q.choices[0]) == 1)
     sample = as_sample(question)
     scorer.open(sample)
@@ -94,7 +95,7 @@ def test_margin_is_the_least_lead_and_its_sign_is_the_verdict(smollm32: Backbone
 
 def test_other_chains_write_what_they_write_without_any_cache(smollm32: Backbone, sums: list[Question]) -> None:
     chains = [Chain.parse(text, 30) for text in ("0-13 15-29", "0-22 22-29", "0-9 10 10 11-18 20-29")]
-    shared, alone = Writer(smollm32, FEW_SHOT), Writer(smollm32, FEW_SHOT).alone()
+    shared, alone = AnswerWriter(smollm32, FEW_SHOT), AnswerWriter(smollm32, FEW_SHOT).alone()
     requests = [(question.key, chain) for question in sums[:4] for chain in chains]
     for question in sums[:4]:
         shared.open(as_sample(question))
@@ -105,9 +106,9 @@ def test_other_chains_write_what_they_write_without_any_cache(smollm32: Backbone
 def test_confirmed_is_what_is_right_both_ways(smollm: Backbone, sums: list[Question]) -> None:
     """The writer is given no room to finish, so it confirms nothing that takes more than a token."""
     base = Chain.base(smollm.num_layers)
-    scorer = Scorer(Executor(smollm), prompt=FEW_SHOT)
-    whole = Confirmer(scorer, Writer(smollm, FEW_SHOT))
-    short = Confirmer(scorer.alone(), Writer(smollm, replace(FEW_SHOT, max_new_tokens=1)))
+    scorer = AnswerVerifier(Executor(smollm), FEW_SHOT)
+    whole = ConfirmedVerifier(scorer, AnswerWriter(smollm, FEW_SHOT))
+    short = ConfirmedVerifier(scorer.alone(), AnswerWriter(smollm, replace(FEW_SHOT, max_new_tokens=1)))
     verified = confirmed = cut = 0.0
     for question in sums:
         sample = as_sample(question)
@@ -123,14 +124,14 @@ def test_confirmed_is_what_is_right_both_ways(smollm: Backbone, sums: list[Quest
     assert cut == 0
 
 
-def test_packed_spellings_score_as_separate_ones(smollm32: Backbone, sums: list[Question]) -> None:
+def test_spellings_behind_one_prompt_score_as_separate_ones(smollm32: Backbone, sums: list[Question]) -> None:
     chain = Chain.parse("0-13 15-29", 30)
-    packed, separate = (Scorer(Executor(smollm32), packed=choice, prompt=FEW_SHOT) for choice in (True, False))
+    shared, separate = (AnswerVerifier(Executor(smollm32), FEW_SHOT, choice) for choice in (True, False))
     for question in sums[:3]:
         sample = as_sample(question)
-        packed.open(sample)
+        shared.open(sample)
         separate.open(sample)
-        one, other = packed.score([(sample.key, chain)])[0], separate.score([(sample.key, chain)])[0]
+        one, other = shared.score([(sample.key, chain)])[0], separate.score([(sample.key, chain)])[0]
         for index in range(2):
             assert one.margin(index) == pytest.approx(other.margin(index), abs=2e-3)
             assert one.probability(index) == pytest.approx(other.probability(index), abs=1e-4)
@@ -157,7 +158,7 @@ def test_a_box_without_braces_is_verified_and_written(smollm32: Backbone) -> Non
     chain = Chain.parse("0-12 (13-14)x5 (15-17)x4 18-19 (20-23)x4 24-29", 30)
     for answer in ("5", "3", "50"):
         sample = as_sample(replace(question, choices=(answer, "1"), gold=0))
-        for judge in (Scorer(Executor(smollm32), prompt=BOXED), Writer(smollm32, BOXED)):
+        for judge in (AnswerVerifier(Executor(smollm32), BOXED), AnswerWriter(smollm32, BOXED)):
             judge.open(sample)
             assert judge.score([(sample.key, chain)])[0].reward(0) == (answer == "5")
 

@@ -1,4 +1,4 @@
-"""Scores against the field's harness, against a plain forward pass, and packed against not packed."""
+"""Scores against the field's harness and a plain forward pass; options behind one prompt against rows of their own."""
 
 import random
 from typing import Any
@@ -9,12 +9,12 @@ import torch
 from cola_learn.backbone import Backbone, Executor
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.tasks import OptionScores, Question, Sample, Scorer, as_sample, load_task
-from cola_learn.tasks.scoring import normalizers
+from cola_learn.tasks import OptionScorer, OptionScores, Question, Sample, as_sample, load_task
+from cola_learn.tasks.continuations import normalizers
 
 
 def score(backbone: Backbone, samples: list[Sample], chain: Chain, **options: Any) -> list[OptionScores]:
-    scorer = Scorer(Executor(backbone), **options)
+    scorer = OptionScorer(Executor(backbone), **options)
     for sample in samples:
         scorer.open(sample)
     return scorer.score([(sample.key, chain) for sample in samples])
@@ -45,12 +45,12 @@ def test_base_scores_are_those_of_lm_evaluation_harness(smollm32: Backbone, arc:
 
 
 @pytest.mark.parametrize("task", ["arc_challenge", "winogrande", "hellaswag", "boolq", "commonsense_qa"])
-def test_packed_options_score_as_rows_of_their_own(smollm32: Backbone, task: str) -> None:
+def test_options_behind_one_prompt_score_as_rows_of_their_own(smollm32: Backbone, task: str) -> None:
     samples = [as_sample(question) for question in load_task(task, "validation", 6)]
     for text in ("0-29", "0-11 14-19 (20)x2 21-29"):
         chain = Chain.parse(text, 30)
-        packed, apart = (score(smollm32, samples, chain, packed=way) for way in (True, False))
-        for one, other in zip(packed, apart, strict=True):
+        shared, apart = (score(smollm32, samples, chain, shared_prompt=way) for way in (True, False))
+        for one, other in zip(shared, apart, strict=True):
             assert one.values == pytest.approx(other.values, abs=1e-3)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 import numpy
 import pytest
@@ -10,9 +11,9 @@ import torch
 
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.train import Controller, ControllerConfig
-from cola_learn.train.batches import mean_token, pad_features
+from cola_learn.train.batches import Example, collate, mean_token, pad_features
 from cola_learn.train.calibration import calibrate
-from cola_learn.train.data import Example, collate
+from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.diagnostics import Choices, collapse
 from cola_learn.train.module import ControllerModule
 from cola_learn.train.vocabulary import STOP
@@ -21,10 +22,10 @@ MENU = ("0-3", "0 2-3", "0-1 (2)x2 3", "0-1 3")
 CONFIG = ControllerConfig(4, 16, SearchSpace(2, 1), (0, 1), width=32, blocks=1, heads=2, dropout=0.0, menu=MENU)
 
 
-def module_for(objective: str, **changes: object) -> ControllerModule:
+def module_for(objective: str, rule: ChoiceRule | None = None, **changes: Any) -> ControllerModule:
     torch.manual_seed(1)
-    config = dataclasses.replace(CONFIG, decision="value" if objective == "value" else "write", **changes)  # type: ignore[arg-type]
-    return ControllerModule(objective=objective, shape=dataclasses.asdict(config), weight_decay=0.0)  # type: ignore[arg-type]
+    shape = dataclasses.asdict(dataclasses.replace(CONFIG, **changes))
+    return ControllerModule(objective, shape=shape, rule=rule and dataclasses.asdict(rule), weight_decay=0.0)
 
 
 def example_of(controller: Controller, features: torch.Tensor, gains: tuple[float, ...]) -> Example:
@@ -89,7 +90,7 @@ def test_chains_are_weighed_as_each_is_alone(examples: list[Example]) -> None:
     assert controller is not None
     prompts = [example.features for example in examples]
     gains = controller.weigh_all(prompts, price=0.0)
-    controller.config = dataclasses.replace(controller.config, decision="write")
+    controller.rule = ChoiceRule("probability")
     logprobs = controller.weigh_all(prompts, price=0.0)
     for row, prompt in enumerate(prompts):
         found = [alone(controller, prompt, text) for text in MENU]
@@ -148,7 +149,7 @@ def test_a_price_buys_shorter_chains_and_a_threshold_keeps_the_base_chain() -> N
     ]
     assert depths == sorted(depths, reverse=True)
     assert depths[-1] == 3 * len(prompts)
-    controller.config = dataclasses.replace(controller.config, threshold=1e9)
+    controller.rule = dataclasses.replace(controller.rule, threshold=1e9)
     assert all(controller.choose(prompt, price=2.0).is_base for prompt in prompts)
 
 
@@ -197,12 +198,12 @@ def test_collapse_is_seen() -> None:
 def test_a_menu_survives_export(tmp_path: object, examples: list[Example]) -> None:
     from pathlib import Path
 
-    controller = module_for("value", threshold=0.25, gain_scale=0.5, price=0.1).controller
+    controller = module_for("value", ChoiceRule("gain", True, 0.1, 0.5, 0.25)).controller
     assert controller is not None
     folder = Path(str(tmp_path))
     controller.save_pretrained(folder)
     loaded = Controller.from_pretrained(folder)
-    assert loaded.config == controller.config
+    assert (loaded.config, loaded.rule) == (controller.config, controller.rule)
     assert loaded.menu == controller.menu
     for example, price in itertools.product(examples, (None, 0.0, 1.0)):
         assert loaded.write(example.features, 4, price) == controller.eval().write(example.features, 4, price)

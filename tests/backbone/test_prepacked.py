@@ -10,14 +10,14 @@ from torch import nn
 
 from benchmarks.baselines import plain_model
 from cola_learn.backbone import Backbone
-from cola_learn.backbone.packed import pack_weights
+from cola_learn.backbone.prepacked import prepack_weights
 
 
 def test_packed_products_are_the_plain_ones() -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(576, 192), nn.Linear(192, 576, bias=False)).to(torch.bfloat16)
     packed = copy.deepcopy(plain)
-    pack_weights([packed])
+    prepack_weights([packed])
     with torch.inference_mode():
         for rows in (1, 7, 64, 200):
             numbers = torch.randn(1, rows, 576, dtype=torch.bfloat16)
@@ -38,11 +38,11 @@ def test_the_embedded_model_says_the_same(smollm16: Backbone) -> None:
 def test_no_room_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     linear = nn.Linear(64, 64).to(torch.bfloat16)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=4 * 64 * 64))
-    assert not pack_weights([linear])
+    assert not prepack_weights([linear])
     assert "forward" not in vars(linear)
 
 
 def test_float32_is_left_alone() -> None:
     linear = nn.Linear(64, 64)
-    assert not pack_weights([linear])
+    assert not prepack_weights([linear])
     assert "forward" not in vars(linear)

@@ -15,7 +15,7 @@ _TYPICAL_ROWS = 128
 _SHARE_OF_FREE = 0.25  # of memory, that the copy may take
 
 
-def pack_weights(modules: Iterable[nn.Module]) -> bool:
+def prepack_weights(modules: Iterable[nn.Module]) -> bool:
     """Keep reordered copies of the bfloat16 weights of all plain linear layers on the CPU, where that helps.
 
     Returns:
@@ -33,12 +33,12 @@ def pack_weights(modules: Iterable[nn.Module]) -> bool:
         return False
     for linear in linears.values():
         weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _TYPICAL_ROWS)
-        linear.forward = _Packed(weight, linear.bias)  # type: ignore[assignment]
+        linear.forward = _Prepacked(weight, linear.bias)  # type: ignore[assignment]
     return True
 
 
-class _Packed:
-    """The forward of a linear layer whose weight is packed; copies of the layer share it, as it never changes."""
+class _Prepacked:
+    """The forward of a linear layer whose weight is prepacked; copies of the layer share it, as it never changes."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight, self._bias = weight, bias
@@ -46,7 +46,7 @@ class _Packed:
     def __call__(self, numbers: Tensor) -> Any:
         return torch.ops.mkldnn._linear_pointwise(numbers, self._weight, self._bias, "none", [], "")
 
-    def __deepcopy__(self, memo: Any) -> "_Packed":
+    def __deepcopy__(self, memo: Any) -> "_Prepacked":
         return self
 
 
@@ -55,8 +55,8 @@ def _reorders() -> bool:
     """Whether this torch and CPU can, found out by comparing."""
     numbers, weight = torch.randn(20, 64, dtype=torch.bfloat16), torch.randn(32, 64, dtype=torch.bfloat16)
     try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, _TYPICAL_ROWS)
-        found = _Packed(packed, None)(numbers)
+        reordered = torch.ops.mkldnn._reorder_linear_weight(weight, _TYPICAL_ROWS)
+        found = _Prepacked(reordered, None)(numbers)
     except (RuntimeError, AttributeError):
         return False
     return bool((found - nn.functional.linear(numbers, weight)).abs().max() < 0.5)

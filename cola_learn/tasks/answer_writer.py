@@ -1,23 +1,21 @@
 """Rewards for open questions by what chains really write: greedy decoding, and a grader that reads the answer."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from cola_learn.backbone import Backbone, Decoding, Executor, Generator
+from cola_learn.backbone import Backbone, Decoding, Generator, Usage
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.tasks.encoding import too_long
 from cola_learn.tasks.grading import Grader
 from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Sample
-from cola_learn.tasks.scores import AnswerScores, Scores
-from cola_learn.tasks.scoring import Scorer
+from cola_learn.tasks.scores import AnswerScores
 
 _ROWS = 64  # written together
 
 
-class Writer:
-    """Scores chains on open questions by letting them write; has the methods of a :class:`Scorer`.
+class AnswerWriter:
+    """Scores chains on open samples by letting them write.
 
     Args:
         backbone: what writes.
@@ -29,6 +27,9 @@ class Writer:
         grader: what reads the answers.
     """
 
+    provisional = False
+    usage = Usage()
+
     def __init__(
         self, backbone: Backbone, prompt: Prompt, cache_bytes: int | None = None, truncate: bool = False
     ) -> None:
@@ -36,7 +37,6 @@ class Writer:
         self.prompt = prompt
         self.truncate = truncate
         self.grader = Grader()
-        self.executor = Executor(backbone, 0)  # runs nothing; its counters stay at zero
         self._generator = Generator(backbone, cache_bytes)
         self._open: dict[str, tuple[Sample, list[int]]] = {}
 
@@ -45,9 +45,18 @@ class Writer:
         """N of the backbone."""
         return self.backbone.num_layers
 
-    def alone(self) -> "Writer":
+    @property
+    def ungraded(self) -> int:
+        """Written answers that could not be graded so far, and counted as wrong."""
+        return self.grader.failures.total()
+
+    def reference(self) -> "AnswerWriter":
+        """:meth:`alone`."""
+        return self.alone()
+
+    def alone(self) -> "AnswerWriter":
         """One that scores alike and keeps nothing."""
-        return Writer(self.backbone, self.prompt, 0, self.truncate)
+        return AnswerWriter(self.backbone, self.prompt, 0, self.truncate)
 
     def open(self, sample: Sample) -> None:
         """Make a sample ready.
@@ -65,7 +74,7 @@ class Writer:
         self._open[sample.key] = sample, tokens
 
     def close(self, key: str) -> None:
-        """Forget it again."""
+        """Drop an open sample."""
         del self._open[key]
 
     def write(self, requests: Sequence[tuple[str, Chain]]) -> list[str]:
@@ -87,49 +96,11 @@ class Writer:
             written += map(decode, rows)
         return written
 
-    def score(self, requests: Sequence[tuple[str, Chain]]) -> Sequence[Scores]:
+    def score(self, requests: Sequence[tuple[str, Chain]]) -> list[AnswerScores]:
         """Scores of each (key of an open sample, chain), in request order."""
-        scores: list[Scores] = []
+        scores: list[AnswerScores] = []
         for (key, _), text in zip(requests, self.write(requests), strict=True):
             answer = self.prompt.answer_in(text)
             right = tuple(self.grader.grade(answer, gold).right for gold in self._open[key][0].continuations)
             scores.append(AnswerScores(right, (0.0,) * len(right), tuple(0.0 if each else -700.0 for each in right)))
-        return scores
-
-
-class Confirmer:
-    """Scores as a :class:`Scorer` does, and lets every chain that it finds right write its answer: right is what is
-    right both ways.
-
-    Args:
-        scorer: judges in one pass.
-        writer: is asked about what is right then.
-    """
-
-    def __init__(self, scorer: Scorer, writer: Writer) -> None:
-        self._scorer = scorer
-        self.writer = writer
-        self.backbone = scorer.backbone
-
-    def open(self, sample: Sample) -> None:
-        """Make a sample ready."""
-        self._scorer.open(sample)
-        self.writer.open(sample)
-
-    def close(self, key: str) -> None:
-        """Forget it again."""
-        self._scorer.close(key)
-        self.writer.close(key)
-
-    def score(self, requests: Sequence[tuple[str, Chain]]) -> Sequence[Scores]:
-        """Scores of each (key of an open sample, chain), in request order."""
-        scores = list(self._scorer.score(requests))
-        places = [place for place, score in enumerate(scores) if score.choice >= 0]
-        written = self.writer.score([requests[place] for place in places])
-        for place, confirmed in zip(places, written, strict=True):
-            judged = scores[place]
-            assert isinstance(judged, AnswerScores)
-            assert isinstance(confirmed, AnswerScores)
-            both = tuple(one and other for one, other in zip(judged.right, confirmed.right, strict=True))
-            scores[place] = replace(judged, right=both)
         return scores

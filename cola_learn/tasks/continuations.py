@@ -1,0 +1,163 @@
+"""What chains predict of given continuations, in one teacher-forced pass."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cola_learn.backbone import Executor, Row
+from cola_learn.chains import Chain
+from cola_learn.errors import UserError
+from cola_learn.tasks.encoding import EncodedSample, encode
+from cola_learn.tasks.questions import Sample
+
+_POSITIONS_PER_HEAD_CALL = 256
+_ROWS_PER_NORMALIZER = 16
+
+Leads = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From logits ``[P, V]``, rows ``[K]``, tokens ``[K]`` and which of these end a continuation ``[K]``: by how much each
+token leads all others, in nats, and whether greedy decoding takes it, ``[K]`` each."""
+
+
+class Predicted(NamedTuple):
+    """Of one continuation under one chain.
+
+    Attributes:
+        logprob: sum of its tokens' log-probabilities, in nats.
+        lead: of its tokens over all others, where it is least, in nats.
+        greedy: whether greedy decoding writes it.
+    """
+
+    logprob: float
+    lead: float
+    greedy: bool
+
+
+class Continuations:
+    """Open samples, recorded as rows, and what chains predict of their continuations.
+
+    Args:
+        executor: runs the chains.
+        shared_prompt: whether the continuations of a sample share one sequence behind its prompt; by default whenever
+            the backbone allows it.
+        truncate: cut prompts that are too long for the model at their beginning, instead of refusing them.
+    """
+
+    def __init__(self, executor: Executor, shared_prompt: bool | None = None, truncate: bool = False) -> None:
+        self.executor = executor
+        self.backbone = executor.backbone
+        self.shared_prompt = self.backbone.shares_prompts if shared_prompt is None else shared_prompt
+        self.truncate = truncate
+        self._open: dict[str, tuple[EncodedSample, tuple[int, ...]]] = {}
+
+    def alone(self) -> "Continuations":
+        """The same with nothing kept between calls."""
+        return Continuations(Executor(self.backbone, cache_bytes=0), self.shared_prompt, self.truncate)
+
+    def open(self, sample: Sample) -> None:
+        """Record a sample's rows."""
+        backbone = self.backbone
+        encoded = encode(
+            sample,
+            backbone.encoder,
+            self.shared_prompt,
+            backbone.shared_prompt_limit,
+            backbone.max_tokens,
+            self.truncate,
+        )
+        self._open[sample.key] = encoded, tuple(self.executor.open(row) for row in encoded.rows)
+
+    def close(self, key: str) -> None:
+        """Drop an open sample and all that is kept for it."""
+        for handle in self._open.pop(key)[1]:
+            self.executor.close(handle)
+
+    def rows(self, key: str) -> tuple[Row, ...]:
+        """The rows of an open sample."""
+        return self._open[key][0].rows
+
+    def predict(self, requests: Sequence[tuple[str, Chain]], leads: Leads | None = None) -> list[list[Predicted]]:
+        """What each (key of an open sample, chain) makes of every continuation, in request order.
+
+        Raises:
+            UserError: if a log-probability is not finite.
+        """
+        if not requests:
+            return []
+        asked = [(handle, chain) for key, chain in requests for handle in self._open[key][1]]
+        hidden = iter(self.executor.run(asked))
+        states: list[Tensor] = []
+        flat: list[tuple[list[int], list[int]]] = []
+        offset = 0
+        for key, _ in requests:
+            encoded = self._open[key][0]
+            row_offsets = []
+            for _row in encoded.rows:
+                states.append(next(hidden))
+                row_offsets.append(offset)
+                offset += states[-1].shape[0]
+            flat += [
+                ([row_offsets[row] + index for index, _ in targets], [token for _, token in targets])
+                for row, targets in encoded.targets
+            ]
+        logprobs, margins, right = self._measure(
+            torch.cat(states),
+            torch.tensor([position for positions, _ in flat for position in positions]),
+            torch.tensor([token for _, tokens in flat for token in tokens]),
+            torch.tensor([place == len(tokens) - 1 for _, tokens in flat for place in range(len(tokens))]),
+            leads,
+        )
+        sizes = [len(tokens) for _, tokens in flat]
+        if not bool(logprobs.isfinite().all()):
+            self._refuse(requests, sizes, logprobs)
+        parts = zip(logprobs.split(sizes), margins.split(sizes), right.split(sizes), strict=True)
+        found = (Predicted(float(sums.sum()), float(least.min()), bool(whole.all())) for sums, least, whole in parts)
+        return [[next(found) for _ in self._open[key][0].targets] for key, _ in requests]
+
+    def _refuse(self, requests: Sequence[tuple[str, Chain]], sizes: Sequence[int], logprobs: Tensor) -> None:
+        """Name the question and the chain of a score that is no number: none may count as an answer.
+
+        Raises:
+            UserError: always.
+        """
+        owners = [request for request in requests for _ in self._open[request[0]][0].targets]
+        finite = [bool(part.isfinite().all()) for part in logprobs.split(list(sizes))]
+        key, chain = owners[finite.index(False)]
+        raise UserError(
+            f"question {key}: scores through chain {chain} are not finite in {self.backbone.dtype_name}; the weights "
+            "are damaged or overflow: try --dtype bfloat16 or float32"
+        )
+
+    @torch.inference_mode()
+    def _measure(
+        self, hidden: Tensor, positions: Tensor, tokens: Tensor, closing: Tensor, leads: Leads | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What is predicted of ``tokens`` ``[K]`` at ``positions`` ``[K]`` of ``hidden`` ``[P, H]``: log-probabilities
+        and, where asked for, leads and whether each is taken, ``[K]`` each."""
+        logprobs = torch.empty(len(tokens), dtype=torch.float64)
+        margins = torch.zeros(len(tokens), dtype=torch.float64)
+        right = torch.zeros(len(tokens), dtype=torch.bool)
+        size = min(_POSITIONS_PER_HEAD_CALL, self.backbone.call_tokens)
+        for start in range(0, hidden.shape[0], size):
+            stop = start + size
+            logits = self.backbone.finish(hidden[start:stop])
+            normalizer = normalizers(logits)
+            chosen = (positions >= start) & (positions < stop)
+            rows = (positions[chosen] - start).to(logits.device)
+            here = tokens[chosen].to(logits.device)
+            logprobs[chosen] = (logits[rows, here].float() - normalizer[rows]).double().cpu()
+            if leads is not None:
+                lead, best = leads(logits, rows, here, closing[chosen].to(logits.device))
+                margins[chosen], right[chosen] = lead.double().cpu(), best.cpu()
+        return logprobs, margins, right
+
+
+def normalizers(logits: Tensor) -> Tensor:
+    """Log-sum-exp ``[P]`` of each row of ``[P, V]``, in float32, the same bits whatever else there is.
+
+    A sum of which there is only one torch shares out among its threads, which rounds otherwise: none is taken alone.
+    """
+    # Small slices: whole float32 logits would not fit the caches of a CPU.
+    parts = logits.split(_ROWS_PER_NORMALIZER)
+    return torch.cat([part.float().expand(max(2, len(part)), -1).logsumexp(-1)[: len(part)] for part in parts])

@@ -1,0 +1,113 @@
+"""Judges: what gives a chain its reward on a question, behind one interface."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Protocol
+
+from cola_learn.backbone import Backbone, Executor, Usage
+from cola_learn.chains import Chain
+from cola_learn.tasks.answer_verifier import AnswerVerifier
+from cola_learn.tasks.answer_writer import AnswerWriter
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import Question, Sample, Template, as_sample
+from cola_learn.tasks.scores import Scores
+from cola_learn.tasks.scoring import Scoring
+
+
+class Judge(Protocol):
+    """What scores chains on open samples."""
+
+    @property
+    def num_layers(self) -> int:
+        """N of the backbone."""
+
+    def open(self, sample: Sample) -> None:
+        """Make a sample ready.
+
+        Raises:
+            UserError: if it is too long for the model.
+        """
+
+    def close(self, key: str) -> None:
+        """Drop an open sample and all that is kept for it."""
+
+    def score(self, requests: Sequence[tuple[str, Chain]]) -> Sequence[Scores]:
+        """Scores of each (key of an open sample, chain), in request order."""
+
+
+class ModelJudge(Judge, Protocol):
+    """A judge that runs a backbone."""
+
+    provisional: bool
+    """Whether a good reward stands only once :meth:`reference` has found it too."""
+
+    @property
+    def backbone(self) -> Backbone: ...
+
+    @property
+    def usage(self) -> Usage:
+        """What its layers cost so far."""
+
+    @property
+    def ungraded(self) -> int:
+        """Written answers that could not be graded so far, and counted as wrong."""
+
+    def alone(self) -> "ModelJudge":
+        """One that judges alike and keeps nothing between calls."""
+
+    def reference(self) -> "ModelJudge":
+        """What stored rewards must agree with: alone and, where this one only verifies answers, writing them too."""
+
+
+def make_judge(backbone: Backbone, scoring: Scoring, cache_gib: float | None = None) -> ModelJudge:
+    """The judge of a scoring whose reward is no longer auto.
+
+    Args:
+        backbone: what it runs.
+        scoring: what it goes by.
+        cache_gib: memory for hidden states that chains share, in GiB; 0 keeps nothing, by default a share of what is
+            free.
+    """
+    cache_bytes = None if cache_gib is None else int(cache_gib * 2**30)
+    cut = scoring.truncate == "left"
+    if scoring.reward == "generate":
+        return AnswerWriter(backbone, scoring.prompt, cache_bytes, cut)
+    executor = Executor(backbone, cache_bytes)
+    if scoring.reward == "verify":
+        return AnswerVerifier(executor, scoring.prompt, truncate=cut)
+    return OptionScorer(executor, scoring.metric, truncate=cut)
+
+
+def score_questions(
+    judge: Judge,
+    questions: Iterable[Question],
+    chains: Sequence[Chain] | Callable[[Question], Sequence[Chain]],
+    template: Template = "cloze",
+    together: int = 1,
+) -> Iterator[tuple[Question, dict[Chain, Scores]]]:
+    """Open, score and close questions, in their order.
+
+    Args:
+        judge: scores the chains.
+        questions: what they run on.
+        chains: the same for all questions, or those of each.
+        template: how questions are written.
+        together: questions that are scored in one call; 0 scores every chain in a call of its own.
+
+    Yields:
+        Each question with the scores of its chains.
+    """
+    waiting = iter(questions)
+    while group := list(islice(waiting, max(1, together))):
+        for question in group:
+            judge.open(as_sample(question, template))
+        own = {question: chains(question) if callable(chains) else chains for question in group}
+        requests = [(question.key, chain) for question, some in own.items() for chain in some]
+        calls = [requests] if together else [[request] for request in requests]
+        scores = iter([score for call in calls for score in judge.score(call)])
+        found: dict[str, dict[Chain, Scores]] = {question.key: {} for question in group}
+        for key, chain in requests:
+            found[key][chain] = next(scores)
+        for question in group:
+            judge.close(question.key)
+        yield from ((question, found[question.key]) for question in group)

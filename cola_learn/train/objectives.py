@@ -1,0 +1,133 @@
+"""What a controller can be trained for: records, of which a user may write one more."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional
+
+from cola_learn.errors import UserError
+from cola_learn.train.batches import Batch
+from cola_learn.train.choice import Decides
+from cola_learn.train.controller import Controller
+
+
+class Read(NamedTuple):
+    """What the controller made of a batch of B prompts with C chains each.
+
+    Attributes:
+        memory, padding: of the prompts, ``[B, M, width]`` and ``[B, M]``.
+        states: after every prefix of edits, ``[B, C, L, width]``.
+        prices: of depth that each prompt was read with, ``[B]``; 0 unless the objective is priced in training.
+    """
+
+    memory: Tensor
+    padding: Tensor
+    states: Tensor
+    prices: Tensor
+
+
+Loss = Callable[[Controller, Batch, Read], Tensor]
+"""Mean over the prompts of a batch, a scalar."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a controller is trained for.
+
+    Attributes:
+        loss: what training makes small.
+        about: one line for the model card.
+        decides: by what the trained controller chooses.
+        priced: whether a price of depth changes what it chooses.
+        draws_prices: whether prices are drawn in training and read by the network.
+        needs_menu: whether all questions have to have the same chains.
+    """
+
+    loss: Loss
+    about: str
+    decides: Decides = "probability"
+    priced: bool = False
+    draws_prices: bool = False
+    needs_menu: bool = True
+
+
+def imitation(controller: Controller, batch: Batch, read: Read) -> Tensor:
+    """Cross-entropy with the weighted good chains of each prompt, in nats."""
+    logprobs = controller.likelihood(read.states, batch.tokens, batch.lengths)
+    return -(batch.weights * logprobs).sum() / len(logprobs)
+
+
+def expected(controller: Controller, batch: Batch, read: Read) -> Tensor:
+    """Soft reward less the price of depth, expected over the chains of a menu, negated; its gradient is exact."""
+    logprobs = controller.likelihood(read.states, batch.tokens, batch.lengths)
+    return -(logprobs.softmax(1) * _utilities(batch, read)).sum() / len(logprobs)
+
+
+def preference(controller: Controller, batch: Batch, read: Read) -> Tensor:
+    """Logistic loss of preferring each chain to the base chain, or the base chain to it, weighted by how much it gains
+    or loses."""
+    logprobs = controller.likelihood(read.states, batch.tokens, batch.lengths)
+    utilities, lead = _utilities(batch, read), logprobs - logprobs[:, :1]
+    return (utilities.abs() * functional.softplus(-utilities.sign() * lead)).sum() / len(logprobs)
+
+
+def value(controller: Controller, batch: Batch, read: Read) -> Tensor:
+    """Squared error of each chain's predicted gain, and the likelihood of its spread, in units of a tenth."""
+    values, spreads = controller.worth(read.states, batch.lengths, read.memory, read.padding)
+    # The variance does not weigh the errors of the mean: the base chain's gain, always 0, would outweigh all others.
+    values, gains = 10 * values, 10 * batch.gains
+    spread = functional.gaussian_nll_loss(values.detach(), gains, 100 * spreads.exp(), eps=1e-2)
+    return functional.mse_loss(values, gains) + 0.1 * spread
+
+
+def _utilities(batch: Batch, read: Read) -> Tensor:
+    """Gains and what the saved depth is worth at each prompt's price, ``[B, C]``."""
+    return batch.gains + read.prices[:, None] * (1 - batch.depths)
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "imitation": Objective(imitation, "weighted imitation of the chains that were found good", needs_menu=False),
+    "expected": Objective(
+        expected,
+        "the soft reward, less a price of depth, expected over the chains of a menu",
+        priced=True,
+        draws_prices=True,
+    ),
+    "preference": Objective(
+        preference,
+        "preferences between each chain of a menu and the base chain, at a price of depth",
+        priced=True,
+        draws_prices=True,
+    ),
+    "value": Objective(
+        value,
+        "the predicted gain of each chain of a menu over the base chain; it runs the chain with the highest predicted "
+        "gain, less a price of depth",
+        decides="gain",
+        priced=True,
+    ),
+}
+
+
+def objective_named(name: str) -> Objective:
+    """An objective by its name, or a user's own by its dotted path.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    home, dot, last = name.rpartition(".")
+    try:
+        found = getattr(import_module(home), last) if dot else None
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"--model.objective {name} cannot be imported ({error})") from None
+    if not isinstance(found, Objective):
+        names = ", ".join(OBJECTIVES)
+        raise UserError(
+            f"--model.objective {name} is none; choose from {names}, or give the dotted path of an Objective"
+        )
+    return found
