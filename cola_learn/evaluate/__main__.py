@@ -3,31 +3,18 @@
 from collections.abc import Sequence
 
 from cola_learn.command import Command, Main, run_stage
-from cola_learn.evaluate.found import FiguresOptions, TableOptions, run_figures, run_table
+from cola_learn.evaluate.evaluation import run_evaluate
 from cola_learn.evaluate.options import EvaluateOptions
-from cola_learn.evaluate.run import run_evaluate
 
 
 def _menu(name: str, arguments: Sequence[str]) -> None:
-    from cola_learn.evaluate.menu import MenuEvaluateOptions, run_menu_evaluate  # scikit-learn is slow to import
+    from cola_learn.evaluate.menu_study import MenuEvaluateOptions, run_menu_evaluate  # scikit-learn is slow to import
 
     about = "Compare policies that choose from one menu of chains, at equal depth, on stored scores of many tasks."
     Command(MenuEvaluateOptions, run_menu_evaluate, about)(name, arguments)
 
 
 COMMANDS: dict[str, Main] = {
-    "figures": Command(
-        FiguresOptions,
-        run_figures,
-        "Draw what searches found: depths, transitions, layer use, of one label store or several.",
-        ("--labels",),
-    ),
-    "table": Command(
-        TableOptions,
-        run_table,
-        "Tabulate what searches found by task and kind of edit, beside what luck would find.",
-        ("--labels",),
-    ),
     "menu": _menu,
 }
 EVALUATE = Command(

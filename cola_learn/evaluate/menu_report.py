@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.table import Table as Grid
+from rich.table import Table
 
 from cola_learn.console import PlainConsole, console
 from cola_learn.intervals import Interval
-from cola_learn.label.table import Table
+from cola_learn.label.score_matrix import ScoreMatrix
 
 
 @dataclass(frozen=True)
-class Row:
+class PolicyRow:
     """One policy at one depth.
 
     Attributes:
@@ -50,7 +50,7 @@ def _points(interval: Interval | None) -> str:
     return f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f}, {100 * interval.high:+.1f})"
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: PolicyRow) -> list[str]:
     return [
         row.policy,
         "" if row.target is None else f"{row.target:.0%}",
@@ -73,7 +73,7 @@ _HEADINGS = (
 )
 
 
-def as_markdown(rows: Sequence[Row], pool: Table, held: Table) -> str:
+def as_markdown(rows: Sequence[PolicyRow], pool: ScoreMatrix, held: ScoreMatrix) -> str:
     """The table, and differences to base by task."""
     lines = [f"{len(held)} held-out questions, {len(pool)} training questions.", ""]
     lines += [f"| {' | '.join(_HEADINGS)} |", "|---" * len(_HEADINGS) + "|"]
@@ -89,9 +89,9 @@ def as_markdown(rows: Sequence[Row], pool: Table, held: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def print_rows(rows: Sequence[Row], pool: Table, held: Table) -> None:
+def print_rows(rows: Sequence[PolicyRow], pool: ScoreMatrix, held: ScoreMatrix) -> None:
     """The table, on standard output."""
-    grid = Grid(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in _HEADINGS:
         grid.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for row in rows:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy
 
 from cola_learn.chains import Chain
-from cola_learn.label.table import Array, Table
+from cola_learn.label.score_matrix import Array, ScoreMatrix
 
 
 def shared_layers(chains: Sequence[Chain]) -> int:
@@ -13,7 +13,7 @@ def shared_layers(chains: Sequence[Chain]) -> int:
     return len({chain.layers[:length] for chain in chains for length in range(1, chain.depth + 1)})
 
 
-def choose_voters(table: Table, count: int, most_layers: float = float("inf")) -> list[int]:
+def choose_voters(table: ScoreMatrix, count: int, most_layers: float = float("inf")) -> list[int]:
     """Chains whose averaged option probabilities give the gold option most, found one after another on training
     questions; together they run at most so many layers. The first is the best single one."""
     chosen: list[int] = []
@@ -30,21 +30,21 @@ def choose_voters(table: Table, count: int, most_layers: float = float("inf")) -
     return chosen
 
 
-def vote(table: Table, voters: Sequence[int]) -> tuple[Array, Array]:
+def vote(table: ScoreMatrix, voters: Sequence[int]) -> tuple[Array, Array]:
     """Rewards and layers run ``[Q]``, of the option with the highest probability on average over the voters."""
     answers = table.probabilities[:, list(voters)].mean(1).argmax(1)
     layers = shared_layers([table.chains[voter] for voter in voters])
     return (answers == table.gold).astype(float), numpy.full(len(table), float(layers))
 
 
-def lead(table: Table, chain: int) -> Array:
+def lead(table: ScoreMatrix, chain: int) -> Array:
     """Probability of the best option less that of the second best, ``[Q]``: how sure a chain is, gold unseen."""
     ordered = numpy.sort(table.probabilities[:, chain], axis=1)
     found: Array = ordered[:, -1] - ordered[:, -2]
     return found
 
 
-def cascade(table: Table, order: Sequence[int], limit: float) -> tuple[Array, Array]:
+def cascade(table: ScoreMatrix, order: Sequence[int], limit: float) -> tuple[Array, Array]:
     """Run the first chain; where its lead is below the limit run the others too and let all of them vote.
 
     Returns:
@@ -56,7 +56,7 @@ def cascade(table: Table, order: Sequence[int], limit: float) -> tuple[Array, Ar
     return numpy.where(sure, first, voted), numpy.where(sure, table.depths[order[0]], layers)
 
 
-def cascade_limit(table: Table, order: Sequence[int], mean_layers: float) -> float:
+def cascade_limit(table: ScoreMatrix, order: Sequence[int], mean_layers: float) -> float:
     """The limit at which a cascade runs this many layers on average on training questions."""
     more = shared_layers([table.chains[one] for one in order]) - table.depths[order[0]]
     share = min(1.0, max(0.0, (mean_layers - table.depths[order[0]]) / more)) if more > 0 else 0.0

@@ -15,6 +15,7 @@ from cola_learn.evaluate import figures
 from cola_learn.evaluate.costs import Cost
 from cola_learn.evaluate.statistics import Outcome, PolicySummary, sees_gold
 from cola_learn.files import as_value, write_text
+from cola_learn.label.figures import layer_use
 from cola_learn.tasks import Question
 
 EXPLAINED = {
@@ -163,7 +164,7 @@ def write_html(
         measured=_measured(report),
         sees_gold=sees_gold,
         depth_plot=Markup(figures.accuracy_against_depth(report.policies, num_layers)),
-        layer_plot=Markup(figures.layer_use(shown, num_layers)),
+        layer_plot=Markup(layer_use(shown, num_layers)),
         examples=[(questions[outcome.key], outcome) for outcome in outcomes["controller"][:20]],
     )
     write_text(path, page)

@@ -6,7 +6,7 @@ from functools import cache
 import numpy
 from torch import Tensor
 
-from cola_learn.label.table import Array
+from cola_learn.label.score_matrix import Array
 from cola_learn.train import Controller
 
 Utilities = Callable[[float], Array]

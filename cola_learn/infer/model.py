@@ -37,7 +37,7 @@ class ColaForCausalLM:
         """
         chooser = Controller.from_pretrained(controller)
         model = load_backbone(backbone or chooser.config.backbone, device, dtype)
-        chooser.check_backbone(model.num_layers, model.fingerprint, model.name)
+        chooser.config.check_backbone(model.num_layers, model.fingerprint, model.name)
         model.heed(chooser.config.special_tokens, f"controller {controller}")
         return cls(model, chooser)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cola_learn.command import Command, Main, run_stage
 from cola_learn.label import commands
 from cola_learn.label.cross import CrossOptions, run_cross
+from cola_learn.label.found import FiguresOptions, TableOptions, run_figures, run_table
 from cola_learn.label.menu import MenuOptions, run_menu
 from cola_learn.label.options import LabelOptions
 from cola_learn.label.run import run_label
@@ -32,6 +33,18 @@ COMMANDS: dict[str, Main] = {
     ),
     "cross": Command(
         CrossOptions, run_cross, "Run every chain of a menu on every question of some tasks.", ("--menu", "--tasks")
+    ),
+    "figures": Command(
+        FiguresOptions,
+        run_figures,
+        "Draw what searches found: depths, transitions, layer use, of one label store or several.",
+        ("--labels",),
+    ),
+    "table": Command(
+        TableOptions,
+        run_table,
+        "Tabulate what searches found by task and kind of edit, beside what luck would find.",
+        ("--labels",),
     ),
     "export": Command(
         commands.ExportOptions, commands.run_export, "Write labels in another project's form.", ("store",)

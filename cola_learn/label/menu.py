@@ -13,8 +13,8 @@ from cola_learn.files import write_text
 from cola_learn.label.menu_file import LARGEST
 from cola_learn.label.prior import edit_gains
 from cola_learn.label.records import Label
+from cola_learn.label.score_matrix import questions_of
 from cola_learn.label.store import LabelStore
-from cola_learn.label.table import questions_of
 from cola_learn.tasks import Judge, Question, Template, make_judge, score_questions
 
 

@@ -24,9 +24,9 @@ from cola_learn.errors import UserError, first_line
 from cola_learn.files import digest, locked, read_json, writable_folder, write_json
 from cola_learn.tracking import Mode, Tracker
 from cola_learn.train.checkpoints import SealedCheckpointIO, usable
+from cola_learn.train.controller_prior import PriorOptions, run_prior
 from cola_learn.train.data import LabelDataModule
 from cola_learn.train.module import ControllerModule
-from cola_learn.train.prior import PriorOptions, run_prior
 
 DESCRIPTION = (
     "Train a controller that reads a prompt and writes a chain, on a label store. Everything Lightning's Trainer "

@@ -52,7 +52,7 @@ class Example:
     task: str = ""
 
 
-class Batch(NamedTuple):
+class TrainingBatch(NamedTuple):
     """B examples joined, with up to C chains each; where one has fewer, its row is filled with its first at weight 0.
 
     Attributes:
@@ -74,7 +74,7 @@ class Batch(NamedTuple):
     depths: Tensor
 
 
-def collate(examples: Sequence[Example]) -> Batch:
+def collate(examples: Sequence[Example]) -> TrainingBatch:
     features, padding = pad_features([example.features for example in examples])
     most = max(len(example.sequences) for example in examples)
     sequences = [
@@ -89,6 +89,6 @@ def collate(examples: Sequence[Example]) -> Batch:
         return torch.tensor([[*row, *[0.0] * (most - len(row))] for row in rows])
 
     shape = (len(examples), most)
-    return Batch(
+    return TrainingBatch(
         features, padding, tokens.view(*shape, -1), lengths.view(shape), *map(filled, ("weights", "gains", "depths"))
     )

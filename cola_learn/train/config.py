@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cola_learn.chains import Chain, SearchSpace
+from cola_learn.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,20 @@ class ControllerConfig:
             raise ValueError(f"menu begins with {self.menu[0]}, not with the base chain")
         if not math.isfinite(self.dropout):
             raise ValueError(f"dropout is {self.dropout}, not a finite number")
+
+    def check_backbone(self, num_layers: int, fingerprint: str, name: str) -> None:
+        """Refuse a backbone that this controller was not trained for.
+
+        Raises:
+            UserError: naming what differs.
+        """
+        if self.num_layers != num_layers:
+            raise UserError(
+                f"the controller is for {self.num_layers} layers; --backbone {name} has {num_layers}; "
+                f"use --backbone {self.backbone}"
+            )
+        if self.fingerprint != fingerprint:
+            raise UserError(
+                f"the controller was trained for backbone {self.backbone} ({self.fingerprint}), "
+                f"not {name} ({fingerprint}); use --backbone {self.backbone}"
+            )

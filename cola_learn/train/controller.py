@@ -321,24 +321,6 @@ class Controller(nn.Module):
             raise UserError(f"--controller {folder} cannot be read ({reason}); export it again") from None
         return controller.eval()
 
-    def check_backbone(self, num_layers: int, fingerprint: str, name: str) -> None:
-        """Refuse a backbone that this controller was not trained for.
-
-        Raises:
-            UserError: naming what differs.
-        """
-        config = self.config
-        if config.num_layers != num_layers:
-            raise UserError(
-                f"the controller is for {config.num_layers} layers; --backbone {name} has {num_layers}; "
-                f"use --backbone {config.backbone}"
-            )
-        if config.fingerprint != fingerprint:
-            raise UserError(
-                f"the controller was trained for backbone {config.backbone} ({config.fingerprint}), "
-                f"not {name} ({fingerprint}); use --backbone {config.backbone}"
-            )
-
 
 @dataclass(frozen=True)
 class _Beam:

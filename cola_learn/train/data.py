@@ -17,7 +17,7 @@ from cola_learn.backbone.load import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.label import Label, Trial
-from cola_learn.label.table import open_stores, questions_of
+from cola_learn.label.score_matrix import open_stores, questions_of
 from cola_learn.tasks import OptionScores, Question, as_sample
 from cola_learn.train.batches import Example, collate
 from cola_learn.train.features import stored_features

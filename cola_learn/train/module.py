@@ -14,7 +14,7 @@ from torch import Tensor
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.files import as_value
-from cola_learn.train.batches import Batch, Example
+from cola_learn.train.batches import Example, TrainingBatch
 from cola_learn.train.calibration import calibrate
 from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.config import ControllerConfig
@@ -153,12 +153,12 @@ class ControllerModule(lightning.LightningModule):
             )
         return menu
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Draws depend on seed, epoch and batch alone, so that a resumed training is the undisturbed one."""
         seed = self.trainer.datamodule.seed  # type: ignore[attr-defined]
         torch.manual_seed(hash((seed, self.current_epoch, batch_idx, self.global_rank)) % 2**63)
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def training_step(self, batch: TrainingBatch, index: int) -> Tensor:
         loss = self._loss(batch)
         if self.trainer.world_size > 1:  # heads that an objective leaves unused have a gradient of 0 then, not none
             loss = loss + 0.0 * sum(weight.sum() for weight in self.parameters() if weight.requires_grad)
@@ -173,7 +173,7 @@ class ControllerModule(lightning.LightningModule):
                 "--trainer.precision 32"
             )
 
-    def validation_step(self, batch: Batch, index: int) -> None:
+    def validation_step(self, batch: TrainingBatch, index: int) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(index)  # prices are the same in every epoch
             loss = self._loss(batch)
@@ -210,7 +210,7 @@ class ControllerModule(lightning.LightningModule):
         tasks = numpy.array([example.task for example in examples])
         return Choices(chosen, gains, numpy.array(examples[0].depths), tasks)
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, batch: TrainingBatch) -> Tensor:
         """The objective's loss, at prices drawn for each prompt."""
         assert self.controller is not None
         drawn = torch.rand(len(batch.features), device=batch.features.device)

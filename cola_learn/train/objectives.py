@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cola_learn.errors import UserError
-from cola_learn.train.batches import Batch
+from cola_learn.train.batches import TrainingBatch
 from cola_learn.train.choice import Decides
 from cola_learn.train.controller import Controller
 
@@ -29,7 +29,7 @@ class Read(NamedTuple):
     prices: Tensor
 
 
-Loss = Callable[[Controller, Batch, Read], Tensor]
+Loss = Callable[[Controller, TrainingBatch, Read], Tensor]
 """Mean over the prompts of a batch, a scalar."""
 
 
@@ -54,19 +54,19 @@ class Objective:
     needs_menu: bool = True
 
 
-def imitation(controller: Controller, batch: Batch, read: Read) -> Tensor:
+def imitation(controller: Controller, batch: TrainingBatch, read: Read) -> Tensor:
     """Cross-entropy with the weighted good chains of each prompt, in nats."""
     logprobs = controller.likelihood(read.states, batch.tokens, batch.lengths)
     return -(batch.weights * logprobs).sum() / len(logprobs)
 
 
-def expected(controller: Controller, batch: Batch, read: Read) -> Tensor:
+def expected(controller: Controller, batch: TrainingBatch, read: Read) -> Tensor:
     """Soft reward less the price of depth, expected over the chains of a menu, negated; its gradient is exact."""
     logprobs = controller.likelihood(read.states, batch.tokens, batch.lengths)
     return -(logprobs.softmax(1) * _utilities(batch, read)).sum() / len(logprobs)
 
 
-def preference(controller: Controller, batch: Batch, read: Read) -> Tensor:
+def preference(controller: Controller, batch: TrainingBatch, read: Read) -> Tensor:
     """Logistic loss of preferring each chain to the base chain, or the base chain to it, weighted by how much it gains
     or loses."""
     logprobs = controller.likelihood(read.states, batch.tokens, batch.lengths)
@@ -74,7 +74,7 @@ def preference(controller: Controller, batch: Batch, read: Read) -> Tensor:
     return (utilities.abs() * functional.softplus(-utilities.sign() * lead)).sum() / len(logprobs)
 
 
-def value(controller: Controller, batch: Batch, read: Read) -> Tensor:
+def value(controller: Controller, batch: TrainingBatch, read: Read) -> Tensor:
     """Squared error of each chain's predicted gain, and the likelihood of its spread, in units of a tenth."""
     values, spreads = controller.worth(read.states, batch.lengths, read.memory, read.padding)
     # The variance does not weigh the errors of the mean: the base chain's gain, always 0, would outweigh all others.
@@ -83,7 +83,7 @@ def value(controller: Controller, batch: Batch, read: Read) -> Tensor:
     return functional.mse_loss(values, gains) + 0.1 * spread
 
 
-def _utilities(batch: Batch, read: Read) -> Tensor:
+def _utilities(batch: TrainingBatch, read: Read) -> Tensor:
     """Gains and what the saved depth is worth at each prompt's price, ``[B, C]``."""
     return batch.gains + read.prices[:, None] * (1 - batch.depths)
 

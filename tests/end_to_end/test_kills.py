@@ -25,7 +25,7 @@ from tests.end_to_end.conftest import EVALUATE
 # Imports once what every stage imports, and runs stages in forks of itself, which saves seconds at each of them.
 NURSERY = """
 import json, os, runpy, sys
-import cola_learn.evaluate.run, cola_learn.label.run, cola_learn.train.data, cola_learn.train.module
+import cola_learn.evaluate.evaluation, cola_learn.label.run, cola_learn.train.data, cola_learn.train.module
 import datasets, lightning, transformers.models.llama.modeling_llama, wandb
 print(0, flush=True)
 for line in sys.stdin:

@@ -112,7 +112,7 @@ def plainly_right(questions: list[Question], prompt: Prompt) -> dict[str, float]
 
 def test_4_figures_and_table(command: Command, folder: Path) -> None:
     stores = ("--labels", folder / "verify")
-    code, said = command("cola_learn.evaluate", "figures", *stores, "--output", folder / "figures")
+    code, said = command("cola_learn.label", "figures", *stores, "--output", folder / "figures")
     assert code == 0, said
     drawn = {path.stem for path in (folder / "figures").glob("*.svg")}
     assert drawn == {"depth", "transitions", "layer_use", "skips_and_repeats", "percentiles"}

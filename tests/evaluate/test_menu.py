@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from cola_learn.backbone import Backbone, Executor, Row
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.evaluate.menu import MenuEvaluateOptions, Study
+from cola_learn.evaluate.menu_study import MenuEvaluateOptions, Study
 from cola_learn.evaluate.multichain import cascade, cascade_limit, choose_voters, shared_layers, vote
-from cola_learn.label.table import Table
+from cola_learn.label.score_matrix import ScoreMatrix
 from cola_learn.tasks import Question
 from cola_learn.train import ChoiceRule, Controller, ControllerConfig
 
@@ -23,7 +23,7 @@ Command = Callable[..., tuple[int, str]]
 MENU = ("0-5", "0-3 5", "0-2 5", "0-1 5")
 
 
-def table_of(seed: int, size: int = 200, first: int = 0) -> Table:
+def table_of(seed: int, size: int = 200, first: int = 0) -> ScoreMatrix:
     """Random scores; each chain is a little better than the base chain on its own task."""
     draws = numpy.random.default_rng(seed)
     questions = tuple(
@@ -33,7 +33,7 @@ def table_of(seed: int, size: int = 200, first: int = 0) -> Table:
     scores = draws.normal(0, 1, (size, len(MENU), 3))
     for row, question in enumerate(questions):
         scores[row, 1 + row % 3, question.gold] += 1.0
-    return Table(tuple(Chain.parse(text, 6) for text in MENU), questions, scores)
+    return ScoreMatrix(tuple(Chain.parse(text, 6) for text in MENU), questions, scores)
 
 
 @given(texts=st.lists(st.sampled_from(["0-5", "0-3 5", "0-2 5", "0 (1)x3 2-5", "1-5"]), min_size=1, max_size=5))
@@ -68,13 +68,13 @@ def test_a_cascade_runs_more_only_where_it_is_unsure() -> None:
     assert cascade(table, order, limit)[1].mean() == pytest.approx(5.0, abs=0.05)
 
 
-def study_of(pool: Table, held: Table, **changes: object) -> Study:
+def study_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> Study:
     torch.manual_seed(0)
     config = ControllerConfig(6, 16, SearchSpace(2, 1), (0, 1), 32, 1, 2, 0.0, menu=MENU)
     controller = Controller(config, ChoiceRule("gain")).eval()
     torch.nn.init.normal_(controller.read.weight, std=1.0)
 
-    def features(table: Table, layers: object) -> list[torch.Tensor]:
+    def features(table: ScoreMatrix, layers: object) -> list[torch.Tensor]:
         """The task can be read off the prompt."""
         found = []
         for question in table.questions:
@@ -93,7 +93,7 @@ def study_of(pool: Table, held: Table, **changes: object) -> Study:
 def test_other_gold_answers_change_nothing_that_is_chosen() -> None:
     """Depth shows what was chosen: with other gold answers every policy runs the same layers, but for the oracle."""
     pool, held = table_of(2), table_of(3, first=1000)
-    moved = Table(
+    moved = ScoreMatrix(
         held.chains,
         tuple(dataclasses.replace(question, gold=(question.gold + 1) % 3) for question in held.questions),
         held.scores,

@@ -13,7 +13,7 @@ from cola_learn.label.heat import heat_map
 from cola_learn.label.prior import edit_gains, load_priors, write_priors
 from cola_learn.tasks import Question
 from cola_learn.train import ChoiceRule, Controller, ControllerConfig
-from cola_learn.train.prior import controller_prior
+from cola_learn.train.controller_prior import controller_prior
 
 QUESTION = Question("pets", "test", "1", "Which?", ("a", "b"), 0)
 

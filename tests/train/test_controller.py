@@ -188,9 +188,9 @@ def test_saved_controllers_load_and_damage_is_named(controller: Controller, tmp_
 
 def test_another_depth_is_refused(controller: Controller) -> None:
     with pytest.raises(UserError, match="for 4 layers; --backbone gpt2 has 12"):
-        controller.check_backbone(12, "x", "gpt2")
+        controller.config.check_backbone(12, "x", "gpt2")
     with pytest.raises(UserError, match="was trained for backbone"):
-        controller.check_backbone(4, "x", "other")
+        controller.config.check_backbone(4, "x", "other")
 
 
 def test_features_are_the_backbone_s_own_hidden_states() -> None:

@@ -9,7 +9,7 @@ import pytest
 from cola_learn.backbone import Backbone, Executor
 from cola_learn.errors import UserError
 from cola_learn.label import LabelStore
-from cola_learn.label.table import Table, open_stores
+from cola_learn.label.score_matrix import ScoreMatrix, open_stores
 from cola_learn.tasks import OptionScorer, as_sample
 
 Command = Callable[..., tuple[int, str]]
@@ -22,7 +22,7 @@ def test_a_table_holds_what_each_chain_scores_alone(command: Command, tmp_path: 
     arguments = ("--menu", menu, "--tasks", *tasks, "--limit", "3", "--output", tmp_path / "cross")
     code, said = command("cola_learn.label", "cross", *arguments)
     assert code == 0, said
-    table = Table.load(open_stores(tmp_path / "cross"))
+    table = ScoreMatrix.load(open_stores(tmp_path / "cross"))
     assert [str(chain) for chain in table.chains] == ["0-29", "0-13 15-29", "0-21 (22)x2 23-29"]
     assert table.scores.shape == (6, 3, 4)
     assert sorted(set(table.tasks.tolist())) == ["openbookqa", "winogrande"]
@@ -52,6 +52,6 @@ def test_stores_that_do_not_belong_together_are_named(command: Command, tmp_path
         assert code == 0
     stores = [LabelStore.open(tmp_path / "both" / name / "sciq-validation") for name in ("one", "two")]
     with pytest.raises(UserError, match="was run through another menu"):
-        Table.load(stores)
+        ScoreMatrix.load(stores)
     with pytest.raises(UserError, match="is not a label store"):
         open_stores(tmp_path / "nowhere")

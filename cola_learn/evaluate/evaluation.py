@@ -61,7 +61,7 @@ def _evaluate(
         options.backbone or controller.config.backbone, options.device, options.dtype or store.manifest.dtype
     )
     for each in (controller, *beside.values()):
-        each.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
+        each.config.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
     _check_labels(store, backbone, controller)
     backbone.heed(store.manifest.special_tokens, f"--labels {store.folder}")
     if is_file(options.task or store.manifest.task):

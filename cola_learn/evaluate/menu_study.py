@@ -23,18 +23,18 @@ from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate import multichain
 from cola_learn.evaluate.figures import accuracy_curves
-from cola_learn.evaluate.menu_report import Row, as_markdown, print_rows
+from cola_learn.evaluate.learners import menu_classifier, menu_regressor, pooled, probe
+from cola_learn.evaluate.menu_report import PolicyRow, as_markdown, print_rows
+from cola_learn.evaluate.routers import LayerRouters, SegmentPredictor, fit_router, route
 from cola_learn.evaluate.statistics import p_value
 from cola_learn.evaluate.utilities import Utilities, controller_utilities, mean_utilities
 from cola_learn.files import writable_folder, write_text
 from cola_learn.intervals import paired_difference
-from cola_learn.label.table import Array, Table, open_stores
+from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
 from cola_learn.tasks import as_sample
 from cola_learn.train import Controller
-from cola_learn.train.baselines import menu_classifier, menu_regressor, pooled, probe
 from cola_learn.train.diagnostics import Choices, collapse
 from cola_learn.train.features import stored_features
-from cola_learn.train.routers import LayerRouters, SegmentPredictor, fit_router, route
 
 Chosen = NDArray[numpy.int64]
 
@@ -69,7 +69,7 @@ class MenuEvaluateOptions:
     seed: int = 0
 
 
-def run_menu_evaluate(options: MenuEvaluateOptions) -> list[Row]:
+def run_menu_evaluate(options: MenuEvaluateOptions) -> list[PolicyRow]:
     """Compare the policies, print the table and write the report.
 
     Raises:
@@ -101,10 +101,10 @@ class Study:
 
     def __init__(
         self,
-        pool: Table,
-        held: Table,
+        pool: ScoreMatrix,
+        held: ScoreMatrix,
         controllers: Mapping[str, Controller],
-        features: Callable[[Table, Sequence[int]], list[Tensor]],
+        features: Callable[[ScoreMatrix, Sequence[int]], list[Tensor]],
         backbone: Callable[[], Backbone],
         options: MenuEvaluateOptions,
     ) -> None:
@@ -117,7 +117,7 @@ class Study:
     @classmethod
     def load(cls, options: MenuEvaluateOptions) -> "Study":
         stores, others = open_stores(options.labels), open_stores(options.held, "--held")
-        pool, held = Table.load(stores), Table.load(others, "--held")
+        pool, held = ScoreMatrix.load(stores), ScoreMatrix.load(others, "--held")
         manifest = stores[0].manifest
         if pool.chains != held.chains or manifest.fingerprint != others[0].manifest.fingerprint:
             raise UserError(f"--held {options.held} was run through another menu or model than --labels")
@@ -127,7 +127,7 @@ class Study:
         controllers: dict[Path, Controller] = {}
         for folder in options.controllers:
             controller = Controller.from_pretrained(folder)
-            controller.check_backbone(manifest.num_layers, manifest.fingerprint, manifest.backbone)
+            controller.config.check_backbone(manifest.num_layers, manifest.fingerprint, manifest.backbone)
             if controller.menu != pool.chains:
                 raise UserError(f"--controllers {folder} chooses from another menu than that of --labels")
             controllers[folder] = controller
@@ -144,7 +144,7 @@ class Study:
             return loaded
 
         @lru_cache(maxsize=2)  # controllers that read the same layers follow each other
-        def read(table: Table, layers: tuple[int, ...]) -> list[Tensor]:
+        def read(table: ScoreMatrix, layers: tuple[int, ...]) -> list[Tensor]:
             found: list[Tensor] = []
             for _, questions in itertools.groupby(
                 table.questions, key=lambda question: (question.task, question.split)
@@ -155,12 +155,12 @@ class Study:
                 )
             return found
 
-        def features(table: Table, layers: Sequence[int]) -> list[Tensor]:
+        def features(table: ScoreMatrix, layers: Sequence[int]) -> list[Tensor]:
             return read(table, tuple(layers))
 
         return cls(pool, held, named, features, backbone, options)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[PolicyRow]:
         """Every policy at every depth."""
         held, pool = self.held, self.pool
         rows = [self._row("base", None, held.rewards[:, 0], held.depths[:1].repeat(len(held)))]
@@ -197,7 +197,7 @@ class Study:
         """Each task's best static chain at the price that keeps the mean depth of training questions in the limit."""
         means = {task: self.pool.soft[self.pool.tasks == task].mean(0) for task in set(self.pool.tasks.tolist())}
 
-        def utilities(table: Table) -> Utilities:
+        def utilities(table: ScoreMatrix) -> Utilities:
             stacked = numpy.array([means.get(task, self.pool.soft.mean(0)) for task in table.tasks.tolist()])
             return lambda price: stacked + price * self._saved()
 
@@ -216,7 +216,7 @@ class Study:
         place = bisect_left(PRICES, True, key=lambda price: not too_deep(price))
         return PRICES[min(place, len(PRICES) - 1)]
 
-    def _at_depths(self, name: str, tuning: Utilities, utilities: Utilities) -> list[Row]:
+    def _at_depths(self, name: str, tuning: Utilities, utilities: Utilities) -> list[PolicyRow]:
         return [
             self._chosen(name, share, utilities(self._price(tuning, share * self.pool.depths[0])).argmax(1))
             for share in self._options.depths
@@ -252,16 +252,16 @@ class Study:
     def _additive(self, scores: Array, scale: float = 1.0) -> Utilities:
         return lambda price: scores + scale * price * self._saved()
 
-    def probe_row(self, layers: Sequence[int]) -> Row:
+    def probe_row(self, layers: Sequence[int]) -> PolicyRow:
         """What answers can be read off the controller's own input: no chain is run at all."""
         vectors = pooled(self._features(self.pool, layers))
         answers = probe(vectors, self.pool, pooled(self._features(self.held, layers)), self.held, self._backbone())
         return self._row("probe", None, (answers == self.held.gold).astype(float), numpy.zeros(len(self.held)))
 
-    def _of_controllers(self) -> list[Row]:
+    def _of_controllers(self) -> list[PolicyRow]:
         """Every controller, with shuffled prompts, and those that differ in a number at the end of their names (seeds)
         together: their mean, and as an ensemble that chooses by their mean utility."""
-        rows: list[Row] = []
+        rows: list[PolicyRow] = []
         groups: dict[str, list[tuple[Utilities, Utilities]]] = {}
         for name, controller in self._controllers.items():
             layers = controller.config.feature_layers
@@ -283,7 +283,7 @@ class Study:
             rows.append(self.probe_row(next(iter(self._controllers.values())).config.feature_layers))
         return rows
 
-    def _of_seeds(self, name: str, members: Sequence[tuple[Utilities, Utilities]]) -> list[Row]:
+    def _of_seeds(self, name: str, members: Sequence[tuple[Utilities, Utilities]]) -> list[PolicyRow]:
         rows = []
         for share in self._options.depths:
             limit = share * self.pool.depths[0]
@@ -295,7 +295,7 @@ class Study:
         tuning, utilities = (mean_utilities([member[part] for member in members]) for part in (0, 1))
         return rows + self._at_depths(f"{name}, ensemble of {len(members)}", tuning, utilities)
 
-    def _beside_shuffled(self, row: Row, chosen: Sequence[Chosen]) -> Row:
+    def _beside_shuffled(self, row: PolicyRow, chosen: Sequence[Chosen]) -> PolicyRow:
         """With the difference to the same choices dealt to other questions, in the mean over all ways to deal them and
         over several controllers."""
         mine = numpy.mean([self._rewards(one) for one in chosen], axis=0)
@@ -312,7 +312,7 @@ class Study:
             order[places] = draws.permutation(places)
         return order
 
-    def _chosen(self, name: str, share: float | None, chosen: Chosen) -> Row:
+    def _chosen(self, name: str, share: float | None, chosen: Chosen) -> PolicyRow:
         held = self.held
         gains = held.soft - held.soft[:, :1]
         found = collapse(Choices(chosen, gains, held.depths / held.depths[0], held.tasks))
@@ -323,12 +323,12 @@ class Study:
 
     def _row(
         self, name: str, share: float | None, rewards: Array, layers: Array, found: dict[str, float] | None = None
-    ) -> Row:
+    ) -> PolicyRow:
         held, seed = self.held, self._options.seed
         base = held.rewards[:, 0]
         chain = self.static(float(layers.mean()))
         static = None if chain is None else held.rewards[:, chain]
-        return Row(
+        return PolicyRow(
             policy=name,
             target=share,
             accuracy=float(rewards.mean()),

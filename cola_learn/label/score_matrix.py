@@ -46,7 +46,7 @@ def questions_of(store: LabelStore) -> list[Question]:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class ScoreMatrix:
     """Q questions, C chains, up to O options.
 
     Attributes:
@@ -60,7 +60,7 @@ class Table:
     scores: Array
 
     @classmethod
-    def load(cls, stores: Sequence[LabelStore], named: str = "--labels") -> "Table":
+    def load(cls, stores: Sequence[LabelStore], named: str = "--labels") -> "ScoreMatrix":
         """All labels of stores that were made with one menu.
 
         Raises:
@@ -90,9 +90,9 @@ class Table:
     def __len__(self) -> int:
         return len(self.questions)
 
-    def take(self, rows: NDArray[numpy.int64]) -> "Table":
+    def take(self, rows: NDArray[numpy.int64]) -> "ScoreMatrix":
         """Some of the questions."""
-        return Table(self.chains, tuple(self.questions[row] for row in rows), self.scores[rows])
+        return ScoreMatrix(self.chains, tuple(self.questions[row] for row in rows), self.scores[rows])
 
     @cached_property
     def tasks(self) -> NDArray[numpy.str_]:

@@ -13,10 +13,9 @@ from rich.table import Table
 from cola_learn.chains import Chain
 from cola_learn.console import PlainConsole, console
 from cola_learn.errors import UserError
-from cola_learn.evaluate import figures
 from cola_learn.files import writable_folder, write_text
 from cola_learn.intervals import Interval
-from cola_learn.label import LabelStore
+from cola_learn.label import LabelStore, figures
 from cola_learn.label.manifest import Manifest
 from cola_learn.label.summary import Tally
 
@@ -84,7 +83,7 @@ class Found:
 
 @dataclass(frozen=True)
 class FiguresOptions:
-    """Options of python -m cola_learn.evaluate figures.
+    """Options of python -m cola_learn.label figures.
 
     Attributes:
         labels: label stores; each is a row or a panel of the figures.
@@ -162,7 +161,7 @@ def _named(stores: Sequence[Found]) -> dict[str, Found]:
 
 @dataclass(frozen=True)
 class TableOptions:
-    """Options of python -m cola_learn.evaluate table.
+    """Options of python -m cola_learn.label table.
 
     Attributes:
         labels: label stores of one or more tasks, each with skips only, repeats only or both.

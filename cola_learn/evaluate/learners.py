@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from cola_learn.backbone import Backbone
-from cola_learn.label.table import Table
+from cola_learn.label.score_matrix import ScoreMatrix
 
 Array = NDArray[numpy.float64]
 _COMPONENTS = 256
@@ -27,7 +27,7 @@ def pooled(features: Sequence[Tensor]) -> Array:
     return torch.stack(rows).double().numpy()
 
 
-def menu_regressor(prompts: Array, table: Table, held: Array) -> Array:
+def menu_regressor(prompts: Array, table: ScoreMatrix, held: Array) -> Array:
     """Predicted gain of every chain for held-out prompts ``[Q', C]``, by ridge regression, its penalty chosen by
     cross-validation, from prompts ``[Q, D]`` to what chains gained there."""
     model = make_pipeline(StandardScaler(), _components(prompts), RidgeCV(numpy.logspace(1, 7, 13)))
@@ -36,7 +36,7 @@ def menu_regressor(prompts: Array, table: Table, held: Array) -> Array:
     return found
 
 
-def menu_classifier(prompts: Array, table: Table, held: Array) -> Array:
+def menu_classifier(prompts: Array, table: ScoreMatrix, held: Array) -> Array:
     """Log-probability that each chain is the best for held-out prompts ``[Q', C]``, by logistic regression from
     prompts ``[Q, D]`` to the chain with the highest probability of the gold option."""
     best = table.soft.argmax(1)
@@ -48,7 +48,7 @@ def menu_classifier(prompts: Array, table: Table, held: Array) -> Array:
 
 
 def probe(
-    prompts: Array, table: Table, held: Array, held_table: Table, backbone: Backbone, seed: int = 0
+    prompts: Array, table: ScoreMatrix, held: Array, held_table: ScoreMatrix, backbone: Backbone, seed: int = 0
 ) -> NDArray[numpy.int64]:
     """Answers ``[Q']`` that a network gives from the same prompt vectors and the embeddings of the options' tokens,
     without running the backbone: how much can be answered from what a controller reads."""
@@ -88,7 +88,7 @@ class _Probe(nn.Module):
         return scores
 
 
-def _options(table: Table, backbone: Backbone) -> tuple[Tensor, Tensor]:
+def _options(table: ScoreMatrix, backbone: Backbone) -> tuple[Tensor, Tensor]:
     """Mean token embedding of every option ``[Q, O, E]``, and where there is none ``[Q, O]``."""
     weights = backbone.model.get_input_embeddings().weight.detach().float().cpu()
     found = torch.zeros(len(table), table.scores.shape[2], weights.shape[1])

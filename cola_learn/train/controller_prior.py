@@ -80,7 +80,7 @@ def run_prior(options: PriorOptions) -> dict[Question, Prior]:
     writable_folder(options.output.parent)
     config = controller.config
     backbone = load_backbone(config.backbone, options.device, options.dtype)
-    controller.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
+    controller.config.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
     backbone.heed(config.special_tokens, "the controller")
     priors: dict[Question, Prior] = {}
     with progress_bar() as bar:
