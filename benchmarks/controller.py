@@ -14,12 +14,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from cola_learn.backbone import Executor, load_backbone
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain
-from cola_learn.command import run_command
+from cola_learn.command import Command
 from cola_learn.evaluate.costs import count_flops, seconds
-from cola_learn.tasks import OptionScorer, as_sample, load_task
-from cola_learn.train import Controller
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import as_sample
+from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features
 
 
@@ -89,4 +92,4 @@ def _cost(work: Callable[[], None], repetitions: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    run_command(ControllerCostOptions, run, "benchmarks.controller", "What a controller costs beside its backbone.")
+    Command(ControllerCostOptions, run, "What a controller costs beside its backbone.")("benchmarks.controller")

@@ -16,13 +16,18 @@ import psutil
 from rich.console import Console
 
 from cola_learn.chains import Chain
-from cola_learn.command import run_command
+from cola_learn.command import Command
 from cola_learn.files import write_text
-from cola_learn.label import MCTS, Label, LabelStore, Manifest, Plan
 from cola_learn.label.driver import collect_seldom, label_questions
+from cola_learn.label.manifest import Manifest
+from cola_learn.label.methods import MCTS
+from cola_learn.label.plan import Plan
+from cola_learn.label.records import Label
+from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 from cola_learn.plots import SKIP, as_svg, themed
-from cola_learn.tasks import OptionScores, Question, Sample
+from cola_learn.tasks.questions import Question, Sample
+from cola_learn.tasks.scores import OptionScores
 
 LAYERS = 30
 
@@ -125,4 +130,4 @@ def draw(memory: Sequence[tuple[int, float]], options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run_command(Options, run, "benchmarks.driver", "Labelling without a model: searches, driver and store alone.")
+    Command(Options, run, "Labelling without a model: searches, driver and store alone.")("benchmarks.driver")

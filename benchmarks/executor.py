@@ -37,12 +37,14 @@ from cola_learn import (
     load_backbone,
     load_task,
 )
-from cola_learn.backbone.load import Dtype, load_tokenizer
-from cola_learn.command import run_command
+from cola_learn.backbone.load import load_tokenizer
+from cola_learn.backbone.options import Dtype
+from cola_learn.command import Command
 from cola_learn.console import progress_bar
 from cola_learn.files import write_text
 from cola_learn.label.driver import label_questions
-from cola_learn.tasks import OptionScorer, OptionScores
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.scores import OptionScores
 
 DEPTHS = (0.5, 0.75, 1.0, 1.25)
 
@@ -353,4 +355,4 @@ def print_table(found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    run_command(BenchmarkOptions, run_benchmark, "benchmarks.executor", "Measure what the executor achieves.")
+    Command(BenchmarkOptions, run_benchmark, "Measure what the executor achieves.")("benchmarks.executor")

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from benchmarks.journal import Journal
 from cola_learn import MCTS, Backbone, Executor, Plan, Question, load_backbone, load_task
-from cola_learn.backbone.load import Dtype
-from cola_learn.command import run_command
+from cola_learn.backbone.options import Dtype
+from cola_learn.command import Command
 from cola_learn.console import console, progress_bar
 from cola_learn.label.driver import label_questions
-from cola_learn.tasks import OptionScorer, as_sample
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import as_sample
 
 _BLOCK = 25
 
@@ -111,4 +112,4 @@ def run_flips(options: FlipOptions) -> None:
 
 
 if __name__ == "__main__":
-    run_command(FlipOptions, run_flips, "benchmarks.flips", "Count rewards that depend on who shared their batch.")
+    Command(FlipOptions, run_flips, "Count rewards that depend on who shared their batch.")("benchmarks.flips")

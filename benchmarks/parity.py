@@ -8,12 +8,14 @@ from typing import Any
 
 from rich.table import Table
 
-from cola_learn.backbone import Executor, load_backbone
-from cola_learn.backbone.load import source_of
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.load import load_backbone, source_of
 from cola_learn.chains import Chain
-from cola_learn.command import run_command
+from cola_learn.command import Command
 from cola_learn.console import console, progress_bar
-from cola_learn.tasks import OptionScorer, Question, as_sample, load_task
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import Question, as_sample
 
 _AT_ONCE = 16  # questions
 
@@ -117,4 +119,4 @@ def run_parity(options: ParityOptions) -> list[Parity]:
 
 
 if __name__ == "__main__":
-    run_command(ParityOptions, run_parity, "benchmarks.parity", "Compare scores with lm-evaluation-harness.")
+    Command(ParityOptions, run_parity, "Compare scores with lm-evaluation-harness.")("benchmarks.parity")

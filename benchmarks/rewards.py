@@ -21,15 +21,23 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from benchmarks.journal import Journal
-from cola_learn.backbone import Backbone, Executor, load_backbone
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.load import load_backbone
+from cola_learn.backbone.options import Dtype
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.command import run_command
+from cola_learn.command import Command
 from cola_learn.console import progress_bar
-from cola_learn.label import MCTS, Plan
 from cola_learn.label.driver import label_questions
+from cola_learn.label.methods import MCTS
 from cola_learn.label.moves import random_edit, used_layers
-from cola_learn.tasks import AnswerVerifier, AnswerWriter, Judge, Prompt, Question, as_sample, load_task
+from cola_learn.label.plan import Plan
+from cola_learn.tasks.answer_verifier import AnswerVerifier
+from cola_learn.tasks.answer_writer import AnswerWriter
+from cola_learn.tasks.judges import Judge
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.prompts import Prompt
+from cola_learn.tasks.questions import Question, as_sample
 
 
 @dataclass(frozen=True)
@@ -238,4 +246,4 @@ def _share(count: int, total: int) -> str:
 
 
 if __name__ == "__main__":
-    run_command(Options, run, "benchmarks.rewards", "Verification against generation as the reward of open questions.")
+    Command(Options, run, "Verification against generation as the reward of open questions.")("benchmarks.rewards")

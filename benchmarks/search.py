@@ -26,10 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.journal import Journal
-from cola_learn.backbone import Executor, load_backbone
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.load import load_backbone
+from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.command import run_command
+from cola_learn.command import Command
 from cola_learn.console import progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
@@ -42,7 +43,10 @@ from cola_learn.label.processes import end_with_parent
 from cola_learn.label.records import Label
 from cola_learn.label.search import Prior
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks import OptionScorer, Question, Scores, as_sample, load_task
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import Question, as_sample
+from cola_learn.tasks.scores import Scores
 
 Array = NDArray[numpy.float64]
 BUDGETS = (25, 50, 100, 200)
@@ -410,4 +414,4 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path, options: Options) -> Non
 
 
 if __name__ == "__main__":
-    run_command(Options, run, "benchmarks.search", "Compare search methods on ARC-Easy and ARC-Challenge questions.")
+    Command(Options, run, "Compare search methods on ARC-Easy and ARC-Challenge questions.")("benchmarks.search")

@@ -4,12 +4,15 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from cola_learn.backbone import Executor, load_backbone
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.load import load_backbone
+from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain
-from cola_learn.command import run_command
+from cola_learn.command import Command
 from cola_learn.console import console
-from cola_learn.tasks import OptionScorer, as_sample, load_task
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import as_sample
 
 
 @dataclass(frozen=True)
@@ -62,4 +65,4 @@ def run_shared(options: SharedOptions) -> float:
 
 
 if __name__ == "__main__":
-    run_command(SharedOptions, run_shared, "benchmarks.shared_options", "Time options in one sequence and apart.")
+    Command(SharedOptions, run_shared, "Time options in one sequence and apart.")("benchmarks.shared_options")

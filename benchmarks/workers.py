@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from cola_learn.command import run_command
+from cola_learn.command import Command
 from cola_learn.console import console
-from cola_learn.label import MCTS, Label, Plan, Resources
-from cola_learn.label.plan import Job
+from cola_learn.label.methods import MCTS
+from cola_learn.label.plan import Job, Plan, Resources
+from cola_learn.label.records import Label
 from cola_learn.label.run import start_workers
-from cola_learn.tasks import Scoring, load_task
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -63,4 +65,4 @@ def run(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run_command(Options, run, "benchmarks.workers", "Labelling by one process, several, and a Ray cluster.")
+    Command(Options, run, "Labelling by one process, several, and a Ray cluster.")("benchmarks.workers")

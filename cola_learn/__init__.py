@@ -7,20 +7,63 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cola_learn.backbone import Backbone, Decoding, Executor, Generator, Row, load_backbone
+    from cola_learn.backbone.executor import Executor
+    from cola_learn.backbone.generate import Generator
+    from cola_learn.backbone.load import load_backbone
+    from cola_learn.backbone.options import Decoding
+    from cola_learn.backbone.replay import Backbone
+    from cola_learn.backbone.rows import Row
     from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
-    from cola_learn.infer import ColaForCausalLM, apply_chain
-    from cola_learn.label import MCTS, Label, LabelStore, Plan, SearchMethod, Trial
-    from cola_learn.tasks import Question, Sample, Scoring, as_sample, load_task, make_judge, score_questions
-    from cola_learn.train import Controller, ControllerConfig
+    from cola_learn.infer.apply import apply_chain
+    from cola_learn.infer.model import ColaForCausalLM
+    from cola_learn.label.mcts import MCTS
+    from cola_learn.label.plan import Plan
+    from cola_learn.label.records import Label, Trial
+    from cola_learn.label.search import SearchMethod
+    from cola_learn.label.store import LabelStore
+    from cola_learn.tasks.judges import make_judge, score_questions
+    from cola_learn.tasks.load import load_task
+    from cola_learn.tasks.questions import Question, Sample, as_sample
+    from cola_learn.tasks.scoring import Scoring
+    from cola_learn.train.config import ControllerConfig
+    from cola_learn.train.controller import Controller
 
 _HOMES = {
-    "backbone": ("Backbone", "Decoding", "Executor", "Generator", "Row", "load_backbone"),
-    "chains": ("Chain", "Repeat", "SearchSpace", "Skip"),
-    "infer": ("ColaForCausalLM", "apply_chain"),
-    "label": ("MCTS", "Label", "LabelStore", "Plan", "SearchMethod", "Trial"),
-    "tasks": ("Question", "Sample", "Scoring", "as_sample", "load_task", "make_judge", "score_questions"),
-    "train": ("Controller", "ControllerConfig"),
+    "cola_learn.backbone.executor": ("Executor",),
+    "cola_learn.backbone.generate": ("Generator",),
+    "cola_learn.backbone.load": ("load_backbone",),
+    "cola_learn.backbone.options": ("Decoding",),
+    "cola_learn.backbone.replay": ("Backbone",),
+    "cola_learn.backbone.rows": ("Row",),
+    "cola_learn.chains": (
+        "Chain",
+        "Repeat",
+        "SearchSpace",
+        "Skip",
+    ),
+    "cola_learn.infer.apply": ("apply_chain",),
+    "cola_learn.infer.model": ("ColaForCausalLM",),
+    "cola_learn.label.mcts": ("MCTS",),
+    "cola_learn.label.plan": ("Plan",),
+    "cola_learn.label.records": (
+        "Label",
+        "Trial",
+    ),
+    "cola_learn.label.search": ("SearchMethod",),
+    "cola_learn.label.store": ("LabelStore",),
+    "cola_learn.tasks.judges": (
+        "make_judge",
+        "score_questions",
+    ),
+    "cola_learn.tasks.load": ("load_task",),
+    "cola_learn.tasks.questions": (
+        "Question",
+        "Sample",
+        "as_sample",
+    ),
+    "cola_learn.tasks.scoring": ("Scoring",),
+    "cola_learn.train.config": ("ControllerConfig",),
+    "cola_learn.train.controller": ("Controller",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -60,4 +103,4 @@ if not TYPE_CHECKING:  # a type checker is to miss what is not there
     def __getattr__(name: str) -> Any:
         if name not in _HOME_OF:
             raise AttributeError(f"module 'cola_learn' has no attribute {name!r}")
-        return getattr(import_module(f"cola_learn.{_HOME_OF[name]}"), name)
+        return getattr(import_module(_HOME_OF[name]), name)

@@ -4,14 +4,17 @@ import difflib
 import re
 import signal
 import sys
+import textwrap
+from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from importlib import import_module
 from types import FrameType, UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse as parse_docstring
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from cola_learn.console import printable, quiet_libraries
 from cola_learn.errors import UserError, first_line
@@ -27,19 +30,95 @@ class Command(Generic[Options]):
 
     Attributes:
         options: dataclass of its options, whose docstring explains them.
-        run: what it does with them.
+        run: what it does with them; where it is slow to import, as ``module:function``.
         about: what ``--help`` says of it.
         positional: fields that are given without their names, or, written ``--name``, that have to be given.
+        examples: command lines that ``--help`` shows.
     """
 
     options: type[Options]
-    run: Callable[[Options], object]
+    run: Callable[[Options], object] | str
     about: str
     positional: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
 
-    def __call__(self, name: str, arguments: Sequence[str]) -> None:
-        """Run ``python -m name`` with these arguments."""
-        run_command(self.options, self.run, name, self.about, self.positional, arguments)
+    def __call__(self, name: str, arguments: Sequence[str] | None = None) -> None:
+        """Run ``python -m name`` with these arguments, by default those of the command line."""
+        with user_errors():
+            given = sys.argv[1:] if arguments is None else arguments
+            try:
+                options = self._parse(name, given)
+            except (ArgumentError, ValueError) as error:
+                said = _as_said(str(getattr(error, "message", error)), self._values())
+                raise UserError(f"{said} (see python -m {name} --help)") from None
+            run = self.run
+            if isinstance(run, str):
+                module, _, function = run.partition(":")
+                run = getattr(import_module(module), function)
+            run(options)
+
+    def _values(self) -> list[type]:
+        """The dataclasses whose fields are options: the command's own, and its groups."""
+        return [self.options, *self._groups().values()]
+
+    def _groups(self) -> dict[str, type]:
+        kinds = get_type_hints(self.options)
+        return {field.name: kinds[field.name] for field in _fields(self.options) if field.metadata.get("group")}
+
+    def _parse(self, name: str, arguments: Sequence[str]) -> Options:
+        groups = self._groups()
+        flags = {name for each in self._values() for name, kind in get_type_hints(each).items() if kind is bool}
+        parser = self._parser(name)
+        values = vars(parser.instantiate(parser.parse_args(_spelled(arguments, flags))))
+        values.pop("config")
+        for group, kind in groups.items():
+            values[group] = kind(**{field.name: values.pop(field.name) for field in _fields(kind)})
+        return self.options(**values)
+
+    def _parser(self, name: str) -> ArgumentParser:
+        """Takes ``--config FILE`` and the fields of the options; lists take several values."""
+        examples = "\n".join(f"  {example}" for example in self.examples)
+        about = textwrap.fill(self.about, 100) + (f"\n\nexamples:\n{examples}" if examples else "")
+        required = " ".join(
+            f"{one} {one.lstrip('-').upper()}" if "-" in one else one.upper() for one in self.positional
+        )
+        usage = f"python -m {name} {required}{' ' if required else ''}[--config FILE] [--OPTION VALUE ...]"
+        parser = ArgumentParser(
+            prog=f"python -m {name}", usage=usage, description=about, exit_on_error=False, formatter_class=_Help
+        )
+        parser.add_argument("--config", action="config", help="YAML file that sets any of the options below")
+        kinds, every = get_type_hints(self.options), {field.name: field for field in _fields(self.options)}
+        own = {name.lstrip("-") for name in self.positional}
+        groups = self._groups()
+        items = {name: item for name, kind in kinds.items() if (item := _item_of(kind))}
+        optional = {name: every[name] for name in items if name not in own}
+        parser.add_class_arguments(self.options, as_group=False, skip=own | optional.keys() | groups.keys())
+        explained = {one.arg_name: one.description for one in parse_docstring(self.options.__doc__ or "").params}
+        for name_or_flag in (*self.positional, *(f"--{name}" for name in optional)):
+            field = name_or_flag.lstrip("-")
+            kind = items.get(field, kinds[field])
+            more: dict[str, Any] = {"nargs": "+"} if field in items else {}
+            if field in optional:
+                default, made = optional[field].default, optional[field].default_factory
+                more["default"] = default if made is MISSING else made()
+            elif name_or_flag != field:
+                more["required"] = True
+            parser.add_argument(name_or_flag, type=kind, help=explained.get(field) or field, **more)
+        for kind in groups.values():
+            parser.add_class_arguments(kind, as_group=True)
+        return parser
+
+
+class _Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Options with their defaults; what else can be said of types is in the choices or in the words."""
+
+    def __init__(self, prog: str, **_: Any) -> None:
+        super().__init__(prog, width=110, max_help_position=28)
+
+    def _get_help_string(self, action: Action) -> str:
+        default = action.default
+        hidden = default in (None, SUPPRESS, "", False) or isinstance(default, list | dict | Namespace)
+        return (action.help or "") if hidden else f"{action.help} (default: {default})"
 
 
 Main = Callable[[str, Sequence[str]], None]
@@ -73,56 +152,6 @@ def no_such_command(given: str, names: Iterable[str]) -> str:
     return f"{given!r} is no command{meant} from {', '.join(names)}"
 
 
-def run_command(
-    options_class: type[Options],
-    run: Callable[[Options], object],
-    name: str,
-    description: str,
-    positional: tuple[str, ...] = (),
-    given: Sequence[str] | None = None,
-) -> None:
-    """Parse ``--config FILE`` and options into ``options_class`` and run the command ``name`` with them.
-
-    Fields named in ``positional`` are given without their names, or behind it where ``--name`` stands there. Lists take
-    several values. ``given`` are the arguments, by default those of the command line.
-    """
-    parser = ArgumentParser(prog=f"python -m {name}", description=description, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file that sets any of the options below")
-    kinds = get_type_hints(options_class)
-    own = {name.lstrip("-") for name in positional}
-    items = {name: item for name, kind in kinds.items() if (item := _item_of(kind))}
-    every = {field.name: field for field in fields(options_class)}  # type: ignore[arg-type]
-    groups = {name: kinds[name] for name, field in every.items() if field.metadata.get("group")}
-    optional = {name: every[name] for name in items if name not in own}
-    parser.add_class_arguments(options_class, as_group=False, skip=own | optional.keys() | groups.keys())
-    explained = {entry.arg_name: entry.description for entry in parse_docstring(options_class.__doc__ or "").params}
-    for name_or_flag in (*positional, *(f"--{name}" for name in optional)):
-        field = name_or_flag.lstrip("-")
-        kind = items.get(field, kinds[field])
-        more: dict[str, Any] = {"nargs": "+"} if field in items else {}
-        if field in optional:
-            default, made = optional[field].default, optional[field].default_factory
-            more["default"] = default if made is MISSING else made()
-        elif name_or_flag != field:
-            more["required"] = True
-        parser.add_argument(name_or_flag, type=kind, help=explained.get(field) or field, **more)
-    for kind in groups.values():
-        parser.add_class_arguments(kind, as_group=True)
-    spelled = [options_class, *groups.values()]
-    flags = {name for each in spelled for name, kind in get_type_hints(each).items() if kind is bool}
-    with user_errors():
-        try:
-            arguments = parser.parse_args(_spelled(sys.argv[1:] if given is None else given, flags))
-            values = vars(parser.instantiate(arguments))
-            for group, kind in groups.items():
-                values[group] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
-            options = options_class(**{key: value for key, value in values.items() if key != "config"})
-        except (ArgumentError, ValueError) as error:
-            text = _as_said(str(getattr(error, "message", error)), spelled)
-            raise UserError(f"{text} (see python -m {name} --help)") from None
-        run(options)
-
-
 def _as_said(error: str, options: Iterable[type]) -> str:
     """What the parser, or a value that does not like what it is given, says, in terms of options."""
     error = re.sub(r"^([a-z_.]+) (?=is )", r"--\1 ", error)
@@ -143,6 +172,10 @@ def _names_of(kind: type) -> list[str]:
     own: list[str] = [kind.__name__] if is_dataclass(kind) else []
     below: list[type] = kind.__subclasses__()
     return [*own, *(name for each in below for name in _names_of(each))]
+
+
+def _fields(kind: type) -> tuple[Field[Any], ...]:
+    return fields(kind)
 
 
 def settings_of(options: Any) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from cola_learn.command import Command, run_stage
-from cola_learn.infer.export import ExportOptions, run_export
+from cola_learn.infer.options import ExportOptions
 
 EXPORT = Command(
     ExportOptions,
-    run_export,
+    "cola_learn.infer.export:run_export",
     "Write the controller of a training checkpoint, or the backbone with one static chain as an ordinary Hugging Face "
     "checkpoint. Examples: python -m cola_learn.export --checkpoint runs/demo/train/best.ckpt --output "
     "checkpoints/arc-easy; python -m cola_learn.export --chain '0-17 20-29' --output runs/static",

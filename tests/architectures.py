@@ -17,10 +17,12 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from cola_learn.backbone import Backbone, Executor, Row
+from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.generate import slots_suffice
+from cola_learn.backbone.replay import Backbone
+from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
-from cola_learn.command import run_command
+from cola_learn.command import Command
 from cola_learn.console import progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import write_text
@@ -283,4 +285,4 @@ def _size(error: float | None) -> str:
 
 
 if __name__ == "__main__":
-    run_command(TableOptions, write_table, "tests.architectures", "Try every causal-LM architecture of transformers.")
+    Command(TableOptions, write_table, "Try every causal-LM architecture of transformers.")("tests.architectures")

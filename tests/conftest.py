@@ -9,8 +9,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from cola_learn.backbone import Backbone, load_backbone
-from cola_learn.tasks import Question, load_task
+from cola_learn.backbone.load import load_backbone
+from cola_learn.backbone.replay import Backbone
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.questions import Question
 
 torch.manual_seed(0)
 settings.register_profile("untimed", deadline=None)  # a slow machine is no failure

@@ -1,7 +1,7 @@
 """Loading a backbone: any Hugging Face causal LM by id or folder, or the embedded one."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.text import Text
@@ -9,13 +9,12 @@ from rich.text import Text
 from cola_learn import assets
 from cola_learn.backbone.fingerprint import of_files
 from cola_learn.backbone.layers import position_limit
+from cola_learn.backbone.options import Bos, Dtype
 from cola_learn.backbone.replay import Backbone
-from cola_learn.backbone.tokens import Bos
 from cola_learn.console import console, printable
 from cola_learn.errors import UserError, first_line
 
 EMBEDDED = assets.DEFAULT
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def load_backbone(

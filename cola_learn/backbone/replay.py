@@ -19,6 +19,7 @@ from cola_learn.backbone import attention
 from cola_learn.backbone.call_sizes import call_sizes
 from cola_learn.backbone.fingerprint import of_memory
 from cola_learn.backbone.layers import device_of, find_layers, parameter_names, position_limit
+from cola_learn.backbone.options import Bos
 from cola_learn.backbone.prepacked import prepack_weights
 from cola_learn.backbone.probes import (
     check_replay,
@@ -28,7 +29,7 @@ from cola_learn.backbone.probes import (
 )
 from cola_learn.backbone.recording import MASK, Leaf, Recording, Together, map_tree
 from cola_learn.backbone.rows import BUCKET, Row
-from cola_learn.backbone.tokens import Bos, PromptEncoder
+from cola_learn.backbone.tokens import PromptEncoder
 
 
 class _AllSeen(Exception):

@@ -5,11 +5,10 @@ Scoring, verification, generation, chat and a controller's features all encode t
 
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from cola_learn.backbone.options import Bos
 from cola_learn.errors import UserError
-
-Bos = Literal["auto", "yes", "no"]
 
 
 class PromptEncoder:

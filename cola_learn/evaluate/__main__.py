@@ -3,23 +3,18 @@
 from collections.abc import Sequence
 
 from cola_learn.command import Command, Main, run_stage
-from cola_learn.evaluate.evaluation import run_evaluate
-from cola_learn.evaluate.options import EvaluateOptions
-
-
-def _menu(name: str, arguments: Sequence[str]) -> None:
-    from cola_learn.evaluate.menu_study import MenuEvaluateOptions, run_menu_evaluate  # scikit-learn is slow to import
-
-    about = "Compare policies that choose from one menu of chains, at equal depth, on stored scores of many tasks."
-    Command(MenuEvaluateOptions, run_menu_evaluate, about)(name, arguments)
-
+from cola_learn.evaluate.options import EvaluateOptions, MenuEvaluateOptions
 
 COMMANDS: dict[str, Main] = {
-    "menu": _menu,
+    "menu": Command(
+        MenuEvaluateOptions,
+        "cola_learn.evaluate.menu_study:run_menu_evaluate",
+        "Compare policies that choose from one menu of chains, at equal depth, on stored scores of many tasks.",
+    ),
 }
 EVALUATE = Command(
     EvaluateOptions,
-    run_evaluate,
+    "cola_learn.evaluate.evaluation:run_evaluate",
     "Measure a controller on held-out questions beside the plain model, the best static chain, its own choices for "
     "shuffled prompts, and oracles (full search with a luck control). Example: python -m cola_learn.evaluate --config "
     "configs/evaluate/demo.yaml --controller runs/demo/train/controller. Other commands: python -m cola_learn.evaluate "

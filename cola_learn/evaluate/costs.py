@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
-from cola_learn.tasks import ModelJudge, Question, Sample, Template, as_sample
-from cola_learn.train import Controller
+from cola_learn.tasks.judges import ModelJudge
+from cola_learn.tasks.questions import Question, Sample, Template, as_sample
+from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features
 
 QUESTIONS = 16

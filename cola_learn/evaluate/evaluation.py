@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from cola_learn.backbone import Backbone, load_backbone
-from cola_learn.backbone.load import fingerprint_of
+from cola_learn.backbone.load import fingerprint_of, load_backbone
+from cola_learn.backbone.replay import Backbone
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate.costs import Cost, policy_costs
@@ -15,12 +15,15 @@ from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.report import EXPLAINED, Report, print_report, write_html
 from cola_learn.evaluate.statistics import Outcome, sees_gold, summarize_policy
 from cola_learn.files import digest, locked, read_json, replacing, writable_folder, write_json
-from cola_learn.label import LabelStore
 from cola_learn.label.show import show_prompt
-from cola_learn.tasks import Layout, Question, load_task, make_judge
+from cola_learn.label.store import LabelStore
+from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.files import is_file
+from cola_learn.tasks.judges import make_judge
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.questions import Question
 from cola_learn.tracking import Tracker
-from cola_learn.train import Controller
+from cola_learn.train.controller import Controller
 
 
 def run_evaluate(options: EvaluateOptions) -> Report:

@@ -3,18 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from cola_learn.backbone import Backbone
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import choose_static, controller_beams, shuffled, static_candidates
 from cola_learn.evaluate.statistics import Outcome
-from cola_learn.label import Label, LabelStore, Manifest, Plan, Resources
 from cola_learn.label.labeller import Labeller
-from cola_learn.label.plan import Job
+from cola_learn.label.manifest import Manifest
+from cola_learn.label.plan import Job, Plan, Resources
+from cola_learn.label.records import Label
 from cola_learn.label.run import fill_store
-from cola_learn.tasks import ModelJudge, Question, Scores, Scoring, Template, as_sample, make_judge, score_questions
-from cola_learn.train import Controller
+from cola_learn.label.store import LabelStore
+from cola_learn.tasks.judges import ModelJudge, make_judge, score_questions
+from cola_learn.tasks.questions import Question, Template, as_sample
+from cola_learn.tasks.scores import Scores
+from cola_learn.tasks.scoring import Scoring
+from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features
 
 BEAMS = 5

@@ -9,7 +9,7 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,21 +18,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cola_learn.backbone import Backbone, load_backbone
+from cola_learn.backbone.load import load_backbone
+from cola_learn.backbone.replay import Backbone
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate import multichain
 from cola_learn.evaluate.figures import accuracy_curves
 from cola_learn.evaluate.learners import menu_classifier, menu_regressor, pooled, probe
 from cola_learn.evaluate.menu_report import PolicyRow, as_markdown, print_rows
+from cola_learn.evaluate.options import MenuEvaluateOptions
 from cola_learn.evaluate.routers import LayerRouters, SegmentPredictor, fit_router, route
 from cola_learn.evaluate.statistics import p_value
 from cola_learn.evaluate.utilities import Utilities, controller_utilities, mean_utilities
 from cola_learn.files import writable_folder, write_text
 from cola_learn.intervals import paired_difference
 from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
-from cola_learn.tasks import as_sample
-from cola_learn.train import Controller
+from cola_learn.tasks.questions import as_sample
+from cola_learn.train.controller import Controller
 from cola_learn.train.diagnostics import Choices, collapse
 from cola_learn.train.features import stored_features
 
@@ -40,33 +42,6 @@ Chosen = NDArray[numpy.int64]
 
 PRICES = (0.0, *numpy.geomspace(0.002, 1.0, 120).tolist())
 _TUNING = 2000  # training questions, a fifth of them at most, on which the price for a depth is found
-
-
-@dataclass(frozen=True)
-class MenuEvaluateOptions:
-    """Options of python -m cola_learn.evaluate menu.
-
-    Attributes:
-        labels: stores of training questions that label cross made; all that is chosen or fitted is so on these.
-        held: stores of held-out questions, run through the same menu.
-        controllers: folders of exported controllers with that menu.
-        depths: mean depths at which policies are compared, as shares of the base chain's; each takes the lowest price
-            of depth that keeps it there on training questions.
-        learners: also fit and evaluate plain learners (ridge, logistic regression), a probe and the routers of Dr.LLM
-            and PoLar on the same labels.
-        output: folder for report.json, report.md and curves.svg.
-        device: for prompt features.
-        seed: of draws and fits.
-    """
-
-    labels: Path = Path("data/menu/pool")
-    held: Path = Path("data/menu/held")
-    controllers: list[Path] = field(default_factory=list)
-    depths: list[float] = field(default_factory=lambda: [0.85, 0.9, 0.95, 1.0])
-    learners: bool = True
-    output: Path = Path("runs/menu/evaluate")
-    device: str = "auto"
-    seed: int = 0
 
 
 def run_menu_evaluate(options: MenuEvaluateOptions) -> list[PolicyRow]:

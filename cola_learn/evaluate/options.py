@@ -1,10 +1,12 @@
-"""What an evaluation can be told."""
+"""What the commands of the evaluate stage can be told."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cola_learn.backbone.load import Dtype
-from cola_learn.label import MCTS, Plan, Resources, SearchMethod
+from cola_learn.backbone.options import Dtype
+from cola_learn.label.methods import MCTS
+from cola_learn.label.plan import Plan, Resources
+from cola_learn.label.search import SearchMethod
 from cola_learn.tracking import Mode
 
 
@@ -23,7 +25,7 @@ class EvaluateOptions:
         backbone: default the one that the controller was trained for.
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: default that of the labels.
-        search: method of the full search and of its luck control: --search.help NAME prints the settings of one.
+        search: method of the full search and of its luck control, as for label; --search.simulations is the budget.
         static_candidates: how many chains that did well in the labels are tried as static chain.
         static_questions: on how many labelled questions each of them is tried.
         trees: samples searched at the same time.
@@ -56,3 +58,30 @@ class EvaluateOptions:
         for name in ("static_candidates", "static_questions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+
+
+@dataclass(frozen=True)
+class MenuEvaluateOptions:
+    """Options of python -m cola_learn.evaluate menu.
+
+    Attributes:
+        labels: stores of training questions that label cross made; all that is chosen or fitted is so on these.
+        held: stores of held-out questions, run through the same menu.
+        controllers: folders of exported controllers with that menu.
+        depths: mean depths at which policies are compared, as shares of the base chain's; each takes the lowest price
+            of depth that keeps it there on training questions.
+        learners: also fit and evaluate plain learners (ridge, logistic regression), a probe and the routers of Dr.LLM
+            and PoLar on the same labels.
+        output: folder for report.json, report.md and curves.svg.
+        device: for prompt features.
+        seed: of draws and fits.
+    """
+
+    labels: Path = Path("data/menu/pool")
+    held: Path = Path("data/menu/held")
+    controllers: list[Path] = field(default_factory=list)
+    depths: list[float] = field(default_factory=lambda: [0.85, 0.9, 0.95, 1.0])
+    learners: bool = True
+    output: Path = Path("runs/menu/evaluate")
+    device: str = "auto"
+    seed: int = 0

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from cola_learn.chains import Chain
-from cola_learn.label import Label
-from cola_learn.tasks import Judge, Question, Template, score_questions
-from cola_learn.train import Controller
+from cola_learn.label.records import Label
+from cola_learn.tasks.judges import Judge, score_questions
+from cola_learn.tasks.questions import Question, Template
+from cola_learn.train.controller import Controller
 
 
 def controller_beams(controller: Controller, features: Sequence[Tensor], beams: int = 5) -> list[list[Chain]]:

@@ -16,7 +16,7 @@ from cola_learn.evaluate.costs import Cost
 from cola_learn.evaluate.statistics import Outcome, PolicySummary, sees_gold
 from cola_learn.files import as_value, write_text
 from cola_learn.label.figures import layer_use
-from cola_learn.tasks import Question
+from cola_learn.tasks.questions import Question
 
 EXPLAINED = {
     "base": "the plain model",

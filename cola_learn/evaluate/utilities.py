@@ -7,7 +7,7 @@ import numpy
 from torch import Tensor
 
 from cola_learn.label.score_matrix import Array
-from cola_learn.train import Controller
+from cola_learn.train.controller import Controller
 
 Utilities = Callable[[float], Array]
 """What a policy thinks of every (question, chain) at a price of depth, ``[Q, C]``; it takes the largest."""

@@ -1,16 +1,17 @@
 """Exporting a trained controller: a folder with its configuration, its weights and a model card."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
-from cola_learn.backbone.load import Dtype
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError, first_line
 from cola_learn.files import write_text
-from cola_learn.train import Controller, ControllerConfig
+from cola_learn.infer.options import ExportOptions
+from cola_learn.train.config import ControllerConfig
+from cola_learn.train.controller import Controller
 
 _CARD = """---
 library_name: cola-learn
@@ -41,35 +42,6 @@ What it gains or loses on held-out questions is measured with `python -m cola_le
 {folder}`; a controller without such a report should not be trusted to help. Files: `config.json`,
 `model.safetensors`; nothing in them is executed.
 """
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """Options of ``python -m cola_learn.export``.
-
-    Attributes:
-        checkpoint: a checkpoint that python -m cola_learn.train wrote, for example runs/demo/train/best.ckpt.
-        output: folder to write, for example checkpoints/arc-easy.
-        chain: write the backbone with this chain of layers for all inputs instead, such as "0-17 20-29": an ordinary
-            Hugging Face checkpoint, which needs no code of ours.
-        backbone: of chain: embedded, a Hugging Face id, or a folder.
-        dtype: of the weights of such a checkpoint; auto is that of the backbone's own.
-        price: of depth, for a controller of a menu, where none is given when it is used: more of it makes chains
-            shorter; python -m cola_learn.evaluate menu shows what each price gives. Default that of training.
-    """
-
-    output: Path
-    checkpoint: Path | None = None
-    chain: str | None = None
-    backbone: str = "embedded"
-    dtype: Dtype = "auto"
-    price: float | None = None
-
-    def __post_init__(self) -> None:
-        if (self.checkpoint is None) == (self.chain is None):
-            raise ValueError("give --checkpoint for a controller or --chain for a static chain, one of them")
-        if self.chain is not None and self.price is not None:
-            raise ValueError(f"--price {self.price:g} is for a controller; a static chain has none")
 
 
 def run_export(options: ExportOptions) -> None:

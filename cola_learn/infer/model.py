@@ -6,11 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
-from cola_learn.backbone import Backbone, Decoding, Generator, load_backbone
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.generate import Generator
+from cola_learn.backbone.load import load_backbone
+from cola_learn.backbone.options import Decoding, Dtype
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
-from cola_learn.tasks import Question, as_sample
-from cola_learn.train import Controller
+from cola_learn.tasks.questions import Question, as_sample
+from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features
 
 

@@ -4,62 +4,73 @@ the stores that it makes."""
 from collections.abc import Sequence
 
 from cola_learn.command import Command, Main, run_stage
-from cola_learn.label import commands
-from cola_learn.label.cross import CrossOptions, run_cross
-from cola_learn.label.found import FiguresOptions, TableOptions, run_figures, run_table
-from cola_learn.label.menu import MenuOptions, run_menu
-from cola_learn.label.options import LabelOptions
-from cola_learn.label.run import run_label
+from cola_learn.label import options
 
 COMMANDS: dict[str, Main] = {
-    "inspect": Command(commands.InspectOptions, commands.run_inspect, "Print what a label store holds.", ("store",)),
+    "inspect": Command(
+        options.InspectOptions, "cola_learn.label.commands:run_inspect", "Print what a label store holds.", ("store",)
+    ),
     "merge": Command(
-        commands.MergeOptions,
-        commands.run_merge,
+        options.MergeOptions,
+        "cola_learn.label.commands:run_merge",
         "Join label stores that were made with the same settings on different questions.",
         ("stores",),
     ),
     "verify": Command(
-        commands.VerifyOptions,
-        commands.run_verify,
+        options.VerifyOptions,
+        "cola_learn.label.commands:run_verify",
         "Run stored chains again, each alone and with nothing kept, and compare with what is stored.",
         ("store",),
     ),
     "menu": Command(
-        MenuOptions,
-        run_menu,
+        options.MenuOptions,
+        "cola_learn.label.menu:run_menu",
         "Make a short list of chains: the best single edits, their best compositions, what covers most questions.",
         ("--labels",),
     ),
     "cross": Command(
-        CrossOptions, run_cross, "Run every chain of a menu on every question of some tasks.", ("--menu", "--tasks")
+        options.CrossOptions,
+        "cola_learn.label.cross:run_cross",
+        "Run every chain of a menu on every question of some tasks.",
+        ("--menu", "--tasks"),
     ),
     "figures": Command(
-        FiguresOptions,
-        run_figures,
+        options.FiguresOptions,
+        "cola_learn.label.found:run_figures",
         "Draw what searches found: depths, transitions, layer use, of one label store or several.",
         ("--labels",),
     ),
     "table": Command(
-        TableOptions,
-        run_table,
+        options.TableOptions,
+        "cola_learn.label.found:run_table",
         "Tabulate what searches found by task and kind of edit, beside what luck would find.",
         ("--labels",),
     ),
     "export": Command(
-        commands.ExportOptions, commands.run_export, "Write labels in another project's form.", ("store",)
+        options.ExportOptions,
+        "cola_learn.label.commands:run_export",
+        "Write labels in another project's form.",
+        ("store",),
     ),
     "import": Command(
-        commands.ImportOptions, commands.run_import, "Make a label store of another's labels.", ("file",)
+        options.ImportOptions,
+        "cola_learn.label.commands:run_import",
+        "Make a label store of another's labels.",
+        ("file",),
     ),
 }
 LABEL = Command(
-    LabelOptions,
-    run_label,
-    "Search, for every question, chains of layers that answer it (Monte Carlo tree search), and store all that was "
-    "tried with rewards. Ctrl-C is safe: run the same command again to resume. Example: python -m cola_learn.label "
-    "--config configs/label/demo.yaml --limit 50. Other commands: python -m cola_learn.label "
-    f"{' | '.join(COMMANDS)} --help.",
+    options.LabelOptions,
+    "cola_learn.label.run:run_label",
+    "Search, for every question, chains of layers that answer it, and store all that was tried, with rewards. Ctrl-C "
+    f"is safe: run the same command again to resume. Other commands: {', '.join(COMMANDS)}.",
+    examples=(
+        "python -m cola_learn.label --config configs/label/demo.yaml --limit 50",
+        "python -m cola_learn.label --task mine.jsonl --output runs/mine --show_prompt",
+        "python -m cola_learn.label --task mmlu --backbone Qwen/Qwen3-0.6B --search.simulations 100 --workers 2",
+        "python -m cola_learn.label --search Beam --search.width 8 --space.operations skip",
+        "python -m cola_learn.label inspect runs/demo/labels",
+    ),
 )
 
 

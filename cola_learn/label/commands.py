@@ -2,13 +2,12 @@
 
 import random
 from collections import Counter
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from rich.table import Table
 
-from cola_learn.backbone import load_backbone
+from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain
 from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError
@@ -27,28 +26,16 @@ from cola_learn.label.interop import (
     write_json,
 )
 from cola_learn.label.manifest import Identity, Manifest
+from cola_learn.label.options import ExportOptions, ImportOptions, InspectOptions, MergeOptions, VerifyOptions
 from cola_learn.label.plan import Job, Plan
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
-from cola_learn.tasks import Question, Scoring, load_task, make_judge, score_questions
+from cola_learn.tasks.judges import make_judge, score_questions
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.questions import Question
+from cola_learn.tasks.scoring import Scoring
 
-Form = Literal["polar", "drllm", "counts", "lines"]
 _SHOWN = 20  # skipped records that are told one by one
-
-
-@dataclass(frozen=True)
-class InspectOptions:
-    """Options of python -m cola_learn.label inspect.
-
-    Attributes:
-        store: a label store.
-        plot: SVG file for the heat map of single edits: mean change of margin by block of layers.
-        chains: how many of the chains that are good for most questions to list.
-    """
-
-    store: Path
-    plot: Path | None = None
-    chains: int = 10
 
 
 def run_inspect(options: InspectOptions) -> Tally:
@@ -109,19 +96,6 @@ def _print_layers(tally: Tally) -> None:
     console.print(f"  depths    {depths}")
 
 
-@dataclass(frozen=True)
-class MergeOptions:
-    """Options of python -m cola_learn.label merge.
-
-    Attributes:
-        stores: label stores made with the same settings on other questions, or partly the same ones.
-        output: folder of the new store.
-    """
-
-    stores: list[Path]
-    output: Path = Path("runs/merged")
-
-
 def run_merge(options: MergeOptions) -> LabelStore:
     """Join stores; a question that several hold is taken from the first.
 
@@ -147,25 +121,6 @@ def run_merge(options: MergeOptions) -> LabelStore:
         merged.compact(sorted(known))
     console.print(f"labels      {options.output} ({len(known)} questions)", soft_wrap=True)
     return merged
-
-
-@dataclass(frozen=True)
-class VerifyOptions:
-    """Options of python -m cola_learn.label verify.
-
-    Attributes:
-        store: a label store.
-        limit: run the chains of this many questions again, drawn with the seed; default all.
-        chains: good ones only, or all that were tried.
-        device: as for label; other hardware than that of the run may differ in the last bits.
-        seed: of the draw.
-    """
-
-    store: Path
-    limit: int | None = None
-    chains: Literal["good", "all"] = "good"
-    device: str = "auto"
-    seed: int = 0
 
 
 def run_verify(options: VerifyOptions) -> int:
@@ -218,23 +173,6 @@ def run_verify(options: VerifyOptions) -> int:
     return checked
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """Options of python -m cola_learn.label export.
-
-    Attributes:
-        store: a label store.
-        form: polar (merged_mcts_samples.json, with question texts), drllm (arrays with the good chains of each
-            question), counts (executions a layer as JSON lines, the chains that this can hold) or lines (every chain
-            as a JSON line).
-        output: file; .gz is compressed.
-    """
-
-    store: Path
-    form: Form = "polar"
-    output: Path = Path("merged_mcts_samples.json.gz")
-
-
 def run_export(options: ExportOptions) -> int:
     """Write a store's labels in another form; returns the number of samples or rows.
 
@@ -252,29 +190,6 @@ def run_export(options: ExportOptions) -> int:
         count, things = write_json(options.output, rows, lines=True), "chains"
     console.print(f"{count} {things} written to {options.output}", soft_wrap=True)
     return count
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """Options of python -m cola_learn.label import.
-
-    Attributes:
-        file: labels in another form; .gz is decompressed.
-        form: polar, drllm or counts, as export writes them; polar and drllm as those projects do.
-        output: folder of the new label store.
-        task: task of its questions.
-        split: split of its questions.
-        backbone: the model that the chains are for.
-        device: where it is loaded, to learn its fingerprint and depth.
-    """
-
-    file: Path
-    form: Literal["polar", "drllm", "counts"] = "polar"
-    output: Path = Path("runs/imported")
-    task: str = "arc_easy"
-    split: str = "test"
-    backbone: str = "embedded"
-    device: str = "auto"
 
 
 def run_import(options: ImportOptions) -> LabelStore:

@@ -2,52 +2,26 @@
 
 import re
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from cola_learn.backbone.load import load_tokenizer
 from cola_learn.backbone.tokens import PromptEncoder
-from cola_learn.command import GROUP
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder
 from cola_learn.label.manifest import Manifest
 from cola_learn.label.menu_file import LARGEST
 from cola_learn.label.methods import Menu
-from cola_learn.label.plan import Job, Plan, Resources
+from cola_learn.label.options import CrossOptions
+from cola_learn.label.plan import Job, Plan
 from cola_learn.label.run import fill_store, start_workers
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks import AnswersAs, Layout, Question, Scoring, load_task
+from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.files import is_file, stem
-
-
-@dataclass(frozen=True)
-class CrossOptions:
-    """Options of python -m cola_learn.label cross.
-
-    Attributes:
-        menu: file of chains, one a line.
-        tasks: what to run them on, as task:split; a part of a split is written sciq:validation[:75%].
-        columns: of files, as for label.
-        answers: of files, as for label.
-        limit: at most this many questions of each task, drawn with the seed; default all.
-        output: folder for one label store a task.
-        backbone: as for label.
-        seed: of the draw.
-        resources: where it runs; verifying costs a quarter more time on a CPU, and label verify does the same for a
-            sample later.
-    """
-
-    menu: Path
-    tasks: list[str]
-    columns: str = ""
-    answers: AnswersAs = "auto"
-    limit: int | None = None
-    output: Path = Path("runs/cross")
-    backbone: str = "embedded"
-    seed: int = 0
-    resources: Resources = field(default_factory=Resources, metadata=GROUP)
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.questions import Question
+from cola_learn.tasks.scoring import Scoring
 
 
 def run_cross(options: CrossOptions) -> list[LabelStore]:

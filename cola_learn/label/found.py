@@ -15,8 +15,10 @@ from cola_learn.console import PlainConsole, console
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
 from cola_learn.intervals import Interval
-from cola_learn.label import LabelStore, figures
+from cola_learn.label import figures
 from cola_learn.label.manifest import Manifest
+from cola_learn.label.options import FiguresOptions, TableOptions
+from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 
 PERCENTILES = (5, 10, 20)
@@ -79,19 +81,6 @@ class Found:
         if questions and questions[0].open:
             return Counter(q.choices[0] for q in questions).most_common(1)[0][1] / len(questions)
         return sum(1 / len(q.choices) for q in questions) / max(1, len(questions))
-
-
-@dataclass(frozen=True)
-class FiguresOptions:
-    """Options of python -m cola_learn.label figures.
-
-    Attributes:
-        labels: label stores; each is a row or a panel of the figures.
-        output: folder for the figures (SVG), figures.html with all of them, and figures.json with their numbers.
-    """
-
-    labels: list[Path]
-    output: Path = Path("runs/figures")
 
 
 def run_figures(options: FiguresOptions) -> dict[str, str]:
@@ -157,19 +146,6 @@ def _named(stores: Sequence[Found]) -> dict[str, Found]:
             name += "'"
         named[name] = found
     return named
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """Options of python -m cola_learn.label table.
-
-    Attributes:
-        labels: label stores of one or more tasks, each with skips only, repeats only or both.
-        output: Markdown file with the table; its numbers go into a JSON file beside it.
-    """
-
-    labels: list[Path]
-    output: Path = Path("runs/table.md")
 
 
 def run_table(options: TableOptions) -> str:

@@ -21,7 +21,7 @@ from cola_learn.chains import MOST_DEPTH, Chain
 from cola_learn.errors import UserError
 from cola_learn.files import replacing
 from cola_learn.label.records import Label, Trial
-from cola_learn.tasks import Question
+from cola_learn.tasks.questions import Question
 
 UNKNOWN = math.nan
 """Margin of imported chains: other forms keep none."""

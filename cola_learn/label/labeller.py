@@ -7,7 +7,8 @@ from typing import Protocol
 
 import torch
 
-from cola_learn.backbone import Usage, load_backbone
+from cola_learn.backbone.executor import Usage
+from cola_learn.backbone.load import load_backbone
 from cola_learn.console import console
 from cola_learn.label.driver import collect_seldom, in_order, label_questions
 from cola_learn.label.manifest import Identity
@@ -15,7 +16,8 @@ from cola_learn.label.plan import Job, Resources
 from cola_learn.label.prior import load_priors
 from cola_learn.label.records import Label
 from cola_learn.label.verify import Verifier
-from cola_learn.tasks import ModelJudge, Question, make_judge
+from cola_learn.tasks.judges import ModelJudge, make_judge
+from cola_learn.tasks.questions import Question
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cola_learn.backbone import Backbone
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.options import Dtype
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.files import as_value, digest, read_json, write_json
 from cola_learn.label.plan import Job
-from cola_learn.tasks import Layout, Metric, Prompt, Question, Reward, Scoring, Template, Truncate, load_task
-from cola_learn.tasks.prompts import Example
+from cola_learn.tasks.columns import Layout
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.prompts import Example, Prompt
+from cola_learn.tasks.questions import Question, Template, Truncate
+from cola_learn.tasks.scoring import Metric, Reward, Scoring
 
 FORMAT = 2
 _LARGEST_BUDGET = 10_000_000

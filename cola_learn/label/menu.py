@@ -2,45 +2,20 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from cola_learn.backbone import load_backbone
+from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain, Edit, Skip
 from cola_learn.console import console, next_command, progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import write_text
 from cola_learn.label.menu_file import LARGEST
+from cola_learn.label.options import MenuOptions
 from cola_learn.label.prior import edit_gains
 from cola_learn.label.records import Label
 from cola_learn.label.score_matrix import questions_of
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks import Judge, Question, Template, make_judge, score_questions
-
-
-@dataclass(frozen=True)
-class MenuOptions:
-    """Options of python -m cola_learn.label menu.
-
-    Attributes:
-        labels: label stores to take chains from: searches (what covers most questions) and scans (what gains most).
-        size: how many chains the menu has at most, the base chain included.
-        compose: how many edits are put together, one after another, each the best of those that gain most by
-            themselves, and once more of skips alone; every step is a chain of the menu. 0 composes nothing.
-        compose_questions: how many questions of each store decide about compositions, by the mean probability of the
-            gold answer.
-        compose_edits: how many single edits are tried at every step.
-        output: file for the menu, one chain a line.
-        device: as for label.
-    """
-
-    labels: list[Path] = field(default_factory=list)
-    size: int = 64
-    compose: int = 6
-    compose_questions: int = 50
-    compose_edits: int = 16
-    output: Path = Path("runs/menu.txt")
-    device: str = "auto"
+from cola_learn.tasks.judges import Judge, make_judge, score_questions
+from cola_learn.tasks.questions import Question, Template
 
 
 def run_menu(options: MenuOptions) -> list[Chain]:

@@ -1,11 +1,14 @@
-"""What a label run can be told."""
+"""What the commands of the label stage can be told."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from cola_learn.command import GROUP
 from cola_learn.label.plan import Plan, Resources
-from cola_learn.tasks import AnswersAs, Layout, Scoring
+from cola_learn.tasks.answer_columns import AnswersAs
+from cola_learn.tasks.columns import Layout
+from cola_learn.tasks.scoring import Scoring
 from cola_learn.tracking import Mode
 
 
@@ -50,3 +53,172 @@ class LabelOptions:
     def layout(self) -> Layout:
         """How a file is read."""
         return Layout(self.columns, self.answers, self.open)
+
+
+Form = Literal["polar", "drllm", "counts", "lines"]
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """Options of python -m cola_learn.label inspect.
+
+    Attributes:
+        store: a label store.
+        plot: SVG file for the heat map of single edits: mean change of margin by block of layers.
+        chains: how many of the chains that are good for most questions to list.
+    """
+
+    store: Path
+    plot: Path | None = None
+    chains: int = 10
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """Options of python -m cola_learn.label merge.
+
+    Attributes:
+        stores: label stores made with the same settings on other questions, or partly the same ones.
+        output: folder of the new store.
+    """
+
+    stores: list[Path]
+    output: Path = Path("runs/merged")
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Options of python -m cola_learn.label verify.
+
+    Attributes:
+        store: a label store.
+        limit: run the chains of this many questions again, drawn with the seed; default all.
+        chains: good ones only, or all that were tried.
+        device: as for label; other hardware than that of the run may differ in the last bits.
+        seed: of the draw.
+    """
+
+    store: Path
+    limit: int | None = None
+    chains: Literal["good", "all"] = "good"
+    device: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of python -m cola_learn.label export.
+
+    Attributes:
+        store: a label store.
+        form: polar (merged_mcts_samples.json, with question texts), drllm (arrays with the good chains of each
+            question), counts (executions a layer as JSON lines, the chains that this can hold) or lines (every chain
+            as a JSON line).
+        output: file; .gz is compressed.
+    """
+
+    store: Path
+    form: Form = "polar"
+    output: Path = Path("merged_mcts_samples.json.gz")
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Options of python -m cola_learn.label import.
+
+    Attributes:
+        file: labels in another form; .gz is decompressed.
+        form: polar, drllm or counts, as export writes them; polar and drllm as those projects do.
+        output: folder of the new label store.
+        task: task of its questions.
+        split: split of its questions.
+        backbone: the model that the chains are for.
+        device: where it is loaded, to learn its fingerprint and depth.
+    """
+
+    file: Path
+    form: Literal["polar", "drllm", "counts"] = "polar"
+    output: Path = Path("runs/imported")
+    task: str = "arc_easy"
+    split: str = "test"
+    backbone: str = "embedded"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class MenuOptions:
+    """Options of python -m cola_learn.label menu.
+
+    Attributes:
+        labels: label stores to take chains from: searches (what covers most questions) and scans (what gains most).
+        size: how many chains the menu has at most, the base chain included.
+        compose: how many edits are put together, one after another, each the best of those that gain most by
+            themselves, and once more of skips alone; every step is a chain of the menu. 0 composes nothing.
+        compose_questions: how many questions of each store decide about compositions, by the mean probability of the
+            gold answer.
+        compose_edits: how many single edits are tried at every step.
+        output: file for the menu, one chain a line.
+        device: as for label.
+    """
+
+    labels: list[Path] = field(default_factory=list)
+    size: int = 64
+    compose: int = 6
+    compose_questions: int = 50
+    compose_edits: int = 16
+    output: Path = Path("runs/menu.txt")
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class CrossOptions:
+    """Options of python -m cola_learn.label cross.
+
+    Attributes:
+        menu: file of chains, one a line.
+        tasks: what to run them on, as task:split; a part of a split is written sciq:validation[:75%].
+        columns: of files, as for label.
+        answers: of files, as for label.
+        limit: at most this many questions of each task, drawn with the seed; default all.
+        output: folder for one label store a task.
+        backbone: as for label.
+        seed: of the draw.
+        resources: where it runs; verifying costs a quarter more time on a CPU, and label verify does the same for a
+            sample later.
+    """
+
+    menu: Path
+    tasks: list[str]
+    columns: str = ""
+    answers: AnswersAs = "auto"
+    limit: int | None = None
+    output: Path = Path("runs/cross")
+    backbone: str = "embedded"
+    seed: int = 0
+    resources: Resources = field(default_factory=Resources, metadata=GROUP)
+
+
+@dataclass(frozen=True)
+class FiguresOptions:
+    """Options of python -m cola_learn.label figures.
+
+    Attributes:
+        labels: label stores; each is a row or a panel of the figures.
+        output: folder for the figures (SVG), figures.html with all of them, and figures.json with their numbers.
+    """
+
+    labels: list[Path]
+    output: Path = Path("runs/figures")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Options of python -m cola_learn.label table.
+
+    Attributes:
+        labels: label stores of one or more tasks, each with skips only, repeats only or both.
+        output: Markdown file with the table; its numbers go into a JSON file beside it.
+    """
+
+    labels: list[Path]
+    output: Path = Path("runs/table.md")

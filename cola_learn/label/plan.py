@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.options import Dtype
 from cola_learn.chains import SearchSpace
 from cola_learn.label.methods import MCTS, SearchMethod
-from cola_learn.tasks import Scoring
+from cola_learn.tasks.scoring import Scoring
 
 Verify = Literal["auto", "good", "off"]
 
@@ -16,8 +16,9 @@ class Plan:
     """What is searched.
 
     Attributes:
-        search: how chains are searched for, with settings of its own: --search.help NAME prints them, --search NAME
-            takes another method than MCTS.
+        search: MCTS (tree search, the default), RandomEdits, Beam, Greedy, Scan (every single edit), Menu (the chains
+            of a file), or the dotted path of a SearchMethod of your own. --search.help NAME prints a method's settings,
+            such as --search.simulations, the budget (50).
         space: which edits a chain may have.
         patience: stop a search whose shallowest good chain has stayed the same for so many simulations.
         luck: search for a wrong option too, at the same budget, to see how much of what is found is luck. The two

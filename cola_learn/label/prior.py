@@ -13,7 +13,7 @@ from cola_learn.label.mcts import MCTS
 from cola_learn.label.records import Label
 from cola_learn.label.search import Prior, SearchMethod
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks import Question
+from cola_learn.tasks.questions import Question
 
 Priors = Callable[[Question], Prior | None]
 """The prior of a question; None for none."""

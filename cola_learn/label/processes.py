@@ -17,7 +17,7 @@ from cola_learn.label.labeller import Effort, Labeller, blocks_of, label_block
 from cola_learn.label.manifest import Identity
 from cola_learn.label.plan import Job
 from cola_learn.label.records import Label
-from cola_learn.tasks import Question
+from cola_learn.tasks.questions import Question
 
 _LOOKS_EVERY = 0.5  # seconds
 

@@ -16,7 +16,8 @@ from cola_learn.label.plan import Job, Plan
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
-from cola_learn.tasks import Question, load_task
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.questions import Question
 from cola_learn.tracking import Tracker
 
 _SECONDS_BETWEEN_LOGS = 10.0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks import Question
+from cola_learn.tasks.questions import Question
 
 Array = NDArray[numpy.float64]
 

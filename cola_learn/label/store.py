@@ -13,7 +13,7 @@ from cola_learn.files import locked, writable_folder, write_text
 from cola_learn.label.manifest import Manifest
 from cola_learn.label.parquet import as_label, as_table, read_table, unreadable, write_table
 from cola_learn.label.records import Label
-from cola_learn.tasks import Question
+from cola_learn.tasks.questions import Question
 
 ROWS_PER_SHARD = 512
 _CARD = """---

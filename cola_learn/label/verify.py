@@ -6,7 +6,9 @@ from dataclasses import replace
 from cola_learn.chains import Chain
 from cola_learn.label.plan import Verify
 from cola_learn.label.records import Label, Trial
-from cola_learn.tasks import ModelJudge, Question, Scores, Template, score_questions
+from cola_learn.tasks.judges import ModelJudge, score_questions
+from cola_learn.tasks.questions import Question, Template
+from cola_learn.tasks.scores import Scores
 
 
 class Verifier:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cola_learn.backbone import Executor, Row
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.tasks.encoding import EncodedSample, encode

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cola_learn.backbone import Row
+from cola_learn.backbone.rows import Row
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.errors import UserError
 from cola_learn.tasks.questions import Sample

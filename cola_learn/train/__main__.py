@@ -1,278 +1,42 @@
-"""``python -m cola_learn.train``: train a controller on labels, through Lightning's own command line."""
+"""``python -m cola_learn.train``: train a controller on labels."""
 
-import json
-import logging
-import os
-import re
-import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
 
-from jsonargparse import ArgumentError
-from lightning import Trainer
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
-
-from cola_learn.backbone.load import Dtype
-from cola_learn.command import Command, Main, run_stage, user_errors
-from cola_learn.console import console, next_command
-from cola_learn.errors import UserError, first_line
-from cola_learn.files import digest, locked, read_json, writable_folder, write_json
-from cola_learn.tracking import Mode, Tracker
-from cola_learn.train.checkpoints import SealedCheckpointIO, usable
-from cola_learn.train.controller_prior import PriorOptions, run_prior
-from cola_learn.train.data import LabelDataModule
-from cola_learn.train.module import ControllerModule
-
-DESCRIPTION = (
-    "Train a controller that reads a prompt and writes a chain, on a label store. Everything Lightning's Trainer "
-    "takes can be set under trainer. Example: python -m cola_learn.train --config configs/train/demo.yaml "
-    "--labels runs/demo/labels --trainer.max_epochs 20. Also: python -m cola_learn.train prior --help."
-)
-
-
-class TrainCLI(LightningCLI):
-    """Lightning's command line with the option names that all stages share."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--labels", type=Path, default=Path("runs/demo/labels"), help="folder of a label store")
-        parser.add_argument("--output", type=Path, default=Path("runs/train"), help="folder for checkpoints and logs")
-        parser.add_argument("--seed", type=int, default=0, help="of initialisation, batches and the split")
-        parser.add_argument(
-            "--tracking",
-            type=Mode,
-            default="auto",
-            help="W&B: offline, online or disabled; auto is online with an API key, else offline",
-        )
-        parser.add_argument("--resume", type=bool, default=True, help="go on from OUTPUT/last.ckpt if it is there")
-        parser.add_argument("--patience", type=int, default=8, help="epochs without a better val/loss before stopping")
-        parser.add_argument("--limit", type=int | None, help="train on at most this many labelled questions")
-        parser.add_argument("--backbone", type=str | None, help="default the one that the labels were made with")
-        parser.add_argument("--device", default="auto", help="for prompt features: auto, cpu, cuda, cuda:1 or split")
-        parser.add_argument(
-            "--dtype", type=Dtype | None, help="for computing prompt features; default that of the labels"
-        )
-        for shared in ("labels", "limit", "backbone", "device", "dtype"):
-            parser.link_arguments(shared, f"data.{shared}")
-        parser.link_arguments("seed", "data.seed")
-        parser.link_arguments("seed", "seed_everything")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        super().parse_arguments(parser, args)
-        seed, patience, trainer = self.config.seed, self.config.patience, self.config.trainer
-        if not 0 <= seed < 2**32:
-            raise UserError(f"--seed {seed} is no seed; give 0 to {2**32 - 1}")
-        if patience < 0:
-            raise UserError(f"--patience {patience} is negative; give the number of epochs to wait, 0 or more")
-        for name in ("max_epochs", "max_steps"):
-            if trainer[name] is not None and (trainer[name] == 0 or trainer[name] < -1):
-                raise UserError(f"--trainer.{name} {trainer[name]} trains nothing; give at least 1, or -1 for no limit")
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The trainer that the options ask for, with our checkpoints, early stopping and W&B run beside a user's own
-        callbacks and loggers."""
-        output = writable_folder(self.config.output)
-        asked = self.config_init.trainer
-        self.first = int(os.environ.get("LOCAL_RANK", 0)) == 0  # of several processes, the one that speaks and writes
-        self.tracker = Tracker(
-            "train", self.config.tracking if self.first else "disabled", output, self.config.as_dict()
-        )
-        self.best = self.last = None
-        callbacks: list[Any] = list(asked.callbacks or [])
-        if asked.enable_checkpointing is not False:
-            self.best = ModelCheckpoint(output, "best", monitor="val/loss", enable_version_counter=False)
-            self.last = ModelCheckpoint(
-                output, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
-            )
-            callbacks += [self.best, self.last]
-        callbacks.append(EarlyStopping("val/loss", patience=self.config.patience))
-        if asked.enable_progress_bar is not False:
-            callbacks.append(RichProgressBar())
-        plugins = asked.plugins if isinstance(asked.plugins, list) else [asked.plugins] if asked.plugins else []
-        own = {
-            "default_root_dir": str(output),
-            "logger": self._loggers(asked.logger, output),
-            "callbacks": callbacks,
-            "plugins": [*plugins, SealedCheckpointIO()],
-        }
-        try:
-            return super().instantiate_trainer(**own, **kwargs)
-        except (MisconfigurationException, ValueError, TypeError) as error:
-            raise UserError(f"--trainer: {first_line(error)}") from None
-
-    def _loggers(self, asked: Any, output: Path) -> Any:
-        """Our W&B run beside the loggers that the user asks for; none at all for ``false``."""
-        if asked is False:
-            return False
-        own = self.tracker.lightning_logger()
-        if asked is True:
-            asked = CSVLogger(str(output))
-        others = asked if isinstance(asked, list | tuple) else [asked] if asked else []
-        return [*([own] if own else []), *others] or False
-
-
-_MAY_CHANGE = ("output", "resume", "patience", "tracking", "config", "device")
-_SHAPES_TRAINING = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
-
-
-def identity(cli: TrainCLI) -> dict[str, Any]:
-    """What a training depends on, by the name of its option; more epochs and patience may follow later."""
-    settings = {name: value for name, value in cli.config.as_dict().items() if name not in (*_MAY_CHANGE, "trainer")}
-    trainer = cli.config.trainer.as_dict()
-    settings["trainer"] = {name: trainer.get(name) for name in _SHAPES_TRAINING}
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        inner = value if isinstance(value, dict) else {"": value}
-        flat |= {f"{name}.{own}".rstrip("."): one for own, one in inner.items()}
-    del flat["labels"], flat["data.labels"], flat["data.device"]
-    flat["labels"] = digest({}, *(file for store in cli.datamodule.stores for file in store.files()))
-    found: dict[str, Any] = json.loads(json.dumps(flat, default=str, sort_keys=True))
-    return found
-
-
-def check_resume(output: Path, own: dict[str, Any]) -> Path | None:
-    """The checkpoint in ``output`` to go on from, if there is one.
-
-    Raises:
-        UserError: if it is of a training with other settings or labels, naming what differs.
-    """
-    last, record = output / "last.ckpt", output / "training.json"
-    if not usable(last):
-        return None
-    ways = "name another --output, or give --resume false to begin anew there"
-    try:
-        before = read_json(record)
-        names = sorted(before.keys() | own.keys())
-    except (OSError, ValueError):
-        raise UserError(f"--output {output} holds a checkpoint without a record of its training; {ways}") from None
-    for name in names:
-        if before.get(name) != own.get(name):
-            what = "other labels" if name == "labels" else f"{name} {before.get(name)}, not {own.get(name)}"
-            raise UserError(f"--output {output} holds a training with {what}; {ways}")
-    return last
-
-
-def run_train(cli: TrainCLI) -> None:
-    """Fit, or say that these settings and labels are fitted already; print the next commands.
-
-    Raises:
-        UserError: for a folder that another run holds or that holds another training, or an objective that the labels
-            are not for.
-    """
-    cli.model.menu_of(cli.datamodule)
-    with locked(cli.config.output) if cli.first else nullcontext():
-        _run_train(cli, cli.config.output)
-
-
-def _run_train(cli: TrainCLI, output: Path) -> None:
-    own = identity(cli)
-    last = check_resume(output, own) if cli.config.resume else None
-    name = digest({**own, "trainer": cli.config.trainer.as_dict(), "patience": cli.config.patience})
-    finished = output / "finished.json"
-    result = _finished(finished, name) if last else None
-    if result and not usable(output / "best.ckpt"):
-        console.print("train: beginning anew, since its result is not there any more")
-        result = last = None
-    if result:
-        console.print("train: done already with these settings and labels")
-        cli.tracker.run.finish()
-    else:
-        if cli.first:
-            write_json(output / "training.json", own)
-        with cli.tracker as tracker:
-            result = _train(cli, tracker, last)
-        if cli.first and cli.best and cli.best.best_model_path:
-            write_json(finished, {"identity": name, "result": result})
-    if not cli.first:
-        return
-    console.print(result, soft_wrap=True)
-    if not (output / "best.ckpt").exists():
-        return
-    folder = output / "controller"
-    evaluate = ["python -m cola_learn.evaluate", "--controller", folder, "--labels", cli.config.labels]
-    if not (cli.config.labels / "manifest.json").exists():  # a folder of many tasks' stores
-        evaluate = ["python -m cola_learn.evaluate menu", "--labels", cli.config.labels, "--controllers", folder]
-    next_command(["python -m cola_learn.export", "--checkpoint", output / "best.ckpt", "--output", folder], evaluate)
-
-
-def _finished(file: Path, name: str) -> str | None:
-    """What a training of this name came to, if it is finished."""
-    try:
-        record = read_json(file)
-        return str(record["result"]) if record["identity"] == name else None
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _train(cli: TrainCLI, tracker: Tracker, last: Path | None) -> str:
-    if last and cli.first:
-        console.print(f"going on from {last}", soft_wrap=True)
-    try:
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last and str(last), weights_only=True)
-    except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning turns into a silent exit
-            raise end.__context__ from None
-        raise
-    assert cli.model.controller is not None
-    count = sum(weight.numel() for weight in cli.model.controller.parameters())
-    sizes = (
-        f"{count / 1e6:.1f} M parameters, {len(cli.datamodule.training)} prompts to train on, "
-        f"{len(cli.datamodule.validation)} to validate on"
-    )
-    if not cli.best or cli.best.best_model_score is None:
-        why = "checkpoints are off" if not cli.best else "no epoch was validated"
-        return f"no checkpoint was written: {why} ({sizes})"
-    score = float(cli.best.best_model_score)
-    if cli.first:
-        tracker.summary({"best/val_loss": score})
-        tracker.table("examples", ("labelled chains", "best chain", "written chain"), cli.model.examples())
-        tracker.artifact("controller-checkpoint", "model", [Path(cli.best.best_model_path)])
-    return f"controller  {cli.best.best_model_path} (best val/loss {score:.3f}, {sizes})"
-
-
-def fit(name: str, arguments: Sequence[str]) -> None:
-    """Train as Lightning's command line says."""
-    warnings.filterwarnings("ignore", module="lightning")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    with user_errors():
-        try:
-            cli = TrainCLI(
-                ControllerModule,
-                LabelDataModule,
-                run=False,
-                args=list(arguments),
-                auto_configure_optimizers=False,
-                save_config_kwargs={"overwrite": True},
-                trainer_defaults={"max_epochs": 30, "enable_model_summary": False, "use_distributed_sampler": False},
-                parser_kwargs={
-                    "prog": f"python -m {name}",
-                    "description": DESCRIPTION,
-                    "exit_on_error": False,
-                },
-            )
-        except ArgumentError as error:
-            linked = re.match(r"argument (\S+) --> (\S+):", error.message)
-            reason = f"--{linked[2]} follows --{linked[1]}; give that one" if linked else error.message
-            raise UserError(f"{reason} (see python -m cola_learn.train --help)") from None
-        run_train(cli)
-
+from cola_learn.command import Command, Main, run_stage
+from cola_learn.train.options import ABOUT, PriorOptions, TrainOptions
 
 COMMANDS: dict[str, Main] = {
     "prior": Command(
         PriorOptions,
-        run_prior,
+        "cola_learn.train.controller_prior:run_prior",
         "Write which edits a controller would choose for each question, to guide a search with.",
+        examples=("python -m cola_learn.train prior --controller runs/demo/train/controller --task arc_easy",),
     )
 }
 
 
+FIT = Command(
+    TrainOptions,
+    "cola_learn.train.fit:fit",
+    f"{ABOUT} --help.all lists these too. Other commands: {', '.join(COMMANDS)}.",
+    examples=(
+        "python -m cola_learn.train --config configs/train/demo.yaml --labels runs/demo/labels",
+        "python -m cola_learn.train --labels runs/mine --model.width 64 --trainer.max_epochs 20",
+        "python -m cola_learn.train --labels runs/cross --data.trials all --model.objective value",
+    ),
+)
+
+
+def _fit(name: str, arguments: Sequence[str]) -> None:
+    if list(arguments) in (["-h"], ["--help"]):
+        FIT(name, arguments)
+    from cola_learn.train.fit import fit  # Lightning takes seconds to import
+
+    fit(name, ["--help" if argument == "--help.all" else argument for argument in arguments])
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_stage("cola_learn.train", fit, COMMANDS, arguments)
+    run_stage("cola_learn.train", _fit, COMMANDS, arguments)
 
 
 if __name__ == "__main__":

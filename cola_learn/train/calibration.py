@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import numpy
 from numpy.typing import NDArray
-from scipy import stats
-from sklearn.linear_model import LinearRegression
 
 FEWEST = 30  # questions that a bound is taken of
 CUTS = 20  # thresholds that are tried
@@ -37,6 +35,9 @@ def calibrate(predicted: NDArray[numpy.float64], realised: NDArray[numpy.float64
         lower confidence bound of their mean is above 0. It is 1e9, always the base chain, if there is none; 0 where the
         error rate is 1.
     """
+    from scipy import stats  # slow to import, as scikit-learn is
+    from sklearn.linear_model import LinearRegression
+
     slope = LinearRegression().fit(predicted[:, 1:].reshape(-1, 1), realised[:, 1:].reshape(-1)).coef_[0]
     scale = max(0.0, float(slope))
     best = predicted.argmax(1)

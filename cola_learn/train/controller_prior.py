@@ -1,54 +1,22 @@
 """A controller as prior of a search: which edits it would write for each question."""
 
 from collections import defaultdict
-from dataclasses import dataclass
 from math import exp, log
-from pathlib import Path
 
 from torch import Tensor
 
-from cola_learn.backbone import load_backbone
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Edit
 from cola_learn.console import console, next_command, progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder
 from cola_learn.label.prior import write_priors
 from cola_learn.label.search import Prior
-from cola_learn.tasks import Question, Template, as_sample, load_task
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.questions import Question, as_sample
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features
-
-
-@dataclass(frozen=True)
-class PriorOptions:
-    """Options of python -m cola_learn.train prior.
-
-    Attributes:
-        controller: folder of an exported controller.
-        task: task of the questions.
-        split: split of the questions.
-        limit: at most this many questions, drawn with the seed; default all.
-        output: file of edit weights for each question, for label's --search.prior.
-        beams: chains that the controller writes for each question.
-        temperature: of a controller of a menu: a chain's weight is softmax(predicted gain / temperature).
-        template: how questions are written.
-        device: auto, cpu, cuda, cuda:1, or split.
-        dtype: auto is bfloat16 where the hardware computes in it, else float32.
-        seed: of the draw of questions.
-    """
-
-    controller: Path
-    task: str = "arc_easy"
-    split: str = "test"
-    limit: int | None = None
-    output: Path = Path("runs/prior.jsonl")
-    beams: int = 32
-    temperature: float = 0.02
-    template: Template = "cloze"
-    device: str = "auto"
-    dtype: Dtype = "auto"
-    seed: int = 0
+from cola_learn.train.options import PriorOptions
 
 
 def controller_prior(controller: Controller, features: Tensor, beams: int = 32, temperature: float = 0.02) -> Prior:

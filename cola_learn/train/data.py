@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from cola_learn.backbone import Backbone, load_backbone
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.load import load_backbone
+from cola_learn.backbone.options import Dtype
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
-from cola_learn.label import Label, Trial
+from cola_learn.label.records import Label, Trial
 from cola_learn.label.score_matrix import open_stores, questions_of
-from cola_learn.tasks import OptionScores, Question, as_sample
+from cola_learn.tasks.questions import Question, as_sample
+from cola_learn.tasks.scores import OptionScores
 from cola_learn.train.batches import Example, collate
 from cola_learn.train.features import stored_features
 from cola_learn.train.vocabulary import EditVocabulary

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy
 from numpy.typing import NDArray
-from sklearn.metrics import mutual_info_score
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ def collapse(choices: Choices, seed: int = 0) -> dict[str, float]:
     chains and their mutual information with the tasks (bits), agreement with the best static chain of no more depth,
     and the mean gain if every prompt got another's chain.
     """
+    from sklearn.metrics import mutual_info_score  # slow to import
+
     shares = numpy.bincount(choices.chosen, minlength=len(choices.depths)) / len(choices.chosen)
     some = shares[shares > 0]
     means = numpy.where(choices.depths <= choices.depth + 1e-9, choices.gains.mean(0), -numpy.inf)

@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cola_learn.assets import cache_folder
-from cola_learn.backbone import Backbone, Executor, Row
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.replay import Backbone
+from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
 from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError, first_line

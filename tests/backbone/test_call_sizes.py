@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cola_learn.backbone import Backbone, Row
 from cola_learn.backbone.recording import Batch
+from cola_learn.backbone.replay import Backbone
+from cola_learn.backbone.rows import Row
 from cola_learn.files import read_json, write_json
 from tests.conftest import WordTokenizer, tiny_llama
 

@@ -9,11 +9,14 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from cola_learn.backbone import Backbone, Executor, load_backbone
+from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.fingerprint import of_files, of_memory
+from cola_learn.backbone.load import load_backbone
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.tasks import OptionScorer, Question, as_sample
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import Question, as_sample
 from tests.conftest import WordTokenizer, tiny_llama
 
 

@@ -9,8 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cola_learn.backbone import ActivationTrie, Backbone, Batch, Counters, Executor, Row
-from cola_learn.backbone.trie import default_budget
+from cola_learn.backbone.executor import Counters, Executor
+from cola_learn.backbone.recording import Batch
+from cola_learn.backbone.replay import Backbone
+from cola_learn.backbone.rows import Row
+from cola_learn.backbone.trie import ActivationTrie, default_budget
 from cola_learn.chains import Chain, SearchSpace
 from tests.architectures import wild_chains
 from tests.backbone.test_replay import build

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from benchmarks.baselines import plain_model
-from cola_learn.backbone import Backbone
 from cola_learn.backbone.prepacked import prepack_weights
+from cola_learn.backbone.replay import Backbone
 
 
 def test_packed_products_are_the_plain_ones() -> None:

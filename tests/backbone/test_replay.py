@@ -8,8 +8,10 @@ import torch
 import transformers
 from accelerate import cpu_offload, disk_offload
 
-from cola_learn.backbone import Backbone, Generator, load_backbone
-from cola_learn.backbone.load import Dtype
+from cola_learn.backbone.generate import Generator
+from cola_learn.backbone.load import load_backbone
+from cola_learn.backbone.options import Dtype
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from tests.architectures import rebuilt_logits, replayed_logits, wild_chains

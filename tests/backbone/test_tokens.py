@@ -11,11 +11,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cola_learn import assets
-from cola_learn.backbone import Backbone, Executor
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.tasks import AnswerWriter, OptionScorer, Prompt, Question, as_sample
+from cola_learn.tasks.answer_writer import AnswerWriter
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.prompts import Prompt
+from cola_learn.tasks.questions import Question, as_sample
 from cola_learn.train.features import MAX_TOKENS
 
 BOS, EOS = "<|im_start|>", "<|im_end|>"  # the embedded tokenizer has both and writes neither

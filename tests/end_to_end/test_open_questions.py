@@ -11,7 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cola_learn import LabelStore, as_sample, assets, load_task
-from cola_learn.tasks import Layout, Prompt, Question
+from cola_learn.tasks.columns import Layout
+from cola_learn.tasks.prompts import Prompt
+from cola_learn.tasks.questions import Question
 
 Command = Callable[..., tuple[int, str]]
 CONFIG = ("--config", "configs/label/math_few_shot.yaml", "--tracking", "disabled", "--prompt.max_new_tokens", "12")

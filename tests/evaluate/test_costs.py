@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from cola_learn.backbone import Backbone, Executor
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.evaluate.costs import count_flops, policy_costs
-from cola_learn.tasks import OptionScorer, Question, as_sample
-from cola_learn.train import Controller, ControllerConfig
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import Question, as_sample
+from cola_learn.train.config import ControllerConfig
+from cola_learn.train.controller import Controller
 
 
 def test_operations_are_those_of_the_weights_and_the_attention(

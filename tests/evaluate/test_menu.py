@@ -11,13 +11,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cola_learn.backbone import Backbone, Executor, Row
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.replay import Backbone
+from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.evaluate.menu_study import MenuEvaluateOptions, Study
 from cola_learn.evaluate.multichain import cascade, cascade_limit, choose_voters, shared_layers, vote
 from cola_learn.label.score_matrix import ScoreMatrix
-from cola_learn.tasks import Question
-from cola_learn.train import ChoiceRule, Controller, ControllerConfig
+from cola_learn.tasks.questions import Question
+from cola_learn.train.choice import ChoiceRule
+from cola_learn.train.config import ControllerConfig
+from cola_learn.train.controller import Controller
 
 Command = Callable[..., tuple[int, str]]
 MENU = ("0-5", "0-3 5", "0-2 5", "0-1 5")

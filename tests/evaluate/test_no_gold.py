@@ -5,16 +5,22 @@ from pathlib import Path
 
 import torch
 
-from cola_learn.backbone import Backbone
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import SearchSpace
 from cola_learn.evaluate.live import evaluate_policies
 from cola_learn.evaluate.options import EvaluateOptions
-from cola_learn.label import MCTS, LabelStore, Manifest, Plan
 from cola_learn.label.labeller import Labeller
-from cola_learn.label.plan import Job
+from cola_learn.label.manifest import Manifest
+from cola_learn.label.methods import MCTS
+from cola_learn.label.plan import Job, Plan
 from cola_learn.label.run import fill_store
-from cola_learn.tasks import Question, Scoring, load_task, make_judge
-from cola_learn.train import Controller, ControllerConfig
+from cola_learn.label.store import LabelStore
+from cola_learn.tasks.judges import make_judge
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.questions import Question
+from cola_learn.tasks.scoring import Scoring
+from cola_learn.train.config import ControllerConfig
+from cola_learn.train.controller import Controller
 
 DEPLOYABLE = ("base", "static", "shuffled_prompt", "controller")
 

@@ -5,7 +5,7 @@ from cola_learn.chains import Chain
 from cola_learn.evaluate.costs import Cost
 from cola_learn.evaluate.report import EXPLAINED, Report, write_html
 from cola_learn.evaluate.statistics import Outcome, sees_gold, summarize_policy
-from cola_learn.tasks import Question
+from cola_learn.tasks.questions import Question
 
 EVIL = "<script>alert('x')</script> & {{ 7 * 7 }}"
 

@@ -10,7 +10,7 @@ from cola_learn.chains import Chain
 from cola_learn.evaluate.policies import shuffled, static_candidates
 from cola_learn.evaluate.statistics import Outcome, summarize_policy
 from cola_learn.intervals import mcnemar, paired_difference
-from cola_learn.label import Label, Trial
+from cola_learn.label.records import Label, Trial
 
 BASE, SHORT = Chain.base(6), Chain.parse("0-3 5", 6)
 

@@ -14,7 +14,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer, pipeline
 
 from cola_learn import Chain, Executor, Row, apply_chain, assets
-from cola_learn.backbone import Backbone
+from cola_learn.backbone.replay import Backbone
 from cola_learn.errors import UserError
 from cola_learn.infer.static import as_mergekit
 from tests.architectures import TOLERANCE, rebuilt_logits, tiny_model, wild_chains

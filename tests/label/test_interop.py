@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.label import Label, Trial
 from cola_learn.label.interop import (
     from_count_rows,
     from_counts,
@@ -24,7 +23,8 @@ from cola_learn.label.interop import (
     to_polar,
     write_json,
 )
-from cola_learn.tasks import Question
+from cola_learn.label.records import Label, Trial
+from cola_learn.tasks.questions import Question
 
 QUESTIONS = [
     Question("pets", "test", str(number), f"Which is number {number}?", ("a", "b", "c"), number % 3)

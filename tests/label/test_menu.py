@@ -4,12 +4,15 @@ from pathlib import Path
 import pytest
 
 from cola_learn import Chain, LabelStore, Repeat, Skip
-from cola_learn.backbone import Backbone, Executor
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.replay import Backbone
 from cola_learn.errors import UserError
-from cola_learn.label import Label, Trial
 from cola_learn.label.menu import compose, covering
 from cola_learn.label.menu_file import read_menu
-from cola_learn.tasks import OptionScorer, Question, as_sample, load_task
+from cola_learn.label.records import Label, Trial
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import Question, as_sample
 
 Command = Callable[..., tuple[int, str]]
 

@@ -8,11 +8,16 @@ import torch
 
 from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
 from cola_learn.errors import UserError
-from cola_learn.label import MCTS, Label, LabelStore, Manifest, Trial
 from cola_learn.label.heat import heat_map
+from cola_learn.label.manifest import Manifest
+from cola_learn.label.methods import MCTS
 from cola_learn.label.prior import edit_gains, load_priors, write_priors
-from cola_learn.tasks import Question
-from cola_learn.train import ChoiceRule, Controller, ControllerConfig
+from cola_learn.label.records import Label, Trial
+from cola_learn.label.store import LabelStore
+from cola_learn.tasks.questions import Question
+from cola_learn.train.choice import ChoiceRule
+from cola_learn.train.config import ControllerConfig
+from cola_learn.train.controller import Controller
 from cola_learn.train.controller_prior import controller_prior
 
 QUESTION = Question("pets", "test", "1", "Which?", ("a", "b"), 0)

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy
 import pytest
 
-from cola_learn.backbone import Backbone, Executor
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.replay import Backbone
 from cola_learn.errors import UserError
-from cola_learn.label import LabelStore
 from cola_learn.label.score_matrix import ScoreMatrix, open_stores
-from cola_learn.tasks import OptionScorer, as_sample
+from cola_learn.label.store import LabelStore
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import as_sample
 
 Command = Callable[..., tuple[int, str]]
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
-from cola_learn.label import MCTS, Beam, Greedy, Prior, RandomEdits, Scan, Search, SearchMethod
+from cola_learn.label.methods import MCTS, Beam, Greedy, RandomEdits, Scan
 from cola_learn.label.moves import moves_of, random_edit, used_layers
+from cola_learn.label.search import Prior, Search, SearchMethod
 
 DEPTH = 10
 BUDGETED: dict[str, type[MCTS | RandomEdits | Beam | Greedy]] = {

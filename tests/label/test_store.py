@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.files import read_json, write_json
-from cola_learn.label import Label, LabelStore, Luck, Manifest, Trial
-from cola_learn.label.manifest import FORMAT
-from cola_learn.label.records import pareto_set
+from cola_learn.label.manifest import FORMAT, Manifest
+from cola_learn.label.records import Label, Luck, Trial, pareto_set
+from cola_learn.label.store import LabelStore
 
 MANIFEST = Manifest("tiny", "f00d", 6, "float32", "arc_easy", "test", "cloze", "acc", {"max_block": 4}, {}, 0)
 

@@ -4,11 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from cola_learn.backbone import Backbone, Executor
-from cola_learn.label import MCTS, Label, Plan
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.replay import Backbone
 from cola_learn.label.driver import label_questions
+from cola_learn.label.methods import MCTS
+from cola_learn.label.plan import Plan
+from cola_learn.label.records import Label
 from cola_learn.label.verify import Verifier
-from cola_learn.tasks import OptionScorer, Question
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import Question
 
 
 @pytest.fixture(scope="module")

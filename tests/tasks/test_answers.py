@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cola_learn.tasks import Question, load_task
 from cola_learn.tasks.answers import MOST_SPELLINGS, boxed, spellings, with_decoys
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.questions import Question
 
 
 @pytest.mark.parametrize(

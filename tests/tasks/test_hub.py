@@ -12,9 +12,9 @@ import datasets
 import pytest
 
 from cola_learn.errors import UserError
-from cola_learn.tasks import BENCHMARKS, load_task
 from cola_learn.tasks.fail_rate import FAIL_RATE, Pool, read_by_fail_rate
-from cola_learn.tasks.registry import MATH_SUBJECTS
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.registry import BENCHMARKS, MATH_SUBJECTS
 
 ARC = {
     "id": "Mercury_1",

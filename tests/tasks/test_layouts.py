@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cola_learn.errors import UserError
-from cola_learn.tasks import Layout, load_task
+from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.files import HUB
+from cola_learn.tasks.load import load_task
 
 Q = "Which is a gas?"
 C = ["gold", "iron", "helium", "wood"]

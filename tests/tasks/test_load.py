@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from cola_learn.errors import UserError
-from cola_learn.tasks import BENCHMARKS, as_sample, load_task
 from cola_learn.tasks.arithmetic import GENERATED
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.questions import as_sample
+from cola_learn.tasks.registry import BENCHMARKS
 
 # Sizes that the benchmarks' own papers and cards give.
 SIZES = {

@@ -8,12 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cola_learn.backbone import Backbone, Executor
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.tasks import AnswerVerifier, AnswerWriter, Prompt, Question, Sample, as_sample, load_task
-from cola_learn.tasks.answer_verifier import ConfirmedVerifier
-from cola_learn.tasks.prompts import Example
+from cola_learn.tasks.answer_verifier import AnswerVerifier, ConfirmedVerifier
+from cola_learn.tasks.answer_writer import AnswerWriter
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.prompts import Example, Prompt
+from cola_learn.tasks.questions import Question, Sample, as_sample
 
 FEW_SHOT = Prompt(
     ask="Problem: {question}",

@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from cola_learn.backbone import Backbone, Executor
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.tasks import OptionScorer, OptionScores, Question, Sample, as_sample, load_task
 from cola_learn.tasks.continuations import normalizers
+from cola_learn.tasks.load import load_task
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import Question, Sample, as_sample
+from cola_learn.tasks.scores import OptionScores
 
 
 def score(backbone: Backbone, samples: list[Sample], chain: Chain, **options: Any) -> list[OptionScores]:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
-from cola_learn.train import Controller, ControllerConfig
 from cola_learn.train.batches import pad_features
+from cola_learn.train.config import ControllerConfig
+from cola_learn.train.controller import Controller
 from cola_learn.train.data import Example, chain_weights, collate
 from cola_learn.train.module import ControllerModule
 from cola_learn.train.vocabulary import STOP, EditVocabulary
@@ -194,7 +195,7 @@ def test_another_depth_is_refused(controller: Controller) -> None:
 
 
 def test_features_are_the_backbone_s_own_hidden_states() -> None:
-    from cola_learn.backbone import Backbone
+    from cola_learn.backbone.replay import Backbone
     from cola_learn.train.features import prompt_features
     from tests.conftest import WordTokenizer, tiny_llama
 

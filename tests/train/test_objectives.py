@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.train import Controller, ControllerConfig
 from cola_learn.train.batches import Example, collate, mean_token, pad_features
 from cola_learn.train.calibration import calibrate
 from cola_learn.train.choice import ChoiceRule
+from cola_learn.train.config import ControllerConfig
+from cola_learn.train.controller import Controller
 from cola_learn.train.diagnostics import Choices, collapse
 from cola_learn.train.module import ControllerModule
 from cola_learn.train.vocabulary import STOP

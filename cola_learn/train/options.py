@@ -1,0 +1,74 @@
+"""What the train stage can be told, beside what Lightning, the module and the data module take."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cola_learn.backbone.options import Dtype
+from cola_learn.tasks.questions import Template
+from cola_learn.tracking import Mode
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """Options of python -m cola_learn.train prior.
+
+    Attributes:
+        controller: folder of an exported controller.
+        task: task of the questions.
+        split: split of the questions.
+        limit: at most this many questions, drawn with the seed; default all.
+        output: file of edit weights for each question, for label's --search.prior.
+        beams: chains that the controller writes for each question.
+        temperature: of a controller of a menu: a chain's weight is softmax(predicted gain / temperature).
+        template: how questions are written.
+        device: auto, cpu, cuda, cuda:1, or split.
+        dtype: auto is bfloat16 where the hardware computes in it, else float32.
+        seed: of the draw of questions.
+    """
+
+    controller: Path
+    task: str = "arc_easy"
+    split: str = "test"
+    limit: int | None = None
+    output: Path = Path("runs/prior.jsonl")
+    beams: int = 32
+    temperature: float = 0.02
+    template: Template = "cloze"
+    device: str = "auto"
+    dtype: Dtype = "auto"
+    seed: int = 0
+
+
+ABOUT = (
+    "Train a controller that reads a prompt and writes a chain, on a label store. Everything that Lightning's Trainer "
+    "takes can be set under trainer, what the controller is under model, how labels are read under data."
+)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options of python -m cola_learn.train.
+
+    Attributes:
+        labels: folder of a label store, or of several.
+        output: folder for checkpoints and logs.
+        limit: train on at most this many labelled questions.
+        patience: epochs without a better val/loss before stopping.
+        resume: go on from OUTPUT/last.ckpt if it is there.
+        seed: of initialisation, batches and the split.
+        tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
+        backbone: default the one that the labels were made with.
+        device: for prompt features: auto, cpu, cuda, cuda:1 or split.
+        dtype: for computing prompt features; default that of the labels.
+    """
+
+    labels: Path = Path("runs/demo/labels")
+    output: Path = Path("runs/train")
+    limit: int | None = None
+    patience: int = 8
+    resume: bool = True
+    seed: int = 0
+    tracking: Mode = "auto"
+    backbone: str | None = None
+    device: str = "auto"
+    dtype: Dtype | None = None
