@@ -68,8 +68,14 @@ class Command(Generic[Options]):
     def _parse(self, name: str, arguments: Sequence[str]) -> Options:
         groups = self._groups()
         flags = {name for each in self._values() for name, kind in get_type_hints(each).items() if kind is bool}
-        parser = self._parser(name)
-        values = vars(parser.instantiate(parser.parse_args(_spelled(arguments, flags))))
+        parser, spelled = self._parser(name), _spelled(arguments, flags)
+        parsed, before = parser.parse_args(spelled), parser.get_defaults()
+        for field, given in vars(parsed).items():
+            chosen = getattr(given, "class_path", None)
+            if chosen and chosen != before[field].class_path:  # or the settings of one class became another's
+                parser.set_defaults({field: {"class_path": chosen}})
+                parsed = parser.parse_args(spelled)
+        values = vars(parser.instantiate(parsed))
         values.pop("config")
         for group, kind in groups.items():
             values[group] = kind(**{field.name: values.pop(field.name) for field in _fields(kind)})
