@@ -10,12 +10,13 @@ from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.console import PlainConsole
 from cola_learn.errors import UserError
-from cola_learn.infer.model import ColaForCausalLM, as_chat, as_prompt
+from cola_learn.infer.model import as_chat, as_prompt
 from cola_learn.infer.options import InferOptions
 from cola_learn.tasks.judges import make_judge, score_questions
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.scoring import Scoring
 from cola_learn.train.controller import Controller
+from cola_learn.train.features import prompt_features
 
 
 def run_infer(options: InferOptions) -> None:
@@ -37,11 +38,16 @@ def run_infer(options: InferOptions) -> None:
         console.print(f"        {_answer(backbone, options, one)}", soft_wrap=True)
 
 
-def _chosen(options: InferOptions, controller: Path) -> tuple[str, Backbone, Chain]:
+def _chosen(options: InferOptions, folder: Path) -> tuple[str, Backbone, Chain]:
+    controller = Controller.from_pretrained(folder)
+    config = controller.config
     if options.price is not None:
-        Controller.from_pretrained(controller).rule.check_price(options.price, controller)
-    model = ColaForCausalLM.from_pretrained(controller, options.backbone, options.device, options.dtype)
-    return "chosen", model.backbone, model.choose(as_prompt(options.question), options.price)
+        controller.rule.check_price(options.price, folder)
+    backbone = load_backbone(options.backbone or config.backbone, options.device, options.dtype)
+    config.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
+    backbone.heed(config.special_tokens, f"controller {folder}")
+    [features] = prompt_features(backbone, [as_prompt(options.question)], config.feature_layers)
+    return "chosen", backbone, controller.choose(features, options.price)
 
 
 def _given(options: InferOptions) -> tuple[str, Backbone, Chain]:

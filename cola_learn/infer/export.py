@@ -12,6 +12,7 @@ from cola_learn.files import write_text
 from cola_learn.infer.options import ExportOptions
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
+from cola_learn.train.objectives import OBJECTIVES
 
 _CARD = """---
 library_name: cola-learn
@@ -35,7 +36,7 @@ layers to skip and which to repeat. No weight of the model changes.
 from cola_learn import ColaForCausalLM
 
 model = ColaForCausalLM.from_pretrained("{folder}")
-print(model.generate("Question: What do plants need to grow?\\nAnswer:"))
+print(model.write("Question: What do plants need to grow?\\nAnswer:"))
 ```
 
 What it gains or loses on held-out questions is measured with `python -m cola_learn.evaluate {evaluate}
@@ -60,7 +61,6 @@ def run_export(options: ExportOptions) -> None:
         return
     from cola_learn.train.checkpoints import check_checkpoint
     from cola_learn.train.module import ControllerModule
-    from cola_learn.train.objectives import OBJECTIVES
 
     assert options.checkpoint is not None
     try:
@@ -77,9 +77,7 @@ def run_export(options: ExportOptions) -> None:
     if options.price is not None:
         controller.rule.check_price(options.price, options.checkpoint)
         controller.rule = replace(controller.rule, price=options.price)
-    objective = module.hparams["objective"]  # its own module is not imported for a card
-    about = OBJECTIVES[objective].about if objective in OBJECTIVES else f"`{objective}`"
-    write_controller(controller, options.output, about)
+    write_controller(controller, options.output)
     console.print(f"controller  {options.output}", soft_wrap=True)
     labels = _labels_of(options.checkpoint)
     evaluate = ["python -m cola_learn.evaluate menu", "--controllers", options.output]
@@ -98,9 +96,14 @@ def _labels_of(checkpoint: Path) -> str | None:
         return None
 
 
-def write_controller(controller: Controller, folder: Path, training: str) -> None:
-    """Write configuration, weights and model card; ``training`` says what it was trained for."""
+def write_controller(controller: Controller, folder: Path) -> None:
+    """Write configuration, weights and model card.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
     config, rule = controller.config, controller.rule
+    known = OBJECTIVES.get(config.objective or "imitation")
     controller.save_pretrained(folder)
     card = _CARD.format(
         backbone=config.backbone,
@@ -110,7 +113,7 @@ def write_controller(controller: Controller, folder: Path, training: str) -> Non
         fingerprint=config.fingerprint,
         reads=_reads(config),
         writes=_writes(config),
-        training=training,
+        training=known.about if known else f"`{config.objective}`",
         price=f"{rule.price:.3g} unless another is given" if rule.priced else "none: it was trained without",
         evaluate="menu --controllers" if config.menu else "--controller",
         folder=folder,

@@ -1,129 +1,376 @@
-"""A backbone with a controller in front: every prompt runs through a chain of its own."""
+"""A controller in front of a transformers model: every prompt runs through a chain of its own."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from cola_learn.backbone.generate import Generator
-from cola_learn.backbone.load import load_backbone
-from cola_learn.backbone.options import Decoding, Dtype
-from cola_learn.backbone.replay import Backbone
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from cola_learn.backbone.fingerprint import of_files
+from cola_learn.backbone.layers import find_layers
+from cola_learn.backbone.load import source_of
+from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
+from cola_learn.errors import UserError, first_line
+from cola_learn.infer.apply import apply_chain
+from cola_learn.infer.export import write_controller
 from cola_learn.tasks.questions import Question, as_sample
 from cola_learn.train.controller import Controller
-from cola_learn.train.features import prompt_features
+from cola_learn.train.features import MAX_TOKENS
 
 
-@dataclass(frozen=True)
-class ColaForCausalLM:
-    """A frozen causal LM whose chain of layers is chosen for every prompt.
+class ColaConfig(PreTrainedConfig):
+    """What ``config.json`` of an exported controller says, for transformers' Auto classes.
 
     Attributes:
-        backbone: the frozen model.
-        controller: what chooses.
+        controller: fields of a :class:`~cola_learn.ControllerConfig`.
+        rule: fields of its choice rule.
+        backbone: fields of the backbone's own configuration; empty until it is loaded.
     """
 
-    backbone: Backbone
-    controller: Controller
+    model_type = "cola"
+    controller: dict[str, Any] | None = None
+    rule: dict[str, Any] | None = None
+    backbone: dict[str, Any] | None = None
+    vocab_size: int | None = None
+    max_position_embeddings: int | None = None
+
+
+class ColaForCausalLM(PreTrainedModel, GenerationMixin):
+    """A frozen causal LM whose chain of layers is chosen for every prompt.
+
+    ``generate`` chooses a chain for each row and keeps it for the whole answer; everything that transformers can do at
+    generation works, since it is the backbone's own ``generate`` that runs, on the rows of one chain at a time.
+
+    Args:
+        backbone: a causal LM of transformers. Its weights are not changed.
+        controller: what chooses.
+        tokenizer: of the backbone, for the methods that take text.
+
+    Attributes:
+        backbone, controller, tokenizer: as given.
+
+    Raises:
+        UserError: if the controller is for a model of another depth.
+
+    Example:
+        >>> model = ColaForCausalLM.from_pretrained("checkpoints/menu")
+        >>> inputs = model.tokenizer("Question: Which of these rusts?\\nAnswer:", return_tensors="pt")
+        >>> model.generate(**inputs, max_new_tokens=8)
+    """
+
+    config_class = ColaConfig
+    main_input_name = "input_ids"
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True  # that is the backbone's affair
+
+    def __init__(self, backbone: PreTrainedModel, controller: Controller, tokenizer: Any = None) -> None:
+        depth = len(find_layers(backbone, type(backbone).__name__))
+        controller.config.check_backbone(depth, controller.config.fingerprint, type(backbone).__name__)
+        text = backbone.config.get_text_config(decoder=True)
+        config = ColaConfig(backbone=backbone.config.to_dict())
+        config.vocab_size = getattr(text, "vocab_size", None)
+        config.max_position_embeddings = getattr(text, "max_position_embeddings", None)
+        super().__init__(config)
+        self.backbone = backbone
+        self.controller = controller.eval()
+        self.tokenizer = tokenizer
+        self.generation_config = backbone.generation_config
+        self._layers = controller.config.feature_layers
+        special = controller.config.special_tokens
+        self._encoder = tokenizer and PromptEncoder.recorded(tokenizer, special, "the controller")
 
     @classmethod
     def from_pretrained(
-        cls, controller: Path | str, backbone: str | None = None, device: str = "auto", dtype: Dtype = "auto"
+        cls,
+        controller: str | Path,
+        backbone: str | Path | PreTrainedModel | None = None,
+        *,
+        tokenizer: Any = None,
+        revision: str | None = None,
+        backbone_revision: str | None = None,
+        trust_remote_code: bool = False,
+        config: Any = None,
+        **options: Any,
     ) -> "ColaForCausalLM":
-        """Load an exported controller and the backbone it was trained for (or name that backbone's place).
+        """Load an exported controller and the backbone that it was trained for.
+
+        Args:
+            controller: folder or hub id.
+            backbone: hub id, folder, a loaded model, or a name of ours such as ``embedded``; default the one that it
+                was trained for.
+            tokenizer: of the backbone; default the one that lies beside it.
+            revision: of the controller on the hub.
+            backbone_revision: of the backbone on the hub.
+            trust_remote_code: run modelling code that comes with the backbone; off unless asked for.
+            config: taken and not used: what is in the folder counts.
+            options: of the backbone's ``from_pretrained``: ``dtype``, ``device_map``, ``attn_implementation``, ...
 
         Raises:
-            UserError: if either cannot be loaded or they do not belong together.
+            UserError: if either cannot be loaded, or they do not belong together.
         """
-        chooser = Controller.from_pretrained(controller)
-        model = load_backbone(backbone or chooser.config.backbone, device, dtype)
-        chooser.config.check_backbone(model.num_layers, model.fingerprint, model.name)
-        model.heed(chooser.config.special_tokens, f"controller {controller}")
-        return cls(model, chooser)
+        chooser = Controller.from_pretrained(controller, revision)
+        given = {name: options.pop(name, None) for name in ("cache_dir", "force_download", "token")}
+        hub: dict[str, Any] = {name: value for name, value in given.items() if value}
+        hub["trust_remote_code"] = trust_remote_code
+        if isinstance(backbone, PreTrainedModel):
+            model, name = backbone, str(backbone.config.name_or_path)
+        else:
+            name = str(backbone or chooser.config.backbone)
+            if backbone_revision:
+                hub["revision"] = backbone_revision
+            try:
+                model = AutoModelForCausalLM.from_pretrained(source_of(name), **hub, **options)
+            except UserError:
+                raise
+            except Exception as error:
+                raise UserError(f"backbone {name} cannot be loaded ({first_line(error)})") from None
+        source = source_of(name)
+        if fingerprint := of_files(source):
+            depth = len(find_layers(model, name))
+            chooser.config.check_backbone(depth, fingerprint, name)
+        if tokenizer is None and source:
+            tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+        return cls(model.eval(), chooser.to(model.device), tokenizer)
 
-    def choose(self, prompt: str, price: float | None = None) -> Chain:
-        """The chain for a prompt. ``price`` is that of depth, default the controller's own: the gain in the probability
-        of a right answer that all layers of the base chain are worth; more of it makes chains shorter.
+    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
+        """Write the controller and its card; the backbone stays where it is.
+
+        Raises:
+            UserError: if the folder cannot be written.
+        """
+        write_controller(self.controller, Path(save_directory))
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return self.backbone.device
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.backbone.get_output_embeddings()
+
+    @torch.inference_mode()
+    def choose_chains(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, price: float | None = None
+    ) -> list[Chain]:
+        """The chain for each row of prompts.
+
+        Args:
+            input_ids: ``[B, T]``.
+            attention_mask: 0 where a row is padding, ``[B, T]``.
+            price: of depth, default the controller's own: the gain in the probability of a right answer that all layers
+                of the base chain are worth; more of it makes chains shorter.
 
         Raises:
             UserError: for a price below 0, or any if the controller was trained without one.
         """
-        return self._choose([prompt], price)[0]
+        if price is not None:
+            self.controller.rule.check_price(price, "the controller")
+        return [self.controller.choose(self._states(row), price) for row in _rows(input_ids, attention_mask)]
 
-    def alternatives(self, prompt: str, count: int = 5) -> list[tuple[Chain, float]]:
-        """The most probable chains for a prompt with log-probabilities, best first."""
-        return self.controller.write(prompt_features(self.backbone, [prompt], self._layers)[0], count)
+    @torch.inference_mode()
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        chain: Chain | str | None = None,
+        price: float | None = None,
+        **inputs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits ``[B, T, V]`` of each row through the chain chosen for it, without a cache.
 
-    @overload
+        Args:
+            input_ids: ``[B, T]``.
+            attention_mask: 0 where a row is padding, ``[B, T]``.
+            labels: as of any causal LM, ``[B, T]``; with them there is a loss.
+            chain: run this one instead of choosing.
+            price: of depth, as for :meth:`choose_chains`.
+            inputs: what else the backbone's forward takes.
+
+        Raises:
+            ValueError: for a cache that was made elsewhere; ``generate`` keeps its own.
+        """
+        if inputs.pop("past_key_values", None) is not None:
+            raise ValueError("a cache is of one chain; call generate, or the backbone within apply_chain")
+        inputs["use_cache"] = False
+        logits: Tensor | None = None
+        for own, rows in self._groups(input_ids, attention_mask, chain, price):
+            with apply_chain(self.backbone, own) as model:
+                found = model(
+                    **_some({"input_ids": input_ids, "attention_mask": attention_mask, **inputs}, rows)
+                ).logits
+            logits = found.new_empty(len(input_ids), *found.shape[1:]) if logits is None else logits
+            logits[rows.to(found.device)] = found
+        assert logits is not None
+        loss = None
+        if labels is not None:
+            loss = self.backbone.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
+        return CausalLMOutputWithPast(loss=loss, logits=logits)
+
+    @torch.inference_mode()
     def generate(
         self,
-        prompts: str,
-        chain: Chain | None = None,
-        decoding: Decoding | None = None,
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *,
+        chain: Chain | str | None = None,
         price: float | None = None,
-        **utilities: Any,
+        **options: Any,
+    ) -> Any:
+        """The backbone's ``generate``, each row through the chain chosen for its prompt.
+
+        Args:
+            inputs: prompts ``[B, T]``, padded on the left; also as ``input_ids``.
+            generation_config: as of transformers.
+            chain: run this one instead of choosing.
+            price: of depth, as for :meth:`choose_chains`.
+            options: ``attention_mask``, ``max_new_tokens``, ``streamer`` and all else that ``generate`` takes.
+
+        Returns:
+            What transformers returns; where rows take different chains their token ids ``[B, T']``, padded on the
+            right.
+
+        Raises:
+            ValueError: for ``return_dict_in_generate`` or a streamer with rows of different chains.
+        """
+        input_ids = options.pop("input_ids", inputs)
+        if input_ids is None:
+            raise ValueError("generate needs input_ids to choose a chain for")
+        groups = list(self._groups(input_ids, options.get("attention_mask"), chain, price))
+        options |= {"input_ids": input_ids, "generation_config": generation_config}
+        if len(groups) == 1:
+            with apply_chain(self.backbone, groups[0][0]) as model:
+                return model.generate(**options)
+        settings = generation_config or self.generation_config
+        if options.get("return_dict_in_generate") or settings.return_dict_in_generate or options.get("streamer"):
+            raise ValueError("rows take different chains; ask for one at a time, or give chain=")
+        written: dict[int, Tensor] = {}
+        for own, rows in groups:
+            with apply_chain(self.backbone, own) as model:
+                found = model.generate(**_some(options, rows, len(input_ids)))
+            each = len(found) // len(rows)
+            for place, row in enumerate(rows.tolist()):
+                written |= {row * each + index: found[place * each + index] for index in range(each)}
+        end = settings.pad_token_id if settings.pad_token_id is not None else settings.eos_token_id
+        pad = options.get("pad_token_id", end[0] if isinstance(end, list) else end) or 0
+        return nn.utils.rnn.pad_sequence([written[row] for row in sorted(written)], True, pad)
+
+    def choose(self, prompt: str, price: float | None = None) -> Chain:
+        """:meth:`choose_chains` for a text."""
+        return self.choose_chains(self._encoded(prompt), price=price)[0]
+
+    def alternatives(self, prompt: str, count: int = 5) -> list[tuple[Chain, float]]:
+        """The most probable chains for a text with log-probabilities, or those of a menu with what they are chosen by,
+        best first."""
+        return self.controller.write(self._states(self._encoded(prompt)[0]), count)
+
+    @overload
+    def write(
+        self, prompts: str, chain: Chain | str | None = None, price: float | None = None, **options: Any
     ) -> str: ...
 
     @overload
-    def generate(
-        self,
-        prompts: Sequence[str],
-        chain: Chain | None = None,
-        decoding: Decoding | None = None,
-        price: float | None = None,
-        **utilities: Any,
+    def write(
+        self, prompts: Sequence[str], chain: Chain | str | None = None, price: float | None = None, **options: Any
     ) -> list[str]: ...
 
-    def generate(
+    def write(
         self,
         prompts: str | Sequence[str],
-        chain: Chain | None = None,
-        decoding: Decoding | None = None,
+        chain: Chain | str | None = None,
         price: float | None = None,
-        **utilities: Any,
+        **options: Any,
     ) -> str | list[str]:
-        """Continuations of one prompt or of several together, each through the chain chosen for it.
+        """:meth:`generate` for a text or several; greedy and 64 tokens unless ``options`` say otherwise."""
+        rows = [self._encoded(text)[0] for text in ([prompts] if isinstance(prompts, str) else prompts)]
+        longest = max(map(len, rows))
+        ids = torch.stack([nn.functional.pad(row, (longest - len(row), 0)) for row in rows])
+        mask = torch.stack([nn.functional.pad(torch.ones_like(row), (longest - len(row), 0)) for row in rows])
+        settings = {"max_new_tokens": 64, "do_sample": False, **options}
+        if settings.get("stop_strings"):
+            settings["tokenizer"] = self.tokenizer
+        found = self.generate(ids, attention_mask=mask, chain=chain, price=price, **settings)
+        texts = [str(self.tokenizer.decode(row[longest:], skip_special_tokens=True)).strip() for row in found]
+        return texts[0] if isinstance(prompts, str) else texts
 
-        Args:
-            prompts: plain text, or a chat already written in the model's template; one or a sequence of them.
-            chain: run this one instead of choosing.
-            decoding: limit, temperature, stop texts; greedy and 64 tokens by default.
-            price: of depth, as :meth:`choose` takes it.
-            utilities: ``logits_processor``, ``stopping_criteria`` or ``streamer`` of transformers.
+    def chat(self, messages: str | Sequence[Mapping[str, str]], **options: Any) -> str:
+        """The answer to a question, or to a conversation as chat templates take it; options as for :meth:`write`."""
+        return self.write(as_chat(messages, self.tokenizer), **options)
 
-        Returns:
-            A text for a text, a list of texts for a sequence.
+    def _encoded(self, text: str) -> Tensor:
+        if self._encoder is None:
+            raise ValueError("there is no tokenizer; load with from_pretrained(..., tokenizer=...)")
+        return torch.tensor([self._encoder.prompt(text)], device=self.device)
 
-        Raises:
-            UserError: if a prompt is empty or too long for the model, or for a price that :meth:`choose` refuses.
-        """
-        tokenizer = self.backbone.tokenizer
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        tokens = [self.backbone.encoder.prompt(text) for text in texts]
-        chains = [chain] * len(texts) if chain else self._choose(texts, price)
-        rows = self._generator.generate(tokens, chains, decoding, **utilities)
-        written = [str(tokenizer.decode(row, skip_special_tokens=True)).strip() for row in rows]
-        return written[0] if isinstance(prompts, str) else written
+    def _states(self, row: Tensor) -> Tensor:
+        """What the controller reads of a prompt ``[T]``: ``[T, F, H]``."""
+        if self._encoder is not None:
+            row = torch.tensor(self._encoder.cut(row.tolist(), len(row) - MAX_TOKENS), device=row.device)
+        return prompt_states(self.backbone, row[-MAX_TOKENS:], self._layers)
 
-    def chat(self, question: str) -> str:
-        """:func:`as_chat` with the backbone's tokenizer."""
-        return as_chat(question, self.backbone.tokenizer)
+    def _groups(
+        self, input_ids: Tensor, attention_mask: Tensor | None, chain: Chain | str | None, price: float | None
+    ) -> Iterator[tuple[Chain | str, Tensor]]:
+        """Each chain with the rows that take it, ``[R]``."""
+        if chain is not None:
+            yield chain, torch.arange(len(input_ids))
+            return
+        chosen = self.choose_chains(input_ids, attention_mask, price)
+        for own in dict.fromkeys(chosen):
+            yield own, torch.tensor([row for row, other in enumerate(chosen) if other == own])
 
-    def _choose(self, prompts: Sequence[str], price: float | None) -> list[Chain]:
-        if price is not None:
-            self.controller.rule.check_price(price, "the controller")
-        features = prompt_features(self.backbone, prompts, self._layers, shown=False)  # a library call draws no bars
-        return [self.controller.choose(prompt, price) for prompt in features]
 
-    @cached_property
-    def _generator(self) -> Generator:
-        return Generator(self.backbone)
+class _Enough(Exception):
+    """All states have been seen."""
 
-    @property
-    def _layers(self) -> tuple[int, ...]:
-        return self.controller.config.feature_layers
+
+@torch.inference_mode()
+def prompt_states(model: PreTrainedModel, row: Tensor, layers: Sequence[int]) -> Tensor:
+    """Hidden states of one prompt ``[T]`` after some of the first layers (0 is the embedding layer), ``[T, F, H]`` in
+    bfloat16; the model runs no further than it has to."""
+    found: dict[int, Tensor] = {}
+    blocks = find_layers(model, type(model).__name__)
+
+    def entered(depth: int) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            found[depth] = (args[0] if args else kwargs["hidden_states"])[0]
+            if depth == max(layers):
+                raise _Enough
+
+        return hook
+
+    def left(module: nn.Module, args: Any, output: Any) -> None:
+        found[len(blocks)] = (output[0] if isinstance(output, tuple | list) else output)[0]
+        raise _Enough
+
+    hooks = [
+        blocks[depth].register_forward_pre_hook(entered(depth), with_kwargs=True)
+        if depth < len(blocks)
+        else blocks[-1].register_forward_hook(left)
+        for depth in set(layers)
+    ]
+    try:
+        model(input_ids=row[None], use_cache=False)
+    except _Enough:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack([found[depth].to(torch.bfloat16) for depth in layers], dim=1)
 
 
 def as_prompt(question: str) -> str:
@@ -131,9 +378,31 @@ def as_prompt(question: str) -> str:
     return as_sample(Question("", "", "", question, ("", ""), 0)).prompt
 
 
-def as_chat(question: str, tokenizer: Any) -> str:
-    """A question in a tokenizer's chat template, or as ``Question: ... Answer:`` if it has none."""
-    if tokenizer.chat_template is None:
-        return as_prompt(question)
-    turns = [{"role": "user", "content": question}]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+def as_chat(messages: str | Sequence[Mapping[str, str]], tokenizer: Any) -> str:
+    """A question or a conversation in a tokenizer's chat template; a question as ``Question: ... Answer:`` if it has
+    none."""
+    if isinstance(messages, str):
+        if tokenizer.chat_template is None:
+            return as_prompt(messages)
+        messages = [{"role": "user", "content": messages}]
+    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+
+
+def _rows(input_ids: Tensor, attention_mask: Tensor | None) -> Iterator[Tensor]:
+    """The rows without padding, ``[T_i]`` each."""
+    for index, row in enumerate(input_ids):
+        yield row if attention_mask is None else row[attention_mask[index].bool()]
+
+
+def _some(options: Mapping[str, Any], rows: Tensor, size: int | None = None) -> dict[str, Any]:
+    """The options for some rows: tensors with a dimension of the batch are taken apart."""
+    size = size or len(options["input_ids"])
+    found = dict(options)
+    for name, value in options.items():
+        if isinstance(value, Tensor) and value.dim() and len(value) == size:
+            found[name] = value[rows.to(value.device)]
+    return found
+
+
+AutoConfig.register("cola", ColaConfig)
+AutoModelForCausalLM.register(ColaConfig, ColaForCausalLM)

@@ -24,6 +24,7 @@ from cola_learn.train.batches import join_sequences, mean_token, pad_features
 from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.components import Components
 from cola_learn.train.config import ControllerConfig
+from cola_learn.train.hub import fetched
 from cola_learn.train.steps import DecoderSteps
 from cola_learn.train.vocabulary import STOP, EditVocabulary
 
@@ -290,16 +291,21 @@ class Controller(nn.Module):
             scratch.write_bytes(save({name: tensor.contiguous() for name, tensor in self.state_dict().items()}))
         files = {weights.name: sha256(weights)}
         values = {"controller": asdict(self.config), "rule": asdict(self.rule), "files": files}
-        write_json(folder / "config.json", {"format": FORMAT, **values})
+        auto = {"model_type": "cola", "architectures": ["ColaForCausalLM"]}  # for transformers' Auto classes
+        write_json(folder / "config.json", {**auto, "format": FORMAT, **values})
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> "Controller":
+    def from_pretrained(cls, folder: Path | str, revision: str | None = None) -> "Controller":
         """Load an exported controller, in eval mode.
 
+        Args:
+            folder: where it is, or its id on the Hugging Face hub.
+            revision: on the hub.
+
         Raises:
-            UserError: if the folder does not hold one, or it is damaged.
+            UserError: if there is none, or it is damaged.
         """
-        folder = Path(folder)
+        folder = fetched(folder, revision)
         try:
             values = read_json(folder / "config.json", edited=True)
             if values["format"] != FORMAT:
