@@ -28,44 +28,35 @@ if TYPE_CHECKING:
     from cola_learn.train.config import ControllerConfig
     from cola_learn.train.controller import Controller
 
-_HOMES = {
-    "cola_learn.backbone.executor": ("Executor",),
-    "cola_learn.backbone.generate": ("Generator",),
-    "cola_learn.backbone.load": ("load_backbone",),
-    "cola_learn.backbone.options": ("Decoding",),
-    "cola_learn.backbone.replay": ("Backbone",),
-    "cola_learn.backbone.rows": ("Row",),
-    "cola_learn.chains": (
-        "Chain",
-        "Repeat",
-        "SearchSpace",
-        "Skip",
-    ),
-    "cola_learn.infer.apply": ("apply_chain",),
-    "cola_learn.infer.model": ("ColaForCausalLM",),
-    "cola_learn.label.mcts": ("MCTS",),
-    "cola_learn.label.plan": ("Plan",),
-    "cola_learn.label.records": (
-        "Label",
-        "Trial",
-    ),
-    "cola_learn.label.search": ("SearchMethod",),
-    "cola_learn.label.store": ("LabelStore",),
-    "cola_learn.tasks.judges": (
-        "make_judge",
-        "score_questions",
-    ),
-    "cola_learn.tasks.load": ("load_task",),
-    "cola_learn.tasks.questions": (
-        "Question",
-        "Sample",
-        "as_sample",
-    ),
-    "cola_learn.tasks.scoring": ("Scoring",),
-    "cola_learn.train.config": ("ControllerConfig",),
-    "cola_learn.train.controller": ("Controller",),
+_HOME_OF = {
+    "Backbone": "cola_learn.backbone.replay",
+    "Chain": "cola_learn.chains",
+    "ColaForCausalLM": "cola_learn.infer.model",
+    "Controller": "cola_learn.train.controller",
+    "ControllerConfig": "cola_learn.train.config",
+    "Decoding": "cola_learn.backbone.options",
+    "Executor": "cola_learn.backbone.executor",
+    "Generator": "cola_learn.backbone.generate",
+    "Label": "cola_learn.label.records",
+    "LabelStore": "cola_learn.label.store",
+    "MCTS": "cola_learn.label.mcts",
+    "Plan": "cola_learn.label.plan",
+    "Question": "cola_learn.tasks.questions",
+    "Repeat": "cola_learn.chains",
+    "Row": "cola_learn.backbone.rows",
+    "Sample": "cola_learn.tasks.questions",
+    "Scoring": "cola_learn.tasks.scoring",
+    "SearchMethod": "cola_learn.label.search",
+    "SearchSpace": "cola_learn.chains",
+    "Skip": "cola_learn.chains",
+    "Trial": "cola_learn.label.records",
+    "apply_chain": "cola_learn.infer.apply",
+    "as_sample": "cola_learn.tasks.questions",
+    "load_backbone": "cola_learn.backbone.load",
+    "load_task": "cola_learn.tasks.load",
+    "make_judge": "cola_learn.tasks.judges",
+    "score_questions": "cola_learn.tasks.judges",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "MCTS",
@@ -97,6 +88,8 @@ __all__ = [
     "score_questions",
 ]
 
+
+__version__ = "0.1.0"
 
 if not TYPE_CHECKING:  # a type checker is to miss what is not there
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
 from types import FrameType, UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -140,7 +142,7 @@ def run_stage(name: str, main: Main, others: Mapping[str, Main], arguments: Sequ
         others: its other commands by name.
         arguments: those of the command line by default.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = _with_configs(name.rpartition(".")[2], sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in others:
         others[given[0]](f"{name} {given[0]}", given[1:])
     elif given and others and not given[0].startswith("-"):
@@ -148,6 +150,17 @@ def run_stage(name: str, main: Main, others: Mapping[str, Main], arguments: Sequ
             raise UserError(f"python -m {name}: " + no_such_command(given[0], others))
     else:
         main(name, given)
+
+
+def _with_configs(stage: str, arguments: Sequence[str]) -> list[str]:
+    """Arguments with ``--config demo`` as the file of that name which comes with the package."""
+    found = list(arguments)
+    home = Path(__file__).parent
+    for place, (flag, name) in enumerate(pairwise(arguments), start=1):
+        if flag == "--config" and re.fullmatch(r"\w+", name) and not Path(name).exists():
+            files = [folder / "configs" / stage / f"{name}.yaml" for folder in (home, home.parent)]  # wheel, checkout
+            found[place] = next((str(file) for file in files if file.exists()), name)
+    return found
 
 
 def no_such_command(given: str, names: Iterable[str]) -> str:

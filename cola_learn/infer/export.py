@@ -53,16 +53,20 @@ def run_export(options: ExportOptions) -> None:
         UserError: if the checkpoint cannot be read or was trained without a depth price, the chain is not for the
             backbone, or the folder cannot be written.
     """
-    if options.chain is not None:
-        from cola_learn.infer.static import save_static
+    if options.checkpoint is None:
+        from cola_learn.infer.static import StaticChain, found_static, save_static
 
-        chain = save_static(options.backbone, options.chain, options.output, options.dtype)
+        static = (
+            found_static(options.static, options.max_depth, options.device)
+            if options.static is not None
+            else StaticChain(options.chain or "", "embedded")
+        )
+        chain = save_static(options.backbone or static.backbone, static, options.output, options.dtype)
         console.print(f"checkpoint  {options.output} ({chain.depth} of {chain.num_layers} layers)", soft_wrap=True)
         return
     from cola_learn.train.checkpoints import check_checkpoint
     from cola_learn.train.module import ControllerModule
 
-    assert options.checkpoint is not None
     try:
         check_checkpoint(options.checkpoint)
         module = ControllerModule.load_from_checkpoint(options.checkpoint, map_location="cpu", weights_only=True)

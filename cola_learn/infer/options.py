@@ -49,7 +49,11 @@ class ExportOptions:
         output: folder to write, for example checkpoints/arc-easy.
         chain: write the backbone with this chain of layers for all inputs instead, such as "0-17 20-29": an ordinary
             Hugging Face checkpoint, which needs no code of ours.
-        backbone: of chain: embedded, a Hugging Face id, or a folder.
+        static: the same with the best static chain that was found: that of an evaluation (its report.json) or, of a
+            label store, the one with the highest mean probability of the gold option on its questions.
+        max_depth: of static, from labels: at most so many layers; default all.
+        backbone: of a static chain: embedded, a Hugging Face id, or a folder; default that of the labels or report.
+        device: where chains are compared, for static from labels.
         dtype: of the weights of such a checkpoint; auto is that of the backbone's own.
         price: of depth, for a controller of a menu, where none is given when it is used: more of it makes chains
             shorter; python -m cola_learn.evaluate menu shows what each price gives. Default that of training.
@@ -58,12 +62,19 @@ class ExportOptions:
     output: Path
     checkpoint: Path | None = None
     chain: str | None = None
-    backbone: str = "embedded"
+    static: Path | None = None
+    max_depth: int | None = None
+    backbone: str | None = None
+    device: str = "auto"
     dtype: Dtype = "auto"
     price: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.checkpoint is None) == (self.chain is None):
-            raise ValueError("give --checkpoint for a controller or --chain for a static chain, one of them")
-        if self.chain is not None and self.price is not None:
+        if sum(one is not None for one in (self.checkpoint, self.chain, self.static)) != 1:
+            raise ValueError(
+                "give --checkpoint for a controller, or --chain or --static for a static chain; one of them"
+            )
+        if self.checkpoint is None and self.price is not None:
             raise ValueError(f"--price {self.price:g} is for a controller; a static chain has none")
+        if self.static is None and self.max_depth is not None:
+            raise ValueError(f"--max_depth {self.max_depth} is for --static")

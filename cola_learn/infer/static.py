@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ import yaml
 from torch import Tensor
 
 from cola_learn import assets
-from cola_learn.backbone.load import load_tokenizer, source_of
+from cola_learn.backbone.load import load_backbone, load_tokenizer, source_of
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
-from cola_learn.files import writable_folder, write_text
+from cola_learn.evaluate.policies import choose_static, static_candidates
+from cola_learn.evaluate.report import Report
+from cola_learn.files import read_json, writable_folder, write_text
 from cola_learn.infer.apply import apply_chain
+from cola_learn.label.store import LabelStore
+from cola_learn.tasks.judges import make_judge
 
 _CARD = """---
 library_name: transformers
@@ -34,18 +39,89 @@ tokenizer = AutoTokenizer.from_pretrained("{folder}")
 model = AutoModelForCausalLM.from_pretrained("{folder}")
 ```
 
-`mergekit.yaml` makes the same with mergekit's passthrough. What this chain gains or loses was not measured here:
-`python -m cola_learn.evaluate` compares chains on held-out questions.
+`mergekit.yaml` makes the same with mergekit's passthrough. {measured}
 """
+_NOT_MEASURED = (
+    "What this chain gains or loses was not measured here: `python -m cola_learn.evaluate` compares chains on held-out "
+    "questions."
+)
+_CANDIDATES, _QUESTIONS = 16, 100  # of labels
 
 
-def save_static(backbone: str, chain_text: str, folder: Path, dtype: str = "auto") -> Chain:
+@dataclass(frozen=True)
+class StaticChain:
+    """A chain for all inputs.
+
+    Attributes:
+        chain: as text.
+        backbone: what it is for.
+        measured: what is known of it, a sentence or two of Markdown.
+    """
+
+    chain: str
+    backbone: str
+    measured: str = _NOT_MEASURED
+
+
+def found_static(source: Path, max_depth: int | None, device: str) -> StaticChain:
+    """The best static chain of an evaluation's report, or of a label store.
+
+    Args:
+        source: report.json, the folder that it is in, or a label store.
+        max_depth: of labels: most layers; default no limit.
+        device: where the chains of labels are compared.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    file = source / "report.json" if source.is_dir() else source
+    if file.is_file():
+        return _of_report(file)
+    return _of_labels(LabelStore.open(source, "--static"), max_depth, device)
+
+
+def _of_report(file: Path) -> StaticChain:
+    try:
+        report = Report.from_json(read_json(file))
+        chain, setting, found = report.setting["static chain"], report.setting, report.policies["static"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"--static {file} cannot be read ({first_line(error)}); give an evaluation's report.json"
+        ) from None
+    change = found.difference
+    measured = (
+        f"On {report.n} held-out questions ({setting['task']}, {setting['split']}) it answers {found.accuracy:.1%} "
+        f"rightly, {100 * change.mean:+.1f} points from the plain model (95% interval {100 * change.low:+.1f} to "
+        f"{100 * change.high:+.1f}). It was chosen on other questions: `{setting['command']}`."
+    )
+    return StaticChain(chain, setting["backbone"].rpartition(" (")[0], measured)
+
+
+def _of_labels(store: LabelStore, max_depth: int | None, device: str) -> StaticChain:
+    manifest = store.manifest
+    labels = store.read()
+    candidates = static_candidates(labels, max_depth or manifest.num_layers * 8, _CANDIDATES) if labels else []
+    if not candidates:
+        raise UserError(f"--static {store.folder} holds no chain of at most {max_depth} layers; give more --max_depth")
+    backbone = load_backbone(manifest.backbone, device, manifest.dtype)
+    backbone.heed(manifest.special_tokens, f"--static {store.folder}")
+    questions = list(store.questions("--static").values())[:_QUESTIONS]
+    chain = choose_static(make_judge(backbone, manifest.scoring), questions, candidates, manifest.template)
+    measured = (
+        f"Of {len(candidates)} chains that did well in labels of {manifest.task} {manifest.split} it gives the gold "
+        f"option the highest mean probability on {len(questions)} of the labelled questions; on others it was not "
+        "measured here."
+    )
+    return StaticChain(str(chain), manifest.backbone, measured)
+
+
+def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "auto") -> Chain:
     """Write a backbone whose layers are a chain as a Hugging Face checkpoint: weights, configuration, tokenizer,
     ``mergekit.yaml`` and a card. A layer that runs twice is stored twice.
 
     Args:
         backbone: ``embedded``, a Hugging Face id, or a folder.
-        chain_text: such as ``0-11 14-19 (20)x2 21-29``.
+        static: the chain, with what the card says of it.
         folder: to write; must not hold anything yet.
         dtype: of the weights; ``auto`` is that of the backbone's own.
 
@@ -66,7 +142,7 @@ def save_static(backbone: str, chain_text: str, folder: Path, dtype: str = "auto
     except Exception as error:
         reason = first_line(error)
         raise UserError(f"--backbone {backbone} cannot be loaded ({reason})") from None
-    applied = apply_chain(model, chain_text)
+    applied = apply_chain(model, static.chain)
     name = assets.MODELS[backbone].hub if backbone in assets.MODELS else backbone
     parent = writable_folder(folder.absolute().parent)
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}-") as scratch:
@@ -84,6 +160,7 @@ def save_static(backbone: str, chain_text: str, folder: Path, dtype: str = "auto
             num_layers=applied.chain.num_layers,
             depth=applied.chain.depth,
             folder=folder,
+            measured=static.measured,
         )
         write_text(whole / "README.md", card)
         if folder.exists():
