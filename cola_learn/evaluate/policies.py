@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from cola_learn.chains import Chain
+from cola_learn.console import progress_bar
 from cola_learn.label.records import Label
 from cola_learn.tasks.judges import Judge, score_questions
 from cola_learn.tasks.questions import Question, Template
 from cola_learn.train.controller import Controller
+
+_TOGETHER = 8  # questions scored in one call
 
 
 def controller_beams(controller: Controller, features: Sequence[Tensor], beams: int = 5) -> list[list[Chain]]:
@@ -59,7 +62,10 @@ def choose_static(
 ) -> Chain:
     """The candidate with the highest mean probability of the gold option on labelled training questions."""
     totals = dict.fromkeys(candidates, 0.0)
-    for question, scores in score_questions(judge, questions, candidates, template):
-        for chain, score in scores.items():
-            totals[chain] += score.probability(question.gold)
+    with progress_bar() as bar:
+        task = bar.add_task("static chain", total=len(questions) * len(candidates), unit="chains", note="")
+        for question, scores in score_questions(judge, questions, candidates, template, _TOGETHER):
+            for chain, score in scores.items():
+                totals[chain] += score.probability(question.gold)
+            bar.advance(task, len(scores))
     return max(candidates, key=totals.__getitem__)

@@ -171,6 +171,20 @@ def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[s
         assert code == 0, said
 
 
+def test_7_static_exports(command: Command, folder: Path, tmp_path: Path) -> None:
+    """The best static chain of a report, with its result on the card, and of the labels."""
+    report = json.loads((folder / "evaluate" / "report.json").read_text())
+    for source, card in (("evaluate", f"On {report['n']} held-out questions"), ("labels", "of the labelled questions")):
+        code, said = command("cola_learn.export", "--static", folder / source, "--output", tmp_path / source)
+        assert code == 0, said
+        assert card in (tmp_path / source / "README.md").read_text()
+    config = json.loads((tmp_path / "evaluate" / "config.json").read_text())
+    assert config["num_hidden_layers"] == Chain.parse(report["setting"]["static chain"], 30).depth
+    code, said = command("cola_learn.export", "--static", tmp_path, "--output", tmp_path / "none")
+    assert code == 2
+    assert "is not a label store" in said
+
+
 def test_8_stores_are_looked_after(command: Command, folder: Path, tmp_path: Path) -> None:
     """Inspect, verify, there and back through PoLar's form, guide a search with a store and with a controller."""
     labels, plot = folder / "labels", tmp_path / "heat.svg"
