@@ -227,11 +227,10 @@ class SearchSpace:
     """Which edits may follow a chain.
 
     Attributes:
-        max_block: longest block of layers that one edit may skip or repeat (k of CoLa, 1 to 4 there).
-        max_extra: most extra executions of a repeated block (r of CoLa); Repeat.times is up to this + 1.
-        operations: which edits are admitted.
-        edits: disjoint (each layer of the backbone is in at most one edit) or nested (edits apply to
-            positions of the current chain, so that edits may act on edits, as in CoLa).
+        max_block: most layers that one edit skips or repeats (k in CoLa).
+        max_extra: most extra executions of a repeated block (r in CoLa).
+        operations: skip layers, repeat layers, or both.
+        edits: disjoint allows each layer in at most one edit; nested applies edits to the edited chain, as CoLa does.
     """
 
     max_block: int = 4

@@ -9,8 +9,12 @@ EXPORT = Command(
     ExportOptions,
     "cola_learn.infer.export:run_export",
     "Write the controller of a training checkpoint, or the backbone with one static chain as an ordinary Hugging Face "
-    "checkpoint. Examples: python -m cola_learn.export --checkpoint runs/demo/train/best.ckpt --output "
-    "checkpoints/arc-easy; python -m cola_learn.export --chain '0-17 20-29' --output runs/static",
+    "checkpoint.",
+    examples=(
+        "python -m cola_learn.export --checkpoint runs/demo/train/best.ckpt --output checkpoints/arc-easy",
+        'python -m cola_learn.export --chain "0-17 20-29" --output runs/static',
+        "python -m cola_learn.export --static runs/demo/evaluate --output runs/static",
+    ),
 )
 
 

@@ -113,7 +113,7 @@ class Backbone:
         """Gives the token ids of prompts."""
         return PromptEncoder(self.tokenizer, self._bos, self.vocabulary)
 
-    def heed(self, special_tokens: str, source: str) -> None:
+    def write_special_tokens(self, special_tokens: str, source: str) -> None:
         """Write the special tokens before prompts that ``source``, a manifest or controller, records.
 
         Raises:

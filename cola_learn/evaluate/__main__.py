@@ -16,9 +16,12 @@ EVALUATE = Command(
     EvaluateOptions,
     "cola_learn.evaluate.evaluation:run_evaluate",
     "Measure a controller on held-out questions beside the plain model, the best static chain, its own choices for "
-    "shuffled prompts, and oracles (full search with a luck control). Example: python -m cola_learn.evaluate --config "
-    "configs/evaluate/demo.yaml --controller runs/demo/train/controller. Other commands: python -m cola_learn.evaluate "
-    f"{' | '.join(COMMANDS)} --help",
+    f"shuffled prompts, and oracles (full search with a luck control). Other commands: {', '.join(COMMANDS)}.",
+    examples=(
+        "python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --controller runs/demo/train/controller",
+        "python -m cola_learn.evaluate --controller checkpoints/mine --labels runs/mine --split validation --limit 200",
+        "python -m cola_learn.evaluate menu --controllers checkpoints/menu",
+    ),
 )
 
 

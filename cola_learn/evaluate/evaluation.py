@@ -66,7 +66,7 @@ def _evaluate(
     for each in (controller, *beside.values()):
         each.config.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
     _check_labels(store, backbone, controller)
-    backbone.heed(store.manifest.special_tokens, f"--labels {store.folder}")
+    backbone.write_special_tokens(store.manifest.special_tokens, f"--labels {store.folder}")
     if is_file(options.task or store.manifest.task):
         show_prompt(questions[0], store.manifest.scoring, backbone.encoder, whole=False)
     with Tracker("evaluate", options.tracking, options.output, asdict(options)) as tracker:

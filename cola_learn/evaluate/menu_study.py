@@ -115,7 +115,7 @@ class Study:
         @lru_cache
         def backbone() -> Backbone:
             loaded = load_backbone(manifest.backbone, options.device, manifest.dtype)
-            loaded.heed(manifest.special_tokens, f"--labels {options.labels}")
+            loaded.write_special_tokens(manifest.special_tokens, f"--labels {options.labels}")
             return loaded
 
         @lru_cache(maxsize=2)  # controllers that read the same layers follow each other

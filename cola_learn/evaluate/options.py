@@ -16,21 +16,21 @@ class EvaluateOptions:
 
     Attributes:
         controller: folder of an exported controller.
-        labels: label store that it was trained on; the static chain is chosen on its questions.
-        beside: folders of other exported controllers to compare it with.
-        task: task of the held-out questions; default that of the labels.
-        split: split of the held-out questions; none of them may be among the labels.
-        limit: evaluate at most this many questions, drawn with the seed; default all.
-        output: folder for report.html, report.json, questions.parquet and the searches; these are resumed.
+        labels: label store it was trained on; the static chain is chosen on these questions.
+        beside: other exported controllers to compare with.
+        task: held-out task; default that of the labels.
+        split: held-out split; questions that were labelled are refused.
+        limit: evaluate only this many questions, sampled with the seed; default all.
+        output: folder for report.html, report.json, questions.parquet and the searches, which are resumed.
         backbone: default the one that the controller was trained for.
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: default that of the labels.
-        search: method of the full search and of its luck control, as for label; --search.simulations is the budget.
-        static_candidates: how many chains that did well in the labels are tried as static chain.
-        static_questions: on how many labelled questions each of them is tried.
-        trees: samples searched at the same time.
-        cache_gib: memory for hidden states that chains share, in GiB; by default a share of what is free.
-        seed: of every draw.
+        search: method of the search oracle and its luck control, as for label; --search.simulations is the budget.
+        static_candidates: how many chains, the best in the labels, compete to be the static chain.
+        static_questions: labelled questions that each candidate is scored on.
+        trees: questions searched in parallel.
+        cache_gib: prefix cache in GiB; default a share of free memory.
+        seed: random seed.
         tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
     """
 
@@ -65,16 +65,15 @@ class MenuEvaluateOptions:
     """Options of python -m cola_learn.evaluate menu.
 
     Attributes:
-        labels: stores of training questions that label cross made; all that is chosen or fitted is so on these.
-        held: stores of held-out questions, run through the same menu.
-        controllers: folders of exported controllers with that menu.
-        depths: mean depths at which policies are compared, as shares of the base chain's; each takes the lowest price
-            of depth that keeps it there on training questions.
-        learners: also fit and evaluate plain learners (ridge, logistic regression), a probe and the routers of Dr.LLM
-            and PoLar on the same labels.
+        labels: training questions: stores that label cross made. Everything is chosen and fitted on these.
+        held: held-out questions: stores of the same menu.
+        controllers: exported controllers with that menu.
+        depths: mean depths at which policies are compared, relative to the base chain. Each policy gets the lowest
+            price of depth that reaches it on the training questions.
+        learners: also fit ridge and logistic regression, a probe, and the routers of Dr.LLM and PoLar.
         output: folder for report.json, report.md and curves.svg.
-        device: for prompt features.
-        seed: of draws and fits.
+        device: where prompt features are computed.
+        seed: random seed.
     """
 
     labels: Path = Path("data/menu/pool")

@@ -9,9 +9,13 @@ INFER = Command(
     InferOptions,
     "cola_learn.infer.ask:run_infer",
     "Ask a question: prints the chain that the controller chooses, or the one given, and the answer through it, beside "
-    "the plain model's. Example: "
-    'python -m cola_learn.infer --controller runs/demo/train/controller "What do plants need to grow?"',
+    "the plain model's.",
     positional=("question",),
+    examples=(
+        'python -m cola_learn.infer "What do plants need to grow?" --controller checkpoints/menu',
+        'python -m cola_learn.infer "Which of these is a metal?" --controller checkpoints/menu --choices rust gold',
+        'python -m cola_learn.infer "What is the capital of France?" --chain "0-17 20-29"',
+    ),
 )
 
 

@@ -45,7 +45,7 @@ def _chosen(options: InferOptions, folder: Path) -> tuple[str, Backbone, Chain]:
         controller.rule.check_price(options.price, folder)
     backbone = load_backbone(options.backbone or config.backbone, options.device, options.dtype)
     config.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
-    backbone.heed(config.special_tokens, f"controller {folder}")
+    backbone.write_special_tokens(config.special_tokens, f"controller {folder}")
     [features] = prompt_features(backbone, [as_prompt(options.question)], config.feature_layers)
     return "chosen", backbone, controller.choose(features, options.price)
 

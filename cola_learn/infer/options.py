@@ -11,16 +11,16 @@ class InferOptions:
     """Options of python -m cola_learn.infer.
 
     Attributes:
-        question: what to ask.
-        controller: folder of an exported controller.
+        question: the question.
+        controller: exported controller: folder or hub id.
         chain: run this chain instead of one that a controller chooses, such as "0-17 20-29".
-        price: of depth: the gain in the probability of a right answer that all layers of the plain model are worth;
-            more of it makes chains shorter. Default the controller's own.
-        choices: answer by scoring these options, for example rust gold, instead of writing freely.
+        price: price of depth: higher means shorter chains. It is the gain in the probability of a right answer that all
+            layers together are worth; default the controller's own.
+        choices: score these options instead of generating, for example: --choices rust gold.
         backbone: default the one that the controller was trained for, or embedded.
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: auto is bfloat16 where the hardware computes in it, else float32.
-        decoding: how a freely written answer is written: most tokens, temperature (0 is greedy), stop texts ...
+        decoding: generation options: max_new_tokens, temperature (0 is greedy), top_k, top_p, stop, seed.
     """
 
     question: str
@@ -45,18 +45,18 @@ class ExportOptions:
     """Options of ``python -m cola_learn.export``.
 
     Attributes:
-        checkpoint: a checkpoint that python -m cola_learn.train wrote, for example runs/demo/train/best.ckpt.
-        output: folder to write, for example checkpoints/arc-easy.
-        chain: write the backbone with this chain of layers for all inputs instead, such as "0-17 20-29": an ordinary
-            Hugging Face checkpoint, which needs no code of ours.
-        static: the same with the best static chain that was found: that of an evaluation (its report.json) or, of a
-            label store, the one with the highest mean probability of the gold option on its questions.
-        max_depth: of static, from labels: at most so many layers; default all.
-        backbone: of a static chain: embedded, a Hugging Face id, or a folder; default that of the labels or report.
-        device: where chains are compared, for static from labels.
-        dtype: of the weights of such a checkpoint; auto is that of the backbone's own.
-        price: of depth, for a controller of a menu, where none is given when it is used: more of it makes chains
-            shorter; python -m cola_learn.evaluate menu shows what each price gives. Default that of training.
+        checkpoint: export the controller of this checkpoint, for example runs/demo/train/best.ckpt.
+        output: folder to write.
+        chain: instead, export the backbone with this static chain, such as "0-17 20-29", as an ordinary Hugging Face
+            checkpoint.
+        static: the same with the best static chain of an evaluation (its folder or report.json) or of a label store
+            (the highest mean probability of the gold option).
+        max_depth: for --static LABELS: at most this many layers.
+        backbone: for static chains: embedded, a Hugging Face id, or a folder; default that of the labels or report.
+        device: for --static LABELS: where chains are compared.
+        dtype: for static chains: precision of the weights; auto keeps the backbone's.
+        price: for controllers: default price of depth at inference; python -m cola_learn.evaluate menu shows what each
+            price gives.
     """
 
     output: Path

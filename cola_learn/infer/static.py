@@ -104,7 +104,7 @@ def _of_labels(store: LabelStore, max_depth: int | None, device: str) -> StaticC
     if not candidates:
         raise UserError(f"--static {store.folder} holds no chain of at most {max_depth} layers; give more --max_depth")
     backbone = load_backbone(manifest.backbone, device, manifest.dtype)
-    backbone.heed(manifest.special_tokens, f"--static {store.folder}")
+    backbone.write_special_tokens(manifest.special_tokens, f"--static {store.folder}")
     questions = list(store.questions("--static").values())[:_QUESTIONS]
     chain = choose_static(make_judge(backbone, manifest.scoring), questions, candidates, manifest.template)
     measured = (

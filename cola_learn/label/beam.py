@@ -15,7 +15,7 @@ class Beam(SearchMethod):
     """The best few chains, some random edits of each, again and again.
 
     Attributes:
-        simulations: budget of one search, the base chain included.
+        simulations: budget per question, base chain included.
         width: chains that are kept.
         branch: edits that are tried in one step, over all chains kept.
     """
@@ -43,7 +43,7 @@ class Greedy(SearchMethod):
     """A beam of one: the best chain, some random edits of it, again and again.
 
     Attributes:
-        simulations: budget of one search, the base chain included.
+        simulations: budget per question, base chain included.
         branch: edits that are tried in one step.
     """
 

@@ -144,7 +144,7 @@ def run_verify(options: VerifyOptions) -> int:
             f"{options.store} was made with {manifest.backbone} {manifest.fingerprint}; "
             f"what has this name here is {backbone.fingerprint}"
         )
-    backbone.heed(manifest.special_tokens, str(options.store))
+    backbone.write_special_tokens(manifest.special_tokens, str(options.store))
     judge = make_judge(backbone, manifest.scoring, cache_gib=0).reference()
     labels = {label.key: label for label in store if label.key in chosen}
     trials = {

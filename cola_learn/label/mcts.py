@@ -17,17 +17,16 @@ class MCTS(SearchMethod):
     """Monte Carlo tree search; with space.edits nested as CoLa does it, with disjoint as PoLar does.
 
     Attributes:
-        simulations: budget of one search, the base chain included.
+        simulations: budget per question, base chain included.
         exploration: c of the UCB rule Q/v + c*sqrt(ln V / v) - depth_penalty*depth/N.
         depth_penalty: lambda of the UCB rule; higher looks for shorter chains.
-        random_child: probability of descending to a random child instead of the best.
+        random_child: probability of descending to a random child (epsilon-greedy).
         widening: a node may have widening * visits**widening_power children, so that the tree grows deep
             before every single edit has been tried.
         widening_power: see widening.
-        prior: try likely edits first; exploration is then c*P(edit)*sqrt(V)/(1 + v), as in PUCT. A label store, best
-            one of method Scan, for P by mean gain in margin of each edit; or a file that python -m cola_learn.train
-            prior wrote with a controller.
-        prior_temperature: P is softmax(mean gain in nats / temperature).
+        prior: prior over edits for PUCT, c*P(edit)*sqrt(V)/(1 + v): a label store, best one made by Scan, from which P
+            is the softmax of each edit's mean gain; or a file from python -m cola_learn.train prior.
+        prior_temperature: temperature of that softmax, in nats.
     """
 
     simulations: int = 50

@@ -39,7 +39,7 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     if options.compose and best:
         questions = [question for store in stores for question in questions_of(store)[: options.compose_questions]]
         backbone = load_backbone(manifest.backbone, options.device, manifest.dtype)
-        backbone.heed(manifest.special_tokens, f"--labels {stores[0].folder}")
+        backbone.write_special_tokens(manifest.special_tokens, f"--labels {stores[0].folder}")
         judge = make_judge(backbone, manifest.scoring)
         composed = compose(judge, questions, best[: options.compose_edits], options.compose, manifest.template)
     singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]

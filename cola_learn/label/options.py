@@ -17,18 +17,18 @@ class LabelOptions:
     """Options of python -m cola_learn.label.
 
     Attributes:
-        task: registry name (arc_easy, commonsense_qa, mmlu, ...), a file of questions (JSONL, JSON, CSV, TSV, Parquet,
-            also compressed), a folder that datasets saved, or hub:ORG/NAME[:CONFIG].
-        split: split of a named task; the embedded benchmarks have no train split, so label test.
-        limit: label at most this many questions, drawn with the seed; default all.
-        output: folder of the label store; an unfinished one there is resumed.
+        task: benchmark name (arc_easy, commonsense_qa, mmlu, ...), file of questions (JSONL, JSON, CSV, TSV or Parquet,
+            also compressed), folder written by datasets' save_to_disk, or hub:ORG/NAME[:CONFIG].
+        split: split to label; the embedded benchmarks have no train split, so use test.
+        limit: label only this many questions, sampled with the seed; default all.
+        output: folder for the label store; an unfinished run in it is resumed.
         backbone: embedded, a Hugging Face id such as Qwen/Qwen3-0.6B, or a folder.
-        show_prompt: print the first question as the model reads it, with its options and which is gold, and end.
-        columns: of a file, which column holds what where its names do not say: question=q,choices=opts,answer=key;
-            also id, and context for a passage before the question. Columns of options are joined: choices=w+x+y+z.
-        answers: of a file, what an answer is: an option's text, a label of the options' own, a letter from A, or a
-            number from0 or from1. auto finds out, and refuses where two readings differ.
-        open: the questions of a file are open: a short answer, no options.
+        show_prompt: print the first prompt exactly as the model reads it, its options and the gold one; then exit.
+        columns: for a file whose column names are unusual, which column holds what: question=q,choices=opts,answer=key;
+            also id, and context for a passage before the question. Join columns with +: choices=w+x+y+z.
+        answers: for a file, how the answer column names the right option: by its text, by the options' own label, by a
+            letter, or by an index that starts at 0 (from0) or 1 (from1). auto infers it and refuses ambiguous files.
+        open: the file holds open questions with short answers instead of multiple choice.
         tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
         plan: what is searched.
         scoring: how chains are scored.

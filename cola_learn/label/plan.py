@@ -13,20 +13,20 @@ Verify = Literal["auto", "good", "off"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is searched.
+    """Search.
 
     Attributes:
         search: MCTS (tree search, the default), RandomEdits, Beam, Greedy, Scan (every single edit), Menu (the chains
             of a file), or the dotted path of a SearchMethod of your own. --search.help NAME prints a method's settings,
             such as --search.simulations, the budget (50).
-        space: which edits a chain may have.
-        patience: stop a search whose shallowest good chain has stayed the same for so many simulations.
-        luck: search for a wrong option too, at the same budget, to see how much of what is found is luck. The two
-            searches share what they try, so it costs little.
-        neighbours: how many chains one edit away from the shallowest good chain are tried at least, to see how robust
-            it is; 0 leaves it to what the search came by.
-        keep_scores: keep, for each chain, the score of every option, not only reward and margin.
-        seed: of the draw of questions and of the searches.
+        space: which chains are allowed.
+        patience: early stopping: end a search after this many simulations without a shallower correct chain.
+        luck: also search for a wrong option with the same budget, to measure how much of what search finds is luck.
+            The two searches share forward passes, so it costs little.
+        neighbours: try at least this many chains one edit away from the shallowest correct chain, as a measure of its
+            robustness; 0 tries none beyond the search's own.
+        keep_scores: store the score of every option for each chain, not only reward and margin.
+        seed: random seed for sampling questions and for search.
     """
 
     search: SearchMethod = field(default_factory=MCTS)
@@ -56,22 +56,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class Resources:
-    """Where it runs.
+    """Hardware and speed.
 
     Attributes:
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: auto is bfloat16 where the hardware computes in it, else float32.
-        trees: questions searched at the same time; more fill a larger chip. The labels do not depend on it.
-        cache_gib: memory for hidden states that chains share, in GiB and for each worker; by default a quarter of the
-            host's free memory or half of the GPU's. The labels do not depend on it.
-        verify: run good chains again, alone and with nothing kept, before a label is stored: auto runs all of them
-            where results depend on what shares a batch (GPUs) and one a question elsewhere; good always all; off none.
-        workers: replicas of the backbone that share the questions: processes here, one a GPU where there are any, or
-            Ray actors. The labels do not depend on it.
-        executor: local (this machine) or ray (a Ray cluster; pip install 'cola-learn[ray]').
-        ray_address: of a running cluster (auto finds it); by default a local one is started.
-        worker_cpus: CPUs that Ray reserves for an actor; by default an equal share.
-        worker_gpus: GPUs that Ray reserves for an actor; by default one where the cluster has any.
+        trees: questions searched in parallel in one process; raise it on a large GPU. Does not change the labels.
+        cache_gib: prefix cache (hidden states shared by chains), GiB per worker; default a quarter of free host memory
+            or half of free GPU memory. Does not change the labels.
+        verify: re-run correct chains alone and uncached before a label is stored: good re-runs all of them, off none,
+            auto all where results are not batch-invariant (GPUs) and one per question elsewhere.
+        workers: replicas of the backbone: processes, one per GPU if there are GPUs, or Ray actors. Does not change the
+            labels.
+        executor: local, or ray for a Ray cluster (pip install 'cola-learn[ray]').
+        ray_address: address of a running Ray cluster, or auto to find it; default starts a local one.
+        worker_cpus: CPUs per Ray actor; default an equal share.
+        worker_gpus: GPUs per Ray actor; default 1 if the cluster has GPUs.
     """
 
     device: str = "auto"

@@ -17,7 +17,7 @@ class RandomEdits(SearchMethod):
     """Chains of 1 to 4 random edits.
 
     Attributes:
-        simulations: budget of one search, the base chain included.
+        simulations: budget per question, base chain included.
     """
 
     simulations: int = 50

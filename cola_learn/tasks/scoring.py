@@ -15,18 +15,17 @@ Reward = Literal["choices", "verify", "generate"]
 
 @dataclass(frozen=True)
 class Scoring:
-    """How chains are scored.
+    """Scoring.
 
     Attributes:
-        template: score the text of every option (cloze) or the letters of listed options (letter).
-        metric: sum of log-probabilities (acc) or that per character (acc_norm).
-        reward: choices scores the options of multiple-choice questions; of open questions, verify asks in one pass
-            whether greedy decoding would write the answer, and confirms what it finds good by generating; generate
-            lets every chain write. auto takes choices or verify.
-        prompt: how open questions are put; --show-prompt prints one and ends.
-        bos: special tokens before every prompt: auto as the model's tokenizer writes them, yes its beginning-of-text
-            token in any case, no none.
-        truncate: left cuts the beginning of prompts that are longer than the model reads; no refuses them.
+        template: cloze scores the text of each option; letter lists the options in the prompt and scores their letters.
+        metric: log-likelihood of an option (acc), or per character (acc_norm), as in lm-evaluation-harness.
+        reward: choices for multiple choice. For open questions, generate decodes with every chain; verify checks in one
+            teacher-forced pass whether greedy decoding would give the answer, and decodes only to confirm. auto takes
+            choices or verify.
+        prompt: prompt of open questions; see it with --show_prompt.
+        bos: beginning-of-text token: auto as the tokenizer does, yes always, no never.
+        truncate: prompts longer than the context window: left truncates them on the left, no refuses them.
     """
 
     template: Template = "cloze"

@@ -61,7 +61,7 @@ class Controller(nn.Module):
             self.scale = nn.ModuleList([nn.LayerNorm(config.hidden_size) for _ in config.feature_layers])
             self.read = nn.Linear(features * config.hidden_size, width)
         self.priced = nn.Linear(1, width, bias=False)
-        nn.init.zeros_(self.priced.weight)  # what is not trained with prices does not heed them
+        nn.init.zeros_(self.priced.weight)  # without training prices have no effect
         sizes = (3, config.num_layers, config.space.max_block + 1, config.space.max_extra + 2)
         self.factors = nn.ModuleList([nn.Embedding(size, width) for size in sizes])
         self.begin = nn.Parameter(torch.zeros(width))

@@ -49,7 +49,7 @@ def run_prior(options: PriorOptions) -> dict[Question, Prior]:
     config = controller.config
     backbone = load_backbone(config.backbone, options.device, options.dtype)
     controller.config.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
-    backbone.heed(config.special_tokens, "the controller")
+    backbone.write_special_tokens(config.special_tokens, "the controller")
     priors: dict[Question, Prior] = {}
     with progress_bar() as bar:
         task = bar.add_task("prior", total=len(questions), unit="questions", note="")

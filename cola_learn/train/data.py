@@ -204,7 +204,7 @@ class LabelDataModule(lightning.LightningDataModule):
                 f"--labels {self._labels_at} were made with backbone {self.stores[0].manifest.backbone} "
                 f"({self.fingerprint}), not {self.backbone_name} ({backbone.fingerprint})"
             )
-        backbone.heed(self.special_tokens, f"--labels {self._labels_at}")
+        backbone.write_special_tokens(self.special_tokens, f"--labels {self._labels_at}")
         return backbone
 
     def _example(self, label: Label, features: Tensor) -> Example:

@@ -34,18 +34,18 @@ class ControllerModule(lightning.LightningModule):
             imitation need labels of a menu (data.trials: all). Or the dotted path of an Objective of your own.
         pooling: attend to every token of the prompt, or read principal components of their mean.
         components: how many, for the latter.
-        width: of the controller's decoder.
-        blocks: of the decoder.
-        heads: of its attention.
-        dropout: while training.
-        max_price: prices of depth are drawn from 0 to this for each prompt, and given to the network, so that one
-            controller serves every budget; not for imitation and value, which do not depend on it.
-        price: of depth for choosing, unless another is asked for: the gain in soft reward that N layers are worth.
+        width: hidden size of the controller's decoder.
+        blocks: decoder layers.
+        heads: attention heads.
+        dropout: dropout rate.
+        max_price: a price of depth is sampled for each prompt from 0 to this and fed to the network, so that one
+            controller serves every budget; only for expected and preference.
+        price: default price of depth at inference: the gain in soft reward that all N layers are worth.
         error_rate: allowed false-positive rate for leaving the base chain: it runs unless the lower confidence bound of
             the gain at this rate, on validation questions, is above zero. 1 acts on any predicted gain.
-        learning_rate: of AdamW.
-        weight_decay: of AdamW.
-        warm_up_steps: over which the learning rate rises; until the last epoch it falls to nothing.
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: weight decay of AdamW.
+        warm_up_steps: linear warm-up steps; cosine decay to zero follows.
         shape: the :class:`ControllerConfig` as a dict; the command fills it in from the labels.
         rule: the :class:`ChoiceRule` as a dict; validation fills it in.
     """

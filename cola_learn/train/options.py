@@ -52,14 +52,14 @@ class TrainOptions:
     Attributes:
         labels: folder of a label store, or of several.
         output: folder for checkpoints and logs.
-        limit: train on at most this many labelled questions.
-        patience: epochs without a better val/loss before stopping.
-        resume: go on from OUTPUT/last.ckpt if it is there.
-        seed: of initialisation, batches and the split.
+        limit: train on only this many labelled questions, sampled with the seed.
+        patience: early stopping: epochs without a better val/loss.
+        resume: resume from OUTPUT/last.ckpt if it exists.
+        seed: random seed for initialisation, batches and the validation split.
         tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
         backbone: default the one that the labels were made with.
-        device: for prompt features: auto, cpu, cuda, cuda:1 or split.
-        dtype: for computing prompt features; default that of the labels.
+        device: where prompt features are computed: auto, cpu, cuda, cuda:1 or split.
+        dtype: precision of prompt features; default that of the labels.
     """
 
     labels: Path = Path("runs/demo/labels")

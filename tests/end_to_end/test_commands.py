@@ -281,7 +281,7 @@ BAD = {
         ["infer", "Why?", "--controller", "{tmp}/shallow"],
         "the controller is for 12 layers; --backbone embedded has 30",
     ),
-    "heedless": (
+    "price of none": (
         ["infer", "Why?", "--controller", "{run}/controller", "--price", "0.1"],
         "--price 0.1: {run}/controller was trained without a depth price",
     ),
