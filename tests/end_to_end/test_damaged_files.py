@@ -256,7 +256,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "heat map": ("label", "inspect", "{run}/labels", "--plot"),
     "menu": ("label", "menu", "--labels", "{run}/labels", "--compose", "0", "--output"),
     "export": ("label", "export", "{run}/labels", "--output"),
-    "table": ("evaluate", "table", "--labels", "{run}/labels", "--output"),
+    "table": ("label", "table", "--labels", "{run}/labels", "--output"),
     "prior": ("train", "prior", "--controller", "{run}/controller", "--limit", "1", "--output"),
 }
 
@@ -285,7 +285,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "labels": ("labels/labels-*.parquet", lambda file: LabelStore.open(file.parent).read()),
     "controller": (
         "controller/config.json",
-        lambda file: str(Controller.from_pretrained(file.parent).config),
+        lambda file: str([(one.config, one.rule) for one in [Controller.from_pretrained(file.parent)]]),
     ),
     "weights": (
         "controller/model.safetensors",

@@ -81,6 +81,7 @@ def test_several_prompts_get_what_each_gets_alone(model: ColaForCausalLM) -> Non
         assert model.tokenizer.decode(row[tokens["input_ids"].shape[1] :], skip_special_tokens=True).strip() == text
 
 
+@pytest.mark.slow
 def test_beams_and_samples_stay_with_their_prompts(model: ColaForCausalLM) -> None:
     batch = batch_of(model, PROMPTS)
     settings = {"max_new_tokens": 4, "num_beams": 2, "num_return_sequences": 2, "do_sample": False}
