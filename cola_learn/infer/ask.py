@@ -10,8 +10,8 @@ from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.console import PlainConsole
 from cola_learn.errors import UserError
-from cola_learn.infer.model import as_chat, as_prompt
 from cola_learn.infer.options import InferOptions
+from cola_learn.infer.prompts import as_chat, as_prompt
 from cola_learn.tasks.judges import make_judge, score_questions
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.scoring import Scoring

@@ -25,7 +25,8 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
 from cola_learn.infer.apply import apply_chain
 from cola_learn.infer.export import write_controller
-from cola_learn.tasks.questions import Question, as_sample
+from cola_learn.infer.prompts import as_chat
+from cola_learn.infer.states import prompt_states, unpadded
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import MAX_TOKENS
 
@@ -179,7 +180,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         """
         if price is not None:
             self.controller.rule.check_price(price, "the controller")
-        return [self.controller.choose(self._states(row), price) for row in _rows(input_ids, attention_mask)]
+        return [self.controller.choose(self._states(row), price) for row in unpadded(input_ids, attention_mask)]
 
     @torch.inference_mode()
     def forward(
@@ -332,66 +333,6 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         chosen = self.choose_chains(input_ids, attention_mask, price)
         for own in dict.fromkeys(chosen):
             yield own, torch.tensor([row for row, other in enumerate(chosen) if other == own])
-
-
-class _Enough(Exception):
-    """All states have been seen."""
-
-
-@torch.inference_mode()
-def prompt_states(model: PreTrainedModel, row: Tensor, layers: Sequence[int]) -> Tensor:
-    """Hidden states of one prompt ``[T]`` after some of the first layers (0 is the embedding layer), ``[T, F, H]`` in
-    bfloat16; the model runs no further than it has to."""
-    found: dict[int, Tensor] = {}
-    blocks = find_layers(model, type(model).__name__)
-
-    def entered(depth: int) -> Any:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            found[depth] = (args[0] if args else kwargs["hidden_states"])[0]
-            if depth == max(layers):
-                raise _Enough
-
-        return hook
-
-    def left(module: nn.Module, args: Any, output: Any) -> None:
-        found[len(blocks)] = (output[0] if isinstance(output, tuple | list) else output)[0]
-        raise _Enough
-
-    hooks = [
-        blocks[depth].register_forward_pre_hook(entered(depth), with_kwargs=True)
-        if depth < len(blocks)
-        else blocks[-1].register_forward_hook(left)
-        for depth in set(layers)
-    ]
-    try:
-        model(input_ids=row[None], use_cache=False)
-    except _Enough:
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.stack([found[depth].to(torch.bfloat16) for depth in layers], dim=1)
-
-
-def as_prompt(question: str) -> str:
-    """A free question as the benchmarks write theirs, which is what controllers are trained to read."""
-    return as_sample(Question("", "", "", question, ("", ""), 0)).prompt
-
-
-def as_chat(messages: str | Sequence[Mapping[str, str]], tokenizer: Any) -> str:
-    """A question or a conversation in a tokenizer's chat template; a question as ``Question: ... Answer:`` if it has
-    none."""
-    if isinstance(messages, str):
-        if tokenizer.chat_template is None:
-            return as_prompt(messages)
-        messages = [{"role": "user", "content": messages}]
-    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
-
-
-def _rows(input_ids: Tensor, attention_mask: Tensor | None) -> Iterator[Tensor]:
-    """The rows without padding, ``[T_i]`` each."""
-    for index, row in enumerate(input_ids):
-        yield row if attention_mask is None else row[attention_mask[index].bool()]
 
 
 def _some(options: Mapping[str, Any], rows: Tensor, size: int | None = None) -> dict[str, Any]:
