@@ -50,7 +50,6 @@ class ColaLM(HFLM):
     ) -> None:
         if (controller is None) == (chain is None):
             raise ValueError("give controller=FOLDER to have chains chosen, or chain=... to run one, one of them")
-        options.pop("pretrained", None)
         if controller is not None:
             model = ColaForCausalLM.from_pretrained(controller, backbone, dtype=dtype)
             plain, tokenizer = model.backbone, model.tokenizer

@@ -15,6 +15,7 @@ from cola_learn import assets
 from cola_learn.backbone.load import load_backbone, load_tokenizer, source_of
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
+from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import choose_static, static_candidates
 from cola_learn.evaluate.report import Report
 from cola_learn.files import read_json, writable_folder, write_text
@@ -45,7 +46,7 @@ _NOT_MEASURED = (
     "What this chain gains or loses was not measured here: `python -m cola_learn.evaluate` compares chains on held-out "
     "questions."
 )
-_CANDIDATES, _QUESTIONS = 16, 100  # of labels
+_CANDIDATES, _QUESTIONS = EvaluateOptions.static_candidates, EvaluateOptions.static_questions
 
 
 @dataclass(frozen=True)

@@ -146,19 +146,17 @@ def run_verify(options: VerifyOptions) -> int:
         )
     backbone.write_special_tokens(manifest.special_tokens, str(options.store))
     judge = make_judge(backbone, manifest.scoring, cache_gib=0).reference()
-    labels = {label.key: label for label in store if label.key in chosen}
-    trials = {
-        key: {trial.chain: trial for trial in (label.trials if options.chains == "all" else label.good)}
-        for key, label in labels.items()
-    }
     checked = differ = moved = 0
     with progress_bar() as bar:
         task = bar.add_task("verify", total=len(keys), unit="questions", note="")
-        for question, scores in score_questions(
-            judge, [questions[key] for key in labels], lambda question: [*trials[question.key]], manifest.template, 0
-        ):
-            for chain, score in scores.items():
-                trial = trials[question.key][chain]
+        for label in store:
+            if label.key not in chosen:
+                continue
+            question, trials = questions[label.key], label.trials if options.chains == "all" else label.good
+            chains = [trial.chain for trial in trials]
+            [(_, scores)] = score_questions(judge, [question], chains, manifest.template, together=0)
+            for trial in trials:
+                score = scores[trial.chain]
                 checked += 1
                 differ += score.reward(question.gold) != trial.reward
                 moved += score.margin(question.gold) != trial.margin

@@ -1,9 +1,11 @@
 """Chains of a list: all single edits, which a heat map of the layers needs, or a menu."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.label.menu_file import read_menu
@@ -13,20 +15,15 @@ from cola_learn.label.search import Prior, Search, SearchMethod
 class Listed(SearchMethod):
     """Chains of a list, each once, in order: a list is its own budget."""
 
+    one_edit: ClassVar[bool] = False
+    """Whether all chains but the base chain are one edit away from it."""
+
+    @abstractmethod
     def chains(self, num_layers: int, space: SearchSpace) -> tuple[Chain, ...]:
         """The chains, the base chain first."""
-        raise NotImplementedError
 
     def budget(self, num_layers: int, space: SearchSpace) -> int:
         return len(self.chains(num_layers, space))
-
-
-@dataclass(frozen=True)
-class Scan(Listed):
-    """Every single edit of the space once: by executions (skips first), block length, start."""
-
-    def chains(self, num_layers: int, space: SearchSpace) -> tuple[Chain, ...]:
-        return scanned(num_layers, space)
 
     def start(
         self,
@@ -36,7 +33,17 @@ class Scan(Listed):
         prior: Prior | None = None,
         twin: Search | None = None,
     ) -> Search:
-        return ListSearch(self.chains(num_layers, space), one_edit=True)
+        return ListSearch(self.chains(num_layers, space), one_edit=self.one_edit)
+
+
+@dataclass(frozen=True)
+class Scan(Listed):
+    """Every single edit of the space once: by executions (skips first), block length, start."""
+
+    one_edit = True
+
+    def chains(self, num_layers: int, space: SearchSpace) -> tuple[Chain, ...]:
+        return scanned(num_layers, space)
 
 
 @dataclass(frozen=True)
@@ -55,16 +62,6 @@ class Menu(Listed):
         """
         base = Chain.base(num_layers)
         return (base, *(chain for chain in read_menu(self.file, num_layers) if chain != base))
-
-    def start(
-        self,
-        num_layers: int,
-        space: SearchSpace,
-        seed: str,
-        prior: Prior | None = None,
-        twin: Search | None = None,
-    ) -> Search:
-        return ListSearch(self.chains(num_layers, space), one_edit=False)
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,7 @@ A method is a value: settings, and :meth:`SearchMethod.start`. What it starts, o
 chains and told what they are worth; it never knows what evaluates them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Protocol
@@ -36,7 +37,7 @@ class Search(Protocol):
         """Pairs of chains that one edit of the space leads between, as far as the search went that way."""
 
 
-class SearchMethod:
+class SearchMethod(ABC):
     """How chains are searched for. A subclass is a frozen dataclass of the method's own settings; a setting that is a
     path names a file, or a label store, of which only the content counts."""
 
@@ -44,6 +45,7 @@ class SearchMethod:
         """The most simulations that a search makes; by default the setting ``simulations``."""
         return int(vars(self)["simulations"])
 
+    @abstractmethod
     def start(
         self,
         num_layers: int,
@@ -63,7 +65,6 @@ class SearchMethod:
             twin: a search started with the same arguments for other rewards of the same sample; what does not depend
                 on rewards may be shared with it.
         """
-        raise NotImplementedError
 
     @property
     def name(self) -> str:
