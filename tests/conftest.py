@@ -56,18 +56,18 @@ class WordTokenizer:
         return [3 + sum(map(ord, word)) % 90 for word in text.split()]
 
 
-def tiny_llama(layers: int = 6) -> Any:
+def tiny_llama(layers: int = 6, vocabulary: int = 97, positions: int = 128) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=97,
+        vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=128,
+        max_position_embeddings=positions,
         initializer_range=0.3,
     )
     return LlamaForCausalLM(config)

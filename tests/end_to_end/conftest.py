@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from filelock import FileLock
 
 LABEL = ("--limit", "8", "--search.simulations", "6", "--neighbours", "0", "--tracking", "disabled")
 TRAIN = ("--trainer.max_epochs", "2", "--model.width", "16", "--model.blocks", "1", "--tracking", "disabled")
@@ -27,8 +29,16 @@ def run(stage: str, *arguments: str | Path) -> None:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``labels``, ``train``, ``controller`` and ``evaluate`` of one small run, its labels in another project's form,
-    and two files of questions."""
-    folder = tmp_path_factory.mktemp("finished")
+    and two files of questions; made once for all workers of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "questions.jsonl.gz").exists():
+            make_run(folder)
+    return folder
+
+
+def make_run(folder: Path) -> None:
     labels, train, controller = folder / "labels", folder / "train", folder / "controller"
     run("label", *LABEL, "--output", labels)
     run("train", *TRAIN, "--labels", labels, "--output", train)
@@ -39,7 +49,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     datasets.Dataset.from_list(rows).to_parquet(str(folder / "questions.parquet"))
     with gzip.open(folder / "questions.jsonl.gz", "wt") as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 """``kill -9`` at random moments over label, train and evaluate: nothing that was finished is lost or done again, and in
-the end nothing tells of it. ``make test-all`` kills a hundred times."""
+the end nothing tells of it. ``make test-all`` kills a hundred times, and the embedded model instead of a tiny one."""
 
 import contextlib
 import json
@@ -16,11 +16,13 @@ from typing import IO, Any
 import pyarrow.parquet
 import pytest
 import torch
+from transformers import AutoTokenizer
 
-from cola_learn import LabelStore
+from cola_learn import LabelStore, assets
 from cola_learn.files import read_json
 from cola_learn.train.checkpoints import check_checkpoint
-from tests.end_to_end.conftest import EVALUATE
+from tests.conftest import tiny_llama
+from tests.end_to_end.conftest import EVALUATE, LABEL, TRAIN, run
 
 # Imports once what every stage imports, and runs stages in forks of itself, which saves seconds at each of them.
 NURSERY = """
@@ -86,7 +88,28 @@ def nursery(tmp_path: Path) -> Iterator[Nursery]:
     nursery.close()
 
 
-KILLS = [10, pytest.param(34, marks=pytest.mark.slow)]
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``backbone``, ``labels`` and ``controller`` of a model with random weights and the embedded tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = AutoTokenizer.from_pretrained(assets.model_folder(), trust_remote_code=False)
+    tokenizer.save_pretrained(folder / "backbone")
+    tiny_llama(vocabulary=len(tokenizer), positions=2048).save_pretrained(folder / "backbone")
+    run("label", *LABEL, "--backbone", folder / "backbone", "--output", folder / "labels")
+    run("train", *TRAIN, "--labels", folder / "labels", "--output", folder / "train")
+    run("export", "--checkpoint", folder / "train" / "best.ckpt", "--output", folder / "controller")
+    return folder
+
+
+@pytest.fixture(params=[10, pytest.param(34, marks=pytest.mark.slow)])
+def kills(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def small(kills: int, request: pytest.FixtureRequest) -> Path:
+    """The finished run whose model is killed: the tiny one's, the embedded one's for many kills."""
+    return Path(request.getfixturevalue("tiny_run" if kills == 10 else "finished"))
 
 
 def kill_again_and_again(
@@ -127,9 +150,9 @@ def kill_again_and_again(
     return undisturbed, output, hits
 
 
-@pytest.mark.parametrize("kills", KILLS)
-def test_label(kills: int, nursery: Nursery, tmp_path: Path) -> None:
-    arguments = ["cola_learn.label", "--limit", "24", "--search.simulations", "10", "--trees", "2"]
+def test_label(kills: int, small: Path, nursery: Nursery, tmp_path: Path) -> None:
+    arguments = ["cola_learn.label", "--search.simulations", "10", "--trees", "2"]
+    arguments += ["--limit", "60", "--backbone", str(small / "backbone")] if kills == 10 else ["--limit", "24"]
 
     def kept(folder: Path) -> int:
         if not (folder / "manifest.json").exists():
@@ -148,9 +171,8 @@ def test_label(kills: int, nursery: Nursery, tmp_path: Path) -> None:
     assert hits > kills // 4
 
 
-@pytest.mark.parametrize("kills", KILLS)
-def test_train(kills: int, nursery: Nursery, tmp_path: Path, finished: Path) -> None:
-    arguments = ["cola_learn.train", "--labels", str(finished / "labels"), "--trainer.max_epochs", "40"]
+def test_train(kills: int, small: Path, nursery: Nursery, tmp_path: Path) -> None:
+    arguments = ["cola_learn.train", "--labels", str(small / "labels"), "--trainer.max_epochs", "40"]
     more = ["--patience", "40", "--model.width", "16", "--model.blocks", "1", "--tracking", "disabled"]
 
     def kept(folder: Path) -> int:
@@ -166,10 +188,9 @@ def test_train(kills: int, nursery: Nursery, tmp_path: Path, finished: Path) -> 
     assert hits > kills // 4
 
 
-@pytest.mark.parametrize("kills", KILLS)
-def test_evaluate(kills: int, nursery: Nursery, tmp_path: Path, finished: Path) -> None:
-    arguments = ["cola_learn.evaluate", "--controller", str(finished / "controller")]
-    more = ["--labels", str(finished / "labels"), *EVALUATE, "--limit", "8", "--trees", "1"]
+def test_evaluate(kills: int, small: Path, nursery: Nursery, tmp_path: Path) -> None:
+    arguments = ["cola_learn.evaluate", "--controller", str(small / "controller")]
+    more = ["--labels", str(small / "labels"), *EVALUATE, "--limit", "8", "--trees", "1"]
 
     def kept(folder: Path) -> int:
         if not (folder / "search" / "manifest.json").exists():

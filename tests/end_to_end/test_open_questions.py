@@ -84,7 +84,7 @@ def test_3_train_export_evaluate(command: Command, folder: Path) -> None:
     assert report["n"] == 8
     rows = pyarrow.parquet.read_table(folder / "evaluate" / "questions.parquet").to_pylist()
     questions = load_task(str(folder / "held_out.jsonl"), "file", layout=Layout(open=True))
-    prompt = LabelStore.open(labels).manifest.answer_prompt
+    prompt = LabelStore.open(labels).manifest.scoring.prompt
     right = plainly_right(questions, prompt)
     assert 0 < sum(right.values()) < 8
     assert {row["question"]: row["reward"] for row in rows if row["policy"] == "base"} == right
@@ -124,7 +124,7 @@ def test_4_figures_and_table(command: Command, folder: Path) -> None:
     assert sorted(numbers["depth_right"]) == sorted(
         min(trial.chain.depth for trial in label.good) for label in labels if label.base.reward and label.good
     )
-    code, said = command("cola_learn.evaluate", "table", *stores, "--output", folder / "table.md")
+    code, said = command("cola_learn.label", "table", *stores, "--output", folder / "table.md")
     assert code == 0, said
     row = (folder / "table.md").read_text().splitlines()[-1].split(" | ")
     assert row[1] == "8"
