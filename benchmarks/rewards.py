@@ -21,10 +21,10 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from benchmarks.journal import Journal
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.load import load_backbone
 from cola_learn.backbone.options import Dtype
-from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.command import Command
 from cola_learn.console import progress_bar

@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cola_learn.backbone.backbone import Backbone
     from cola_learn.backbone.executor import Executor
     from cola_learn.backbone.generate import Generator
     from cola_learn.backbone.load import load_backbone
     from cola_learn.backbone.options import Decoding
-    from cola_learn.backbone.replay import Backbone
     from cola_learn.backbone.rows import Row
     from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
     from cola_learn.infer.apply import apply_chain
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cola_learn.train.controller import Controller
 
 _HOME_OF = {
-    "Backbone": "cola_learn.backbone.replay",
+    "Backbone": "cola_learn.backbone.backbone",
     "Chain": "cola_learn.chains",
     "ColaForCausalLM": "cola_learn.infer.model",
     "Controller": "cola_learn.train.controller",

@@ -34,7 +34,8 @@ class Command(Generic[Options]):
         options: dataclass of its options, whose docstring explains them.
         run: what it does with them; where it is slow to import, as ``module:function``.
         about: what ``--help`` says of it.
-        positional: fields that are given without their names, or, written ``--name``, that have to be given.
+        positional: fields that are given without their names, or not at all if they are None by default; or, written
+            ``--name``, that have to be given.
         examples: command lines that ``--help`` shows.
     """
 
@@ -87,8 +88,10 @@ class Command(Generic[Options]):
         """Takes ``--config FILE`` and the fields of the options; lists take several values."""
         examples = "\n".join(f"  {example}" for example in self.examples)
         about = textwrap.fill(self.about, 100) + (f"\n\nexamples:\n{examples}" if examples else "")
+        spared = {field.name for field in _fields(self.options) if field.default is None}
         required = " ".join(
-            f"{one} {one.lstrip('-').upper()}" if "-" in one else one.upper() for one in self.positional
+            f"{one} {one.lstrip('-').upper()}" if "-" in one else f"[{one.upper()}]" if one in spared else one.upper()
+            for one in self.positional
         )
         usage = f"python -m {name} {required}{' ' if required else ''}[--config FILE] [--OPTION VALUE ...]"
         parser = ArgumentParser(
@@ -106,6 +109,8 @@ class Command(Generic[Options]):
             field = name_or_flag.lstrip("-")
             kind = items.get(field, kinds[field])
             more: dict[str, Any] = {"nargs": "+"} if field in items else {}
+            if name_or_flag in own and every[field].default is None:
+                more["nargs"] = "?"
             if field in optional:
                 default, made = optional[field].default, optional[field].default_factory
                 more["default"] = default if made is MISSING else made()

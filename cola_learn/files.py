@@ -162,13 +162,13 @@ def set_aside(path: Path) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for writing, against other processes.
+def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
+    """Hold a folder, or what in it has a lock of this name, for writing, against other processes.
 
     Raises:
         UserError: if another process holds it, or it cannot be written.
     """
-    lock = FileLock(folder / ".lock", blocking=False)
+    lock = FileLock(folder / name, blocking=False)
     try:
         lock.acquire()
     except Timeout:

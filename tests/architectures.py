@@ -17,9 +17,8 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.generate import slots_suffice
-from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
 from cola_learn.command import Command
@@ -199,9 +198,9 @@ def examine(model_type: str) -> Finding:
     except Exception as error:
         return Finding(model_type, class_name, note=f"fails: {_first_line(error)}")
     shape = {
-        "shares_prompts": backbone.shares_prompts,
-        "packed": backbone.packing is not None,
-        "slotted": slots_suffice(backbone),
+        "shares_prompts": backbone.capabilities.shares_prompts,
+        "packed": backbone.capabilities.packing is not None,
+        "slotted": backbone.capabilities.slots,
     }
     try:
         expected = [(chain, rebuilt_logits(model, chain, tokens)) for chain in wild_chains(LAYERS)]

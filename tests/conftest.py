@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.load import load_backbone
-from cola_learn.backbone.replay import Backbone
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.questions import Question
 

@@ -86,6 +86,26 @@ def rows(layout: Sequence[Group]) -> Iterator[None]:
         _layout.reset(token)
 
 
+@contextmanager
+def of_packed_rows(model: Any) -> Iterator[bool]:
+    """Within the block a model attends as :func:`rows` says; whether its attention is known to do so."""
+    before = model.config._attn_implementation
+    if before not in NAMES:
+        yield False
+        return
+    try:
+        install(model)
+        yield True
+    finally:
+        model.set_attn_implementation(before)
+
+
+def install(model: Any) -> None:
+    """Have a model attend as :func:`rows` says, from now on."""
+    register()
+    model.set_attn_implementation(NAMES[model.config._attn_implementation])
+
+
 def _attend(
     attend: Callable[..., Any],
     module: nn.Module,

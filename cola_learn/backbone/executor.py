@@ -6,9 +6,9 @@ from dataclasses import astuple, dataclass, replace
 import torch
 from torch import Tensor
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.recording import Batch, Recording
-from cola_learn.backbone.replay import Backbone
-from cola_learn.backbone.rows import Row
+from cola_learn.backbone.rows import BUCKET, Row
 from cola_learn.backbone.trie import ActivationTrie, default_budget
 from cola_learn.backbone.walks import Walk, together
 from cola_learn.chains import Chain
@@ -81,7 +81,7 @@ class Executor:
     """
 
     def __init__(self, backbone: Backbone, cache_bytes: int | None = None, call_tokens: int | None = None) -> None:
-        self.backbone = backbone
+        self.backbone, self._can = backbone, backbone.capabilities
         self.counters = Counters()
         self.trie = ActivationTrie(default_budget(backbone.device) if cache_bytes is None else cache_bytes)
         self._rows: dict[Hashable, tuple[Row, Recording]] = {}
@@ -94,7 +94,7 @@ class Executor:
         """Record a row; returns the handle that requests name it by."""
         handle = self._next_handle
         self._next_handle += 1
-        self._rows[handle] = (row, self.backbone.record(row))
+        self._rows[handle] = (row, self.backbone.record(row, BUCKET if self._can.packing is None else None))
         return handle
 
     def close(self, handle: int) -> None:
@@ -146,9 +146,9 @@ class Executor:
         """
         layer, size = min((walk.next_layer, walk.size) for walk in walks)
         ready = [walk for walk in walks if walk.next_layer == layer]
-        if self.backbone.packing is None:
+        if self._can.packing is None:
             ready = [walk for walk in ready if walk.size == size]
-            ready = ready if self.backbone.stackable else ready[:1]
+            ready = ready if self._can.stackable else ready[:1]
         ready.sort(key=lambda walk: walk.size)  # neighbours of one length attend together
         groups = together(ready, self._call_tokens)
         states = self._run_layer(layer, [members[0] for members in groups.values()])
@@ -166,7 +166,7 @@ class Executor:
 
     def _run_layer(self, layer: int, walks: Sequence[Walk]) -> Sequence[Tensor]:
         """The states ``[T, H]`` of the walks after one more layer; the call is filled up as the backbone wants it."""
-        missing = self.backbone.missing(sum(walk.size for walk in walks))
+        missing = self._can.missing(sum(walk.size for walk in walks))
         batch = self._batch(tuple(walk.row for walk in walks), missing)
         states = [walk.hidden for walk in walks]
         if missing:
@@ -181,7 +181,7 @@ class Executor:
                 self._batches.pop(next(iter(self._batches)))
             recordings = [self._rows[handle][1] for handle in handles]
             self._batches[handles, filler] = Batch(
-                [*recordings, self._filler(filler)] if filler else recordings, self.backbone.packing
+                [*recordings, self._filler(filler)] if filler else recordings, self._can.packing
             )
         return self._batches[handles, filler]
 

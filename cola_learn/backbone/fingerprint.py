@@ -40,8 +40,8 @@ def of_files(source: str) -> str | None:
     return found.hexdigest()[:_DIGITS]
 
 
-def of_memory(model: Any, tokenizer: Any) -> str:
-    """16 hex digits of a model that was loaded elsewhere: all its weights, as bfloat16, and its tokenizer."""
+def of_memory(model: Any, tokenizer: Any = None) -> str:
+    """16 hex digits of a model that was loaded elsewhere: all its weights, as bfloat16, and its tokenizer, if any."""
     found = hashlib.sha256()
     for name, weight in (*model.named_parameters(), *model.named_buffers()):
         owner, _, own_name = name.rpartition(".")

@@ -3,22 +3,27 @@ values of its own: a looped layer must not see what its earlier visit saw.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
+from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.options import Decoding
-from cola_learn.backbone.probes import agree
-from cola_learn.backbone.replay import Backbone
-from cola_learn.backbone.states import Growing, Recomputed, Slotted, States, all_tokens
+from cola_learn.backbone.rows import Row
+from cola_learn.backbone.states import Growing, Slotted
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 
 if TYPE_CHECKING:  # importing transformers takes a second
     from transformers import LogitsProcessorList, StoppingCriteriaList
     from transformers.generation.streamers import BaseStreamer
+
+
+class _States(Protocol):
+    def last(self, sequences: Sequence[Growing]) -> Tensor:
+        """Final hidden state of the last token of each, ``[B, H]``."""
 
 
 class Generator:
@@ -37,8 +42,11 @@ class Generator:
 
     def __init__(self, backbone: Backbone, cache_bytes: int | None = None, cached: bool | None = None) -> None:
         self.backbone = backbone
-        self.cached = slots_suffice(backbone) if cached is None else cached
-        self._states: States = Slotted(backbone, cache_bytes) if self.cached else Recomputed(backbone)
+        can = backbone.capabilities
+        self.cached = can.packing is not None and (can.slots if cached is None else cached)
+        self._states: _States = _Recomputed(backbone)
+        if self.cached and can.packing is not None:
+            self._states = Slotted(backbone, can.packing, cache_bytes, backbone.call_tokens)
 
     @torch.inference_mode()
     def generate(
@@ -84,7 +92,7 @@ class Generator:
             streamer.put(torch.tensor([prompts[0]]))
         live = list(sequences)
         while live:
-            logits = self.backbone.finish(self._states.last(live), alone=True)
+            logits = self.backbone.finish(self._states.last(live))
             going = []
             chosen = _choose(live, logits, processors, decoding)
             for sequence, token, own in zip(live, chosen, logits.split(1), strict=True):
@@ -97,7 +105,7 @@ class Generator:
                     continue
                 if ended(sequence.new) or (stops and bool(stops(torch.tensor([sequence.new]), own))):
                     continue
-                if stopping_criteria and bool(stopping_criteria(all_tokens(sequence), own)):
+                if stopping_criteria and bool(stopping_criteria(_all_tokens(sequence), own)):
                     continue
                 going.append(sequence)
             live = going
@@ -134,7 +142,7 @@ def _choose(
         return greedy
     chosen = []
     for sequence, row in zip(sequences, logits.float(), strict=True):
-        scores = processors(all_tokens(sequence).to(row.device), row[None])[0]
+        scores = processors(_all_tokens(sequence).to(row.device), row[None])[0]
         if decoding.temperature:
             chosen.append(int(torch.multinomial(scores.softmax(-1).cpu(), 1, generator=sequence.draws)))
         else:
@@ -150,35 +158,21 @@ def end_tokens(backbone: Backbone) -> set[int]:
     return set(configured) if isinstance(configured, list) else {configured}
 
 
-_slots_suffice: WeakKeyDictionary[Backbone, bool] = WeakKeyDictionary()
+class _Recomputed:
+    """Runs all tokens of every row at every step."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._executor = Executor(backbone, cache_bytes=0)  # every row is new at every step
+
+    def last(self, sequences: Sequence[Growing]) -> Tensor:
+        rows = [[*sequence.prompt, *sequence.new] for sequence in sequences]
+        handles = [self._executor.open(Row.plain(row, wanted=[len(row) - 1])) for row in rows]
+        chains = [Chain(sequence.layers, self._executor.backbone.num_layers) for sequence in sequences]
+        hidden = self._executor.run(list(zip(handles, chains, strict=True)))
+        for handle in handles:
+            self._executor.close(handle)
+        return torch.cat(hidden)
 
 
-def slots_suffice(backbone: Backbone) -> bool:
-    """Whether keys and values by visit are all that layers remember: found out by comparing, on random tokens,
-    two rows that go on step by step with the same rows run whole.
-    """
-    if backbone not in _slots_suffice:
-        _slots_suffice[backbone] = backbone.packing is not None and _same_with_slots(backbone)
-    return _slots_suffice[backbone]
-
-
-@torch.inference_mode()
-def _same_with_slots(backbone: Backbone) -> bool:
-    tokens = backbone.probe_tokens(2, 12).tolist()
-    last = backbone.num_layers - 1
-    chains = (tuple(range(last + 1)), (*range(last + 1), last, last))
-    sequences = [
-        Growing(tuple(row[:length]), layers, torch.Generator())
-        for row, length, layers in zip(tokens, (5, 9), chains, strict=True)
-    ]
-    slotted, whole = Slotted(backbone, 0), Recomputed(backbone)
-    try:
-        for step in range(3):
-            found, expected = (backbone.finish(states.last(sequences)) for states in (slotted, whole))
-            if not agree(found, expected, backbone.dtype):
-                return False
-            for sequence, row in zip(sequences, tokens, strict=True):
-                sequence.new.append(row[len(sequence.prompt) + step])
-    except Exception:  # whatever an architecture trips over, running all tokens again still serves
-        return False
-    return True
+def _all_tokens(sequence: Growing) -> Any:
+    return torch.tensor([[*sequence.prompt, *sequence.new]])

@@ -7,10 +7,10 @@ import torch
 from rich.text import Text
 
 from cola_learn import assets
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.fingerprint import of_files
 from cola_learn.backbone.layers import position_limit
 from cola_learn.backbone.options import Bos, Dtype
-from cola_learn.backbone.replay import Backbone
 from cola_learn.console import console, printable
 from cola_learn.errors import UserError, first_line
 

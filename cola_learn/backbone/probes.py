@@ -1,160 +1,225 @@
 """What a model can do that chains need, by trying: whether its layers replay, and how rows may run together."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import contextlib
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from cola_learn.assets import cache_folder
 from cola_learn.backbone import attention
-from cola_learn.backbone.recording import Batch, Recording, Together, token_dimensions
+from cola_learn.backbone.call_sizes import CallSizes, call_sizes
+from cola_learn.backbone.circumstances import circumstances
+from cola_learn.backbone.recording import Batch, Recording, token_dimensions
+from cola_learn.backbone.replay import Replay
 from cola_learn.backbone.rows import Row
+from cola_learn.backbone.states import Growing, Slotted
 from cola_learn.errors import UserError
+from cola_learn.files import as_value, digest, read_json, write_json
 
 
-class Replays(Protocol):
-    """What is tried: a :class:`~cola_learn.backbone.replay.Backbone` under construction."""
+@dataclass(frozen=True)
+class Capabilities:
+    """How rows of a model may run together.
 
-    name: str
-    model: Any
-    layers: nn.ModuleList
-    num_layers: int
-    prepacked: bool
+    Attributes:
+        shares_prompts: whether the options of a question may share one sequence (plain masked attention with
+            positions given per token).
+        shared_prompt_limit: most tokens of such a sequence: the sliding window, where some layers have one.
+        packing: for rows packed into one sequence, the token dimension of each argument; None where
+            the architecture cannot run them so.
+        stackable: whether rows of one length may be stacked instead; if not, rows run one by one.
+        slots: whether keys and values by visit are all that layers remember of earlier tokens.
+        call_sizes: batch sizes in tokens at which results are batch-invariant: bit-identical whatever else is in the
+            batch (``call_sizes.py``). Empty: none are, and batches have any size.
+        threads_agree: whether one thread gives the same bits at these sizes as the present number of threads.
+    """
+
+    shares_prompts: bool
     shared_prompt_limit: int
-    extra_outputs: list[int]
+    packing: tuple[int | None, ...] | None
+    stackable: bool
+    slots: bool
+    call_sizes: tuple[int, ...]
+    threads_agree: bool
 
     @property
-    def device(self) -> torch.device: ...
+    def exact(self) -> bool:
+        """Whether results are batch-invariant; never on a GPU."""
+        return bool(self.call_sizes)
 
-    @property
-    def dtype(self) -> torch.dtype: ...
+    def missing(self, tokens: int) -> int:
+        """How many tokens a call of so many is to be filled up with."""
+        return next((size - tokens for size in self.call_sizes if size >= tokens), 0)
 
-    @property
-    def dtype_name(self) -> Any: ...
 
-    @property
-    def fingerprint(self) -> str: ...
+def probe(replay: Replay, fingerprint: str) -> Capabilities:
+    """Find out what a model is capable of, by trying; the model is left as it was.
 
-    def record(self, row: Row) -> Recording: ...
+    That its layers replay is tried every time. The rest is tried once and kept in the cache, under the ``fingerprint``
+    of the weights and all else that it depends on.
 
-    def record_inputs(self, **inputs: Any) -> Recording: ...
+    Raises:
+        UserError: if its layers do not replay to its own logits.
+    """
+    _check_replay(replay)
+    identity = circumstances(replay, fingerprint)
+    file = cache_folder() / "capabilities" / f"{digest(identity)}.json"
+    found = _remembered(file)
+    if found is None:
+        found = _try_all(replay)
+        with contextlib.suppress(UserError):  # nothing is lost but time
+            write_json(file, {"capabilities": asdict(found), "found_for": identity})
+    return found
 
-    def run_layer(self, layer: int, hidden: Tensor, batch: Together) -> Tensor: ...
 
-    def finish(self, hidden: Tensor, alone: bool = False) -> Tensor: ...
+def _remembered(file: Path) -> Capabilities | None:
+    """What a file remembers, or None if it is missing or damaged."""
+    try:
+        values = read_json(file)["capabilities"]
+        return as_value(Capabilities, {**values, "call_sizes": tuple(values["call_sizes"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
-    def probe_tokens(self, *shape: int) -> Tensor: ...
+
+def _try_all(replay: Replay) -> Capabilities:
+    limit = getattr(replay.model.config.get_text_config(), "sliding_window", None) or sys.maxsize
+    shares_prompts = _options_can_share_a_sequence(replay, limit)
+    slots, sizes = False, CallSizes((), False)
+    with attention.of_packed_rows(replay.model) as known:
+        packing = _packing(replay, shares_prompts) if known else None
+        if packing is not None:
+            slots = _slots_suffice(replay, packing)
+            if replay.device.type == "cpu":
+                with contextlib.suppress(Exception):  # then nothing is promised
+                    sizes = call_sizes(replay, packing)
+    stackable = packing is not None or _rows_can_be_stacked(replay)
+    return Capabilities(shares_prompts, limit, packing, stackable, slots, *sizes)
 
 
 @torch.inference_mode()
-def check_replay(backbone: Replays) -> None:
-    """Learn what each layer returns from one real forward, then hold the replay against its logits."""
-
-    def watch(index: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            backbone.extra_outputs[index] = len(output) - 1 if isinstance(output, tuple | list) else -1
-
-        return hook
-
-    hooks = [layer.register_forward_hook(watch(index)) for index, layer in enumerate(backbone.layers)]
-    tokens = backbone.probe_tokens(1, 8)
+def _check_replay(replay: Replay) -> None:
+    """Hold the replay against the model's own logits."""
+    tokens = replay.probe_tokens(1, 8)
+    expected = replay.model(input_ids=tokens, use_cache=False).logits[0]
     try:
-        expected = backbone.model(input_ids=tokens, use_cache=False).logits[0]
-    finally:
-        for hook in hooks:
-            hook.remove()
-    try:
-        recording = backbone.record_inputs(input_ids=tokens)
-        batch, hidden = Batch([recording]), recording.hidden
-        for layer in range(backbone.num_layers):
-            hidden = backbone.run_layer(layer, hidden, batch)
-        logits = torch.cat([backbone.finish(hidden[0, :5]), backbone.finish(hidden[0, 5:])])
+        recording = replay.record_inputs(input_ids=tokens)
+        hidden = _run_all(replay, Batch([recording]), recording.hidden)
+        logits = torch.cat([replay.finish(hidden[0, :5]), replay.finish(hidden[0, 5:])])
     except Exception as error:
         raise UserError(
-            f"--backbone {backbone.name}: {type(backbone.model).__name__} layers cannot be replayed: {error}"
+            f"--backbone {replay.name}: {type(replay.model).__name__} layers cannot be replayed: {error}"
         ) from error
     if not bool(expected.isfinite().all()):
-        advice = "; float16 overflows in many models: use bfloat16" if backbone.dtype == torch.float16 else ""
+        advice = "; float16 overflows in many models: use bfloat16" if replay.dtype == torch.float16 else ""
         raise UserError(
-            f"--backbone {backbone.name}: logits of a short text are not finite in {backbone.dtype_name}, so its "
+            f"--backbone {replay.name}: logits of a short text are not finite in {replay.dtype_name}, so its "
             f"weights are damaged or overflow{advice}"
         )
-    if not agree(logits, expected, backbone.dtype):
+    if not agree(logits, expected, replay.dtype):
         raise UserError(
-            f"--backbone {backbone.name}: {type(backbone.model).__name__} does more between its layers than pass on "
+            f"--backbone {replay.name}: {type(replay.model).__name__} does more between its layers than pass on "
             "the hidden state, so chains of layers would not be the model; choose another architecture"
         )
 
 
 @torch.inference_mode()
-def options_can_share_a_sequence(backbone: Replays) -> bool:
+def _options_can_share_a_sequence(replay: Replay, limit: int) -> bool:
     """Compare options behind one prompt with options in rows of their own, on random tokens."""
-    prompt, *options = backbone.probe_tokens(3, 6).tolist()
+    prompt, *options = replay.probe_tokens(3, 6).tolist()
     row = Row.with_options(prompt, options)
-    if len(row.tokens) > backbone.shared_prompt_limit:
+    if len(row.tokens) > limit:
         return False  # a mask of ours would widen the window
     try:
-        logits = _plain_logits(backbone, row.model_inputs(backbone.device, backbone.dtype))
+        logits = _plain_logits(replay, row.model_inputs(replay.device, replay.dtype))
+    except torch.OutOfMemoryError:
+        raise
     except Exception:
         return False  # the architecture takes no 4-D mask or no positions
     start = len(prompt)
     for option in options:
         alone = Row.plain([*prompt, *option])
-        expected = _plain_logits(backbone, alone.model_inputs(backbone.device, backbone.dtype))
+        expected = _plain_logits(replay, alone.model_inputs(replay.device, replay.dtype))
         got = torch.cat([logits[: len(prompt)], logits[start : start + len(option)]])
-        if not agree(got, expected, backbone.dtype):
+        if not agree(got, expected, replay.dtype):
             return False
         start += len(option)
     return True
 
 
 @torch.inference_mode()
-def rows_can_be_packed(backbone: Replays, shares_prompts: bool) -> list[int | None] | None:
+def _packing(replay: Replay, shares_prompts: bool) -> tuple[int | None, ...] | None:
     """Compare rows of different lengths run as one sequence with the same rows run one by one."""
-    tokens = backbone.probe_tokens(4, 9).tolist()
+    tokens = replay.probe_tokens(4, 9).tolist()
     rows = [Row.plain(tokens[0][:6]), Row.plain(tokens[1])]
     if shares_prompts:
         rows.append(Row.with_options(tokens[2], [tokens[3][:2], tokens[3][2:]]))
-    before = backbone.model.config._attn_implementation
-    if before not in attention.NAMES:
-        return None
-    attention.register()
     try:
-        backbone.model.set_attn_implementation(attention.NAMES[before])
-        recordings = [backbone.record_inputs(**row.model_inputs(backbone.device, backbone.dtype)) for row in rows]
+        recordings = [replay.record(row) for row in rows]
         packing = token_dimensions(*recordings[:2])
-        if packing is not None and _same_together(backbone, recordings, Batch(recordings, packing)):
+        if packing is not None and _same_together(replay, recordings, Batch(recordings, packing)):
             return packing
+    except torch.OutOfMemoryError:
+        raise
     except Exception:  # whatever an architecture trips over, stacked rows still serve
         pass
-    backbone.model.set_attn_implementation(before)
     return None
 
 
 @torch.inference_mode()
-def rows_can_be_stacked(backbone: Replays) -> bool:
+def _rows_can_be_stacked(replay: Replay) -> bool:
     """Compare stacked rows with the same rows run one by one."""
-    recordings = [backbone.record_inputs(input_ids=tokens[None]) for tokens in backbone.probe_tokens(3, 8)]
+    recordings = [replay.record_inputs(input_ids=tokens[None]) for tokens in replay.probe_tokens(3, 8)]
     try:
-        return _same_together(backbone, recordings, Batch(recordings))
+        return _same_together(replay, recordings, Batch(recordings))
     except RuntimeError:
         return False  # some argument mixes the batch with another dimension
 
 
-def _same_together(backbone: Replays, recordings: list[Recording], batch: Batch) -> bool:
+@torch.inference_mode()
+def _slots_suffice(replay: Replay, packing: Sequence[int | None]) -> bool:
+    """Compare two rows that go on step by step, one of them through a loop, with the same rows run whole."""
+    tokens = replay.probe_tokens(2, 12).tolist()
+    last = replay.num_layers - 1
+    chains = (tuple(range(last + 1)), (*range(last + 1), last, last))
+    sequences = [
+        Growing(tuple(row[:length]), layers, torch.Generator())
+        for row, length, layers in zip(tokens, (5, 9), chains, strict=True)
+    ]
+    states = Slotted(replay, packing, cache_bytes=0)
+    try:
+        for step in range(3):
+            found = states.last(sequences)
+            for sequence, row in zip(sequences, tokens, strict=True):
+                sequence.new.append(row[len(sequence.prompt) + step])
+        whole = []
+        for sequence in sequences:
+            recording = replay.record(Row.plain([*sequence.prompt, *sequence.new[:-1]]))
+            whole.append(_run_all(replay, Batch([recording]), recording.hidden, sequence.layers)[0, -1])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever an architecture trips over, running all tokens again still serves
+        return False
+    return agree(replay.finish(found), replay.finish(torch.stack(whole)), replay.dtype)
+
+
+def _run_all(replay: Replay, batch: Batch, hidden: Tensor, layers: Sequence[int] | None = None) -> Tensor:
+    for layer in range(replay.num_layers) if layers is None else layers:
+        hidden = replay.run_layer(layer, hidden, batch)
+    return hidden
+
+
+def _same_together(replay: Replay, recordings: list[Recording], batch: Batch) -> bool:
     """Whether rows run as a batch, packed or stacked, come out as each does alone."""
-    hidden = torch.cat([recording.hidden for recording in recordings], 1 if batch.packed else 0)
-    alone = []
-    for recording in recordings:
-        state, own = recording.hidden, Batch([recording])
-        for layer in range(backbone.num_layers):
-            state = backbone.run_layer(layer, state, own)
-        alone.append(state)
-    for layer in range(backbone.num_layers):
-        hidden = backbone.run_layer(layer, hidden, batch)
-    return agree(
-        backbone.finish(hidden.flatten(0, 1)), backbone.finish(torch.cat([state[0] for state in alone])), backbone.dtype
+    alone = [_run_all(replay, Batch([recording]), recording.hidden)[0] for recording in recordings]
+    hidden = _run_all(
+        replay, batch, torch.cat([recording.hidden for recording in recordings], 1 if batch.packed else 0)
     )
+    return agree(replay.finish(hidden.flatten(0, 1)), replay.finish(torch.cat(alone)), replay.dtype)
 
 
 def agree(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
@@ -165,6 +230,6 @@ def agree(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     return bool(error <= (1e-4 if dtype == torch.float32 else 0.05))
 
 
-def _plain_logits(backbone: Replays, inputs: dict[str, Any]) -> Tensor:
-    logits: Tensor = backbone.model(**inputs, use_cache=False).logits
+def _plain_logits(replay: Replay, inputs: dict[str, Any]) -> Tensor:
+    logits: Tensor = replay.model(**inputs, use_cache=False).logits
     return logits[0]

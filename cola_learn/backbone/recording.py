@@ -126,7 +126,7 @@ def _stack(masks: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(present) if present else None
 
 
-def token_dimensions(one: Recording, other: Recording) -> list[int | None] | None:
+def token_dimensions(one: Recording, other: Recording) -> tuple[int | None, ...] | None:
     """The dimension of each leaf that runs over tokens, from recordings of two lengths; None if unclear."""
     short, long = one.hidden.shape[1], other.hidden.shape[1]
     if len(one.leaves) != len(other.leaves):
@@ -139,7 +139,7 @@ def token_dimensions(one: Recording, other: Recording) -> list[int | None] | Non
         if len(changed) > 1 or any((first.shape[d], second.shape[d]) != (short, long) for d in changed):
             return None
         dimensions.append(changed[0] if changed else None)
-    return dimensions
+    return tuple(dimensions)
 
 
 def map_tree(tree: Any, kind: type, function: Callable[[Any], Any]) -> Any:

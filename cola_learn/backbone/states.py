@@ -1,21 +1,19 @@
-"""Hidden states of rows that grow token by token: with keys and values by visit, or computed anew."""
+"""Hidden states of rows that grow token by token, with keys and values by visit of a layer."""
 
+import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cola_learn.backbone import attention
 from cola_learn.backbone.attention import Group, Slot
-from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.recording import Leaf, Recording, map_tree
-from cola_learn.backbone.replay import Backbone
-from cola_learn.backbone.rows import Row
+from cola_learn.backbone.replay import Replay
 from cola_learn.backbone.trie import ActivationTrie, default_budget
 from cola_learn.backbone.walks import Walk, together
-from cola_learn.chains import Chain
 
 
 @dataclass(eq=False)
@@ -27,31 +25,6 @@ class Growing:
     draws: torch.Generator
     new: list[int] = field(default_factory=list)
     slots: list[Slot] = field(default_factory=list)
-
-
-class States(Protocol):
-    def last(self, sequences: Sequence[Growing]) -> Tensor:
-        """Final hidden state of the last token of each, ``[B, H]``."""
-
-
-def all_tokens(sequence: Growing) -> Any:
-    return torch.tensor([[*sequence.prompt, *sequence.new]])
-
-
-class Recomputed:
-    """Runs all tokens of every row at every step."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self._executor = Executor(backbone, cache_bytes=0)  # every row is new at every step
-
-    def last(self, sequences: Sequence[Growing]) -> Tensor:
-        rows = [[*sequence.prompt, *sequence.new] for sequence in sequences]
-        handles = [self._executor.open(Row.plain(row, wanted=[len(row) - 1])) for row in rows]
-        chains = [Chain(sequence.layers, self._executor.backbone.num_layers) for sequence in sequences]
-        hidden = self._executor.run(list(zip(handles, chains, strict=True)))
-        for handle in handles:
-            self._executor.close(handle)
-        return torch.cat(hidden)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -66,14 +39,19 @@ class _NewTokens(Walk):
 class Slotted:
     """Runs a prompt once and then only new tokens, which attend to the slots of their row and visit."""
 
-    def __init__(self, backbone: Backbone, cache_bytes: int | None) -> None:
-        assert backbone.packing is not None
-        self._backbone = backbone
-        self._packing = backbone.packing
-        self._trie = ActivationTrie(default_budget(backbone.device) if cache_bytes is None else cache_bytes)
+    def __init__(
+        self,
+        replay: Replay,
+        packing: Sequence[int | None],
+        cache_bytes: int | None,
+        call_tokens: int = sys.maxsize,
+    ) -> None:
+        self._replay = replay
+        self._packing = packing
+        self._trie = ActivationTrie(default_budget(replay.device) if cache_bytes is None else cache_bytes)
         self._masks: tuple[Tensor | None, ...] = ()
         self._masked = 0
-        self._call_tokens = backbone.call_tokens
+        self._call_tokens = call_tokens
 
     def last(self, sequences: Sequence[Growing]) -> Tensor:
         fresh = not sequences[0].new  # all rows are at the same step
@@ -96,16 +74,16 @@ class Slotted:
                     walk.slots.append(Slot(*seen))
         while active := [walk for walk in walks if walk.done < len(walk.layers)]:
             self._advance(active, step, fresh)
-        return torch.stack([walk.hidden[-1].to(self._backbone.places[-1]) for walk in walks])
+        return torch.stack([walk.hidden[-1].to(self._replay.places[-1]) for walk in walks])
 
     def _record(self, walks: Sequence[_NewTokens]) -> "_Step":
         """Embed the tokens of all walks in one forward with stubs, and record what layers are given for them."""
         rows = {walk.row: walk for walk in walks}
         tokens = [token for walk in rows.values() for token in walk.tokens]
         positions = [walk.start + index for walk in rows.values() for index in range(len(walk.tokens))]
-        device = self._backbone.device
+        device = self._replay.device
         with attention.rows(()):  # whose masks are made here, below
-            recording = self._backbone.record_inputs(
+            recording = self._replay.record_inputs(
                 input_ids=torch.tensor([tokens], device=device), position_ids=torch.tensor([positions], device=device)
             )
         places, offset = {}, 0
@@ -119,9 +97,9 @@ class Slotted:
     def _masks_up_to(self, length: int) -> tuple[Tensor | None, ...]:
         """For every layer the mask of a row of at least ``length`` tokens, ``[1, 1, T, T]``, or None for causal."""
         if self._masked < length:
-            self._masked = min(length + length // 2, max(length, self._backbone.max_tokens))
-            tokens = torch.zeros(1, self._masked, dtype=torch.long, device=self._backbone.device)
-            self._masks = self._backbone.record_inputs(input_ids=tokens).masks
+            self._masked = min(length + length // 2, max(length, self._replay.max_tokens))
+            tokens = torch.zeros(1, self._masked, dtype=torch.long, device=self._replay.device)
+            self._masks = self._replay.record_inputs(input_ids=tokens).masks
         return self._masks
 
     def _advance(self, walks: Sequence[_NewTokens], step: "_Step", fresh: bool) -> None:
@@ -130,7 +108,7 @@ class Slotted:
         groups = together([walk for walk in walks if walk.next_layer == layer], self._call_tokens)
         leaders = [members[0] for members in groups.values()]
         slots = [Slot() if fresh else leader.slots[leader.done] for leader in leaders]
-        states = self._backbone.run_rows(layer, [leader.hidden for leader in leaders], step.of(leaders, slots))
+        states = self._replay.run_rows(layer, [leader.hidden for leader in leaders], step.of(leaders, slots))
         for state, slot, ((row, prefix), members) in zip(states, slots, groups.items(), strict=True):
             if fresh:
                 kept = (state.clone(), *(seen.clone() for seen in slot.kept))  # a view would keep the whole batch
@@ -168,7 +146,7 @@ class _Step:
 
 @dataclass(frozen=True, eq=False)
 class _Together:
-    """Some rows' new tokens as :meth:`Backbone.run_layer` takes them."""
+    """Some rows' new tokens as :meth:`Replay.run_layer` takes them."""
 
     step: _Step
     leaves: list[Tensor]

@@ -20,7 +20,7 @@ EVALUATE = Command(
     examples=(
         "python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --controller runs/demo/train/controller",
         "python -m cola_learn.evaluate --controller checkpoints/mine --labels runs/mine --split validation --limit 200",
-        "python -m cola_learn.evaluate menu --controllers checkpoints/menu",
+        "python -m cola_learn.evaluate menu --config configs/evaluate/menu.yaml --controllers checkpoints/menu",
     ),
 )
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.fingerprint import of_memory
 from cola_learn.backbone.load import fingerprint_of, load_backbone
-from cola_learn.backbone.replay import Backbone
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate.costs import Cost, policy_costs
@@ -24,6 +25,7 @@ from cola_learn.tasks.load import load_task
 from cola_learn.tasks.questions import Question
 from cola_learn.tracking import Tracker
 from cola_learn.train.controller import Controller
+from cola_learn.train.hub import fetched
 
 
 def run_evaluate(options: EvaluateOptions) -> Report:
@@ -76,7 +78,7 @@ def _evaluate(
         scoring = store.manifest.scoring
         judge = judge_of_policies(make_judge(backbone, scoring, cache_gib=0), scoring).alone()
         costs = policy_costs(judge, questions, scoring.template, chains, choosers)
-        report = _make_report(outcomes, costs, store, backbone, options, identity)
+        report = _make_report(outcomes, costs, store, controller, backbone, options, identity)
         _write_questions(options.output / "questions.parquet", outcomes)
         write_html(options.output / "report.html", report, outcomes, {q.key: q for q in questions})
         write_json(options.output / "report.json", report.as_json())
@@ -96,7 +98,7 @@ def _identity(
     settings["search"] = [options.search.name, vars(options.search)]
     settings["fingerprint"] = fingerprint_of(options.backbone or controller.config.backbone)
     settings["questions"] = {question.key: question.digest for question in questions}
-    folders = (options.controller, *options.beside)
+    folders = [fetched(folder) for folder in (options.controller, *options.beside)]
     controllers = [folder / name for folder in folders for name in ("config.json", "model.safetensors")]
     return digest(settings, *controllers, *store.files())
 
@@ -158,6 +160,7 @@ def _make_report(
     outcomes: Mapping[str, Sequence[Outcome]],
     costs: Mapping[str, Cost],
     store: LabelStore,
+    controller: Controller,
     backbone: Backbone,
     options: EvaluateOptions,
     identity: str,
@@ -174,6 +177,7 @@ def _make_report(
             "task": task,
             "split": options.split,
             "trained on": f"{manifest.task} {manifest.split}, {len(store.keys())} labelled questions",
+            "controller": of_memory(controller),
             "backbone": f"{backbone.name} ({backbone.num_layers} layers, {manifest.dtype})",
             "metric": "answers written greedily and graded"
             if manifest.prompt

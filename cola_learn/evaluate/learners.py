@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from cola_learn.backbone.replay import Backbone
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.label.score_matrix import ScoreMatrix
 
 Array = NDArray[numpy.float64]

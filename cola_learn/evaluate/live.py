@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from cola_learn.backbone.replay import Backbone
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
 from cola_learn.evaluate.options import EvaluateOptions

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.load import load_backbone
-from cola_learn.backbone.replay import Backbone
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate import multichain

@@ -76,8 +76,8 @@ class MenuEvaluateOptions:
         seed: random seed.
     """
 
-    labels: Path = Path("data/menu/pool")
-    held: Path = Path("data/menu/held")
+    labels: Path
+    held: Path
     controllers: list[Path] = field(default_factory=list)
     depths: list[float] = field(default_factory=lambda: [0.85, 0.9, 0.95, 1.0])
     learners: bool = True

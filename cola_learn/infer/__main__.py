@@ -1,4 +1,4 @@
-"""``python -m cola_learn.infer``: ask one question and see the chain that was chosen for it."""
+"""``python -m cola_learn.infer``: ask a question, a file of them, or in a conversation, and see the chosen chains."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,14 @@ INFER = Command(
     InferOptions,
     "cola_learn.infer.ask:run_infer",
     "Ask a question: prints the chain that the controller chooses, or the one given, and the answer through it, beside "
-    "the plain model's.",
+    "the plain model's. Or answer a file of questions, or chat.",
     positional=("question",),
     examples=(
         'python -m cola_learn.infer "What do plants need to grow?" --controller checkpoints/menu',
         'python -m cola_learn.infer "Which of these is a metal?" --controller checkpoints/menu --choices rust gold',
         'python -m cola_learn.infer "What is the capital of France?" --chain "0-17 20-29"',
+        "python -m cola_learn.infer --questions asked.jsonl --output answered.jsonl --controller checkpoints/menu",
+        "python -m cola_learn.infer --chat --compare --controller checkpoints/menu",
     ),
 )
 

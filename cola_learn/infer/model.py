@@ -26,7 +26,8 @@ from cola_learn.errors import UserError, first_line
 from cola_learn.infer.apply import apply_chain
 from cola_learn.infer.export import write_controller
 from cola_learn.infer.prompts import as_chat
-from cola_learn.infer.states import prompt_states, unpadded
+from cola_learn.infer.states import prompt_states, rows_of, unpadded
+from cola_learn.infer.turns import Turns, in_turn
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import MAX_TOKENS
 
@@ -87,6 +88,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         self.controller = controller.eval()
         self.tokenizer = tokenizer
         self.generation_config = backbone.generation_config
+        self.turns = Turns()
         self._layers = controller.config.feature_layers
         special = controller.config.special_tokens
         self._encoder = tokenizer and PromptEncoder.recorded(tokenizer, special, "the controller")
@@ -163,6 +165,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.backbone.get_output_embeddings()
 
+    @in_turn
     @torch.inference_mode()
     def choose_chains(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, price: float | None = None
@@ -182,6 +185,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             self.controller.rule.check_price(price, "the controller")
         return [self.controller.choose(self._states(row), price) for row in unpadded(input_ids, attention_mask)]
 
+    @in_turn
     @torch.inference_mode()
     def forward(
         self,
@@ -212,7 +216,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         for own, rows in self._groups(input_ids, attention_mask, chain, price):
             with apply_chain(self.backbone, own) as model:
                 found = model(
-                    **_some({"input_ids": input_ids, "attention_mask": attention_mask, **inputs}, rows)
+                    **rows_of({"input_ids": input_ids, "attention_mask": attention_mask, **inputs}, rows)
                 ).logits
             logits = found.new_empty(len(input_ids), *found.shape[1:]) if logits is None else logits
             logits[rows.to(found.device)] = found
@@ -222,6 +226,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             loss = self.backbone.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
         return CausalLMOutputWithPast(loss=loss, logits=logits)
 
+    @in_turn
     @torch.inference_mode()
     def generate(
         self,
@@ -262,7 +267,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         written: dict[int, Tensor] = {}
         for own, rows in groups:
             with apply_chain(self.backbone, own) as model:
-                found = model.generate(**_some(options, rows, len(input_ids)))
+                found = model.generate(**rows_of(options, rows, len(input_ids)))
             each = len(found) // len(rows)
             for place, row in enumerate(rows.tolist()):
                 written |= {row * each + index: found[place * each + index] for index in range(each)}
@@ -298,14 +303,13 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> str | list[str]:
         """:meth:`generate` for a text or several; greedy and 64 tokens unless ``options`` say otherwise."""
         rows = [self._encoded(text)[0] for text in ([prompts] if isinstance(prompts, str) else prompts)]
-        longest = max(map(len, rows))
-        ids = torch.stack([nn.functional.pad(row, (longest - len(row), 0)) for row in rows])
-        mask = torch.stack([nn.functional.pad(torch.ones_like(row), (longest - len(row), 0)) for row in rows])
+        ids = nn.utils.rnn.pad_sequence(rows, True, padding_side="left")
+        mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], True, padding_side="left")
         settings = {"max_new_tokens": 64, "do_sample": False, **options}
         if settings.get("stop_strings"):
             settings["tokenizer"] = self.tokenizer
         found = self.generate(ids, attention_mask=mask, chain=chain, price=price, **settings)
-        texts = [str(self.tokenizer.decode(row[longest:], skip_special_tokens=True)).strip() for row in found]
+        texts = [str(self.tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True)).strip() for row in found]
         return texts[0] if isinstance(prompts, str) else texts
 
     def chat(self, messages: str | Sequence[Mapping[str, str]], **options: Any) -> str:
@@ -333,16 +337,6 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         chosen = self.choose_chains(input_ids, attention_mask, price)
         for own in dict.fromkeys(chosen):
             yield own, torch.tensor([row for row, other in enumerate(chosen) if other == own])
-
-
-def _some(options: Mapping[str, Any], rows: Tensor, size: int | None = None) -> dict[str, Any]:
-    """The options for some rows: tensors with a dimension of the batch are taken apart."""
-    size = size or len(options["input_ids"])
-    found = dict(options)
-    for name, value in options.items():
-        if isinstance(value, Tensor) and value.dim() and len(value) == size:
-            found[name] = value[rows.to(value.device)]
-    return found
 
 
 AutoConfig.register("cola", ColaConfig)

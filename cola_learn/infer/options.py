@@ -11,7 +11,13 @@ class InferOptions:
     """Options of python -m cola_learn.infer.
 
     Attributes:
-        question: the question.
+        question: one question; prints the chain and the answers.
+        questions: instead, answer a file: rows with a question each, and choices where options are to be scored (JSONL,
+            JSON, CSV, TSV, Parquet).
+        output: JSONL file for the rows of --questions with chain, layers and response; an unfinished one is resumed.
+        batch: how many rows of --questions are answered together.
+        chat: instead, hold a conversation.
+        compare: in a chat, show the plain model's answer too.
         controller: exported controller: folder or hub id.
         chain: run this chain instead of one that a controller chooses, such as "0-17 20-29".
         price: price of depth: higher means shorter chains. It is the gain in the probability of a right answer that all
@@ -23,7 +29,12 @@ class InferOptions:
         decoding: generation options: max_new_tokens, temperature (0 is greedy), top_k, top_p, stop, seed.
     """
 
-    question: str
+    question: str | None = None
+    questions: Path | None = None
+    output: Path | None = None
+    batch: int = 16
+    chat: bool = False
+    compare: bool = False
     controller: Path | None = None
     chain: str | None = None
     price: float | None = None
@@ -34,6 +45,16 @@ class InferOptions:
     decoding: Decoding = field(default_factory=lambda: Decoding(max_new_tokens=48))
 
     def __post_init__(self) -> None:
+        if (self.question is not None) + (self.questions is not None) + self.chat != 1:
+            raise ValueError("give a question, a file of --questions, or --chat; one of them")
+        if (self.questions is None) != (self.output is None):
+            raise ValueError("--questions FILE and --output FILE belong together")
+        if self.batch < 1:
+            raise ValueError(f"batch is {self.batch}; give at least 1")
+        if self.choices is not None and self.question is None:
+            raise ValueError("--choices is for one question; a file has a column of choices")
+        if self.compare and not self.chat:
+            raise ValueError("--compare is for --chat")
         if (self.controller is None) == (self.chain is None):
             raise ValueError("give --controller to have a chain chosen, or --chain to run one, one of them")
         if self.chain is not None and self.price is not None:
@@ -45,7 +66,9 @@ class ExportOptions:
     """Options of ``python -m cola_learn.export``.
 
     Attributes:
-        checkpoint: export the controller of this checkpoint, for example runs/demo/train/best.ckpt.
+        checkpoint: export the controller of this checkpoint, for example runs/demo/train/best.ckpt; a folder is an
+            exported controller, to be written anew.
+        report: for controllers: the evaluation (its folder or report.json) whose results the card shows.
         output: folder to write.
         chain: instead, export the backbone with this static chain, such as "0-17 20-29", as an ordinary Hugging Face
             checkpoint.
@@ -61,6 +84,7 @@ class ExportOptions:
 
     output: Path
     checkpoint: Path | None = None
+    report: Path | None = None
     chain: str | None = None
     static: Path | None = None
     max_depth: int | None = None
@@ -76,5 +100,7 @@ class ExportOptions:
             )
         if self.checkpoint is None and self.price is not None:
             raise ValueError(f"--price {self.price:g} is for a controller; a static chain has none")
+        if self.checkpoint is None and self.report is not None:
+            raise ValueError(f"--report {self.report} is for a controller; --static takes a report for a static chain")
         if self.static is None and self.max_depth is not None:
             raise ValueError(f"--max_depth {self.max_depth} is for --static")

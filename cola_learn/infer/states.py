@@ -1,6 +1,6 @@
-"""What a controller reads, from a transformers model as it is."""
+"""What a controller reads, from a transformers model as it is, and the rows of a batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,3 +53,13 @@ def unpadded(input_ids: Tensor, attention_mask: Tensor | None) -> Iterator[Tenso
     """The rows without padding, ``[T_i]`` each."""
     for index, row in enumerate(input_ids):
         yield row if attention_mask is None else row[attention_mask[index].bool()]
+
+
+def rows_of(options: Mapping[str, Any], rows: Tensor, size: int | None = None) -> dict[str, Any]:
+    """The options for some rows: tensors with a dimension of the batch are taken apart."""
+    size = size or len(options["input_ids"])
+
+    def of_batch(value: Any) -> bool:
+        return isinstance(value, Tensor) and value.dim() > 0 and len(value) == size
+
+    return {name: value[rows.to(value.device)] if of_batch(value) else value for name, value in options.items()}

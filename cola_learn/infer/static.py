@@ -1,6 +1,5 @@
 """A static chain as a checkpoint of its own, which plain transformers loads: no code of ours is needed to run it."""
 
-import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -17,31 +16,12 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import choose_static, static_candidates
-from cola_learn.evaluate.report import Report
-from cola_learn.files import read_json, writable_folder, write_text
+from cola_learn.files import writable_folder, write_text
 from cola_learn.infer.apply import apply_chain
+from cola_learn.infer.card import read_report, static_card
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.judges import make_judge
 
-_CARD = """---
-library_name: transformers
-tags: [chain-of-layers, layer-skipping, mergekit]
-base_model: {base_model}
----
-# {name} with the layers {chain}
-
-`{name}` with some of its {num_layers} layers left out or run again: **{chain}** ({depth} layers). No weight was changed
-or trained. It is an ordinary checkpoint:
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-model = AutoModelForCausalLM.from_pretrained("{folder}")
-```
-
-`mergekit.yaml` makes the same with mergekit's passthrough. {measured}
-"""
 _NOT_MEASURED = (
     "What this chain gains or loses was not measured here: `python -m cola_learn.evaluate` compares chains on held-out "
     "questions."
@@ -82,20 +62,15 @@ def found_static(source: Path, max_depth: int | None, device: str) -> StaticChai
 
 
 def _of_report(file: Path) -> StaticChain:
-    try:
-        report = Report.from_json(read_json(file))
-        chain, setting, found = report.setting["static chain"], report.setting, report.policies["static"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"--static {file} cannot be read ({first_line(error)}); give an evaluation's report.json"
-        ) from None
+    report = read_report(file, "--static")
+    setting, found = report.setting, report.policies["static"]
     change = found.difference
     measured = (
         f"On {report.n} held-out questions ({setting['task']}, {setting['split']}) it answers {found.accuracy:.1%} "
         f"rightly, {100 * change.mean:+.1f} points from the plain model (95% interval {100 * change.low:+.1f} to "
         f"{100 * change.high:+.1f}). It was chosen on other questions: `{setting['command']}`."
     )
-    return StaticChain(chain, setting["backbone"].rpartition(" (")[0], measured)
+    return StaticChain(setting["static chain"], setting["backbone"].rpartition(" (")[0], measured)
 
 
 def _of_labels(store: LabelStore, max_depth: int | None, device: str) -> StaticChain:
@@ -154,16 +129,7 @@ def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "
         except OSError as error:
             raise UserError(f"--output {folder} cannot be written: {error.strerror or error}") from None
         write_text(whole / "mergekit.yaml", as_mergekit(name, applied.chain, str(model.dtype).removeprefix("torch.")))
-        card = _CARD.format(
-            base_model=json.dumps(name),
-            name=name,
-            chain=applied.chain,
-            num_layers=applied.chain.num_layers,
-            depth=applied.chain.depth,
-            folder=folder,
-            measured=static.measured,
-        )
-        write_text(whole / "README.md", card)
+        write_text(whole / "README.md", static_card(backbone, applied.chain, folder, static.measured))
         if folder.exists():
             folder.rmdir()
         os.replace(whole, folder)

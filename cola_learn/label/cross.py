@@ -18,7 +18,7 @@ from cola_learn.label.run import fill_store, start_workers
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.columns import Layout
-from cola_learn.tasks.files import is_file, stem
+from cola_learn.tasks.files import is_file
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.scoring import Scoring
@@ -50,7 +50,7 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
     with closing(start_workers(job)) as workers:
         for number, (name, (task, split, questions)) in enumerate(zip(options.tasks, pools, strict=True), start=1):
             console.rule(f"{name} ({number} of {len(pools)})")
-            folder = options.output / f"{stem(task)}-{split}"  # parts of a split share no question
+            folder = options.output / f"{questions[0].task}-{split}"  # parts of a split share no question
             writable_folder(folder)
             layout = Layout(options.columns, options.answers)
             store = LabelStore.create(folder, Manifest.of(workers.identity, job, task, questions[0], layout))

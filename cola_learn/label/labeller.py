@@ -88,7 +88,7 @@ class Labeller:
         resources = job.resources
         load = partial(load_backbone, job.backbone, device or resources.device, resources.dtype, bos=job.scoring.bos)
         backbone = load()
-        if torch.get_num_threads() > 1 and backbone.exact and not backbone.threads_agree:
+        if torch.get_num_threads() > 1 and backbone.capabilities.exact and not backbone.capabilities.threads_agree:
             torch.set_num_threads(1)
             console.print(
                 f"{backbone.dtype_name} results depend on the number of threads here, so one is used; "

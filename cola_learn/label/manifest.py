@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.options import Dtype
-from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.files import as_value, digest, read_json, write_json

@@ -18,7 +18,7 @@ class LabelOptions:
 
     Attributes:
         task: benchmark name (arc_easy, commonsense_qa, mmlu, ...), file of questions (JSONL, JSON, CSV, TSV or Parquet,
-            also compressed), folder written by datasets' save_to_disk, or hub:ORG/NAME[:CONFIG].
+            also compressed), folder written by datasets' save_to_disk, hub:ORG/NAME[:CONFIG], or lm_eval:NAME.
         split: split to label; the embedded benchmarks have no train split, so use test.
         limit: label only this many questions, sampled with the seed; default all.
         output: folder for the label store; an unfinished run in it is resumed.

@@ -14,7 +14,7 @@ from cola_learn.tasks.scores import Scores
 class Verifier:
     """Runs good chains of finished labels again, alone and uncached, and stores what that gives.
 
-    Where the backbone's results do not depend on company (``Backbone.exact``), one chain a label, the shallowest
+    Where the backbone's results do not depend on company (``Capabilities.exact``), one chain a label, the shallowest
     good one, is enough to watch over that; elsewhere, or once any result has differed, all good chains and all finds of
     the luck control run again. So do all where a search only verifies answers: then each is confirmed by generating.
 
@@ -45,7 +45,7 @@ class Verifier:
         """The label with the rewards and margins that its chains have alone. The luck control gets what the search
         gets: where all good chains run again, all its finds do."""
         luck = label.luck
-        few = not self._all and self._reference.backbone.exact and not self.moved
+        few = not self._all and self._reference.backbone.capabilities.exact and not self.moved
         good = label.good[:1] if few else label.good
         lucky = luck.found if luck and not few else ()
         if self._verify != "off" and (good or lucky):

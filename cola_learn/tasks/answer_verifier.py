@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor, Usage
 from cola_learn.backbone.generate import end_tokens
-from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
 from cola_learn.tasks.answer_writer import AnswerWriter

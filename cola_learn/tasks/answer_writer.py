@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Usage
 from cola_learn.backbone.generate import Generator
 from cola_learn.backbone.options import Decoding
-from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.tasks.encoding import too_long

@@ -48,7 +48,7 @@ class Continuations:
     def __init__(self, executor: Executor, shared_prompt: bool | None = None, truncate: bool = False) -> None:
         self.executor = executor
         self.backbone = executor.backbone
-        self.shared_prompt = self.backbone.shares_prompts if shared_prompt is None else shared_prompt
+        self.shared_prompt = self.backbone.capabilities.shares_prompts if shared_prompt is None else shared_prompt
         self.truncate = truncate
         self._open: dict[str, tuple[EncodedSample, tuple[int, ...]]] = {}
 
@@ -63,7 +63,7 @@ class Continuations:
             sample,
             backbone.encoder,
             self.shared_prompt,
-            backbone.shared_prompt_limit,
+            backbone.capabilities.shared_prompt_limit,
             backbone.max_tokens,
             self.truncate,
         )
@@ -142,7 +142,7 @@ class Continuations:
         size = min(_POSITIONS_PER_HEAD_CALL, self.backbone.call_tokens)
         for start in range(0, hidden.shape[0], size):
             stop = start + size
-            logits = self.backbone.finish(hidden[start:stop])
+            logits = self.backbone.logits(hidden[start:stop])
             normalizer = normalizers(logits)
             chosen = (positions >= start) & (positions < stop)
             rows = (positions[chosen] - start).to(logits.device)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor, Usage
-from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.tasks.answer_verifier import AnswerVerifier
 from cola_learn.tasks.answer_writer import AnswerWriter

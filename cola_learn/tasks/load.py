@@ -16,6 +16,7 @@ from cola_learn.tasks.arithmetic import GENERATED, generate_questions
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.fail_rate import FAIL_RATE, read_by_fail_rate
 from cola_learn.tasks.files import HUB, KNOWN, hub_rows, is_file, read_rows, stem
+from cola_learn.tasks.harness_tasks import LM_EVAL, harness_questions
 from cola_learn.tasks.layouts import read_questions
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS, Benchmark, Fields
@@ -37,7 +38,7 @@ def load_task(
 
     Args:
         task: a name in the registry, a file of rows (JSONL, JSON, CSV, TSV or Parquet, also compressed), a folder that
-            ``datasets`` saved, or ``hub:ORG/NAME[:CONFIG]``.
+            ``datasets`` saved, ``hub:ORG/NAME[:CONFIG]``, or ``lm_eval:NAME``, a task of lm-evaluation-harness.
         split: split of a named task, or a part of it: ``validation[:75%]`` and ``validation[75%:]`` share no question.
             Parts are of an order that depends on the questions' ids alone, not of the file's. Files have no split.
         limit: at most this many, drawn with ``seed``; a larger limit only adds to a smaller one.
@@ -60,11 +61,13 @@ def load_task(
         questions = generate_questions(task, split)
     elif task in FAIL_RATE:
         questions = read_by_fail_rate(task, split)
+    elif task.startswith(LM_EVAL):
+        questions = harness_questions(task, split)
     elif is_file(task):
         questions = _read_file(task, split, layout or Layout(), revision)
     else:
         names = ", ".join((*BENCHMARKS, *FAIL_RATE, *GENERATED))
-        raise UserError(f"--task {task} is not known; choose {names}, {KNOWN}, or hub:ORG/NAME")
+        raise UserError(f"--task {task} is not known; choose {names}, {KNOWN}, hub:ORG/NAME, or {LM_EVAL}NAME")
     if questions and questions[0].open:
         questions = with_decoys(questions)
     questions = part(questions)

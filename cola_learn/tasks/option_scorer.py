@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor, Usage
-from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
 from cola_learn.tasks.continuations import Continuations, Predicted

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cola_learn.assets import cache_folder
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
 from cola_learn.console import console, progress_bar

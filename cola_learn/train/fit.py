@@ -25,6 +25,7 @@ from cola_learn.tracking import Tracker
 from cola_learn.train.checkpoints import SealedCheckpointIO, usable
 from cola_learn.train.data import LabelDataModule
 from cola_learn.train.module import ControllerModule
+from cola_learn.train.next_stage import evaluate_command
 from cola_learn.train.options import ABOUT, TrainOptions
 
 
@@ -170,10 +171,9 @@ def _run_train(cli: TrainCLI, output: Path) -> None:
     if not (output / "best.ckpt").exists():
         return
     folder = output / "controller"
-    evaluate = ["python -m cola_learn.evaluate", "--controller", folder, "--labels", cli.config.labels]
-    if not (cli.config.labels / "manifest.json").exists():  # a folder of many tasks' stores
-        evaluate = ["python -m cola_learn.evaluate menu", "--labels", cli.config.labels, "--controllers", folder]
-    next_command(["python -m cola_learn.export", "--checkpoint", output / "best.ckpt", "--output", folder], evaluate)
+    export = ["python -m cola_learn.export", "--checkpoint", output / "best.ckpt", "--output", folder]
+    evaluate = evaluate_command(folder, cli.config.labels)
+    next_command(export, *([evaluate] if evaluate else []))
 
 
 def _finished(file: Path, name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -9,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Counters, Executor
 from cola_learn.backbone.recording import Batch
-from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.rows import Row
 from cola_learn.backbone.trie import ActivationTrie, default_budget
 from cola_learn.chains import Chain, SearchSpace
@@ -93,15 +94,18 @@ def test_company_does_not_change_a_bit(embedded: Backbone) -> None:
 def test_calls_have_a_size_that_does_not_matter(embedded: Backbone) -> None:
     """A row has the same states and logits in calls of any of the sizes, through all layers."""
     backbone = embedded
-    assert backbone.exact
-    assert backbone.packing is not None
+    assert backbone.capabilities.exact
+    assert backbone.capabilities.packing is not None
     draw = random.Random(3)
     few = backbone.record(Row.plain([draw.randrange(5, 40_000) for _ in range(8)]))
     found = []
-    for size in backbone.call_sizes:
+    for size in backbone.capabilities.call_sizes:
         others = [Row.plain([draw.randrange(5, 40_000) for _ in range(size - 8)])] if size > 8 else []
         recordings = [few, *map(backbone.record, others)]
-        batch, hidden = Batch(recordings, backbone.packing), torch.cat([each.hidden for each in recordings], 1)
+        batch, hidden = (
+            Batch(recordings, backbone.capabilities.packing),
+            torch.cat([each.hidden for each in recordings], 1),
+        )
         for layer in range(30):
             hidden = backbone.run_layer(layer, hidden, batch)
         found.append((size, hidden[0, :8], backbone.finish(hidden[0])[:8]))
@@ -111,7 +115,7 @@ def test_calls_have_a_size_that_does_not_matter(embedded: Backbone) -> None:
 
 
 def test_calls_are_filled_up(smollm: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smollm, "call_sizes", (40, 64, 128))
+    monkeypatch.setattr(smollm, "capabilities", replace(smollm.capabilities, call_sizes=(40, 64, 128)))
     executor = Executor(smollm)
     for tokens, filled in ((30, 40), (40, 40), (65, 128), (200, 200)):
         executor.counters = Counters()

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.generate import Generator
 from cola_learn.backbone.options import Decoding
-from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.option_scorer import OptionScorer
@@ -39,8 +39,8 @@ def test_scores_are_those_of_lm_evaluation_harness(gemma32: Backbone, task: str)
 
 @pytest.mark.parametrize("text", CHAINS)
 def test_options_in_one_sequence_score_as_rows_of_their_own(gemma32: Backbone, text: str) -> None:
-    assert gemma32.shares_prompts
-    assert gemma32.shared_prompt_limit == 512
+    assert gemma32.capabilities.shares_prompts
+    assert gemma32.capabilities.shared_prompt_limit == 512
     samples = [as_sample(question) for question in load_task("arc_easy", "validation", 6)]
     words = " ".join(["many"] * 300)
     samples.append(Sample("long", words, (words,) * 4, (" words" * 60, " few", " of them", " said"), (360, 4, 8, 5)))

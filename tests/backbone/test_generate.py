@@ -13,10 +13,10 @@ from transformers import (
     TextIteratorStreamer,
 )
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.generate import Generator
 from cola_learn.backbone.options import Decoding
 from cola_learn.backbone.recording import Batch
-from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from tests.architectures import tiny_model, wild_chains

@@ -113,13 +113,13 @@ def test_5_export(command: Command, folder: Path) -> None:
 def test_6_evaluate(command: Command, folder: Path) -> None:
     arguments = [
         *("--controller", folder / "controller", "--labels", folder / "labels", "--output", folder / "evaluate"),
-        *("--limit", "6", "--search.simulations", "6", "--static_candidates", "2", "--static_questions", "4"),
+        *("--limit", "4", "--search.simulations", "6", "--static_candidates", "2", "--static_questions", "4"),
         *("--beside", "checkpoints/menu"),
     ]
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "offline")
     assert code == 0, said
     report = json.loads((folder / "evaluate" / "report.json").read_text())
-    assert report["n"] == 6
+    assert report["n"] == 4
     policies = report["policies"]
     assert list(policies) == [
         *("base", "static", "shuffled_prompt", "controller", "checkpoints/menu"),
@@ -139,7 +139,7 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     assert "evaluate: done already" in said
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled", "--static_questions", "3")
     assert code == 0
-    assert "6 of 6 questions are done already" in said  # the searches are not made again
+    assert "4 of 4 questions are done already" in said  # the searches are not made again
     config = folder / "controller" / "config.json"
     config.write_text(config.read_text() + " ")
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled")

@@ -118,7 +118,7 @@ def test_a_damaged_file_is_refused(what: str, how: str, copy: Path, tmp_path: Pa
     assert_one_line(code, said, message)
 
 
-@pytest.mark.parametrize("how", ["half", "one bit"])
+@pytest.mark.parametrize("how", ["half", pytest.param("one bit", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("what", AGAIN)
 def test_or_made_again(what: str, how: str, copy: Path, tmp_path: Path, command: Command) -> None:
     """What can be made again is, and said to be; what cannot be used is kept."""

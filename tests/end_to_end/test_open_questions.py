@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("reward", ["verify", "generate"])
+@pytest.mark.parametrize("reward", ["verify", pytest.param("generate", marks=pytest.mark.slow)])
 def test_1_label_and_verify(command: Command, folder: Path, reward: str) -> None:
     code, said = command(
         "cola_learn.label",
@@ -73,8 +73,8 @@ def test_3_train_export_evaluate(command: Command, folder: Path) -> None:
         ("cola_learn.export", "--checkpoint", train / "best.ckpt", "--output", controller),
         (
             *("cola_learn.evaluate", "--controller", controller, "--labels", labels, "--tracking", "disabled"),
-            *("--task", folder / "held_out.jsonl", "--output", folder / "evaluate", "--search.simulations", "4"),
-            *("--dtype", "float32", "--static_candidates", "3", "--static_questions", "4"),
+            *("--task", folder / "held_out.jsonl", "--output", folder / "evaluate", "--search.simulations", "3"),
+            *("--dtype", "float32", "--static_candidates", "2", "--static_questions", "2"),
         ),
     ]
     for stage, *arguments in stages:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.evaluate.costs import count_flops, policy_costs
 from cola_learn.tasks.option_scorer import OptionScorer

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.replay import Backbone
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.evaluate.menu_study import MenuEvaluateOptions, Study

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from cola_learn.backbone.replay import Backbone
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import SearchSpace
 from cola_learn.evaluate.live import evaluate_policies
 from cola_learn.evaluate.options import EvaluateOptions

@@ -1,7 +1,6 @@
 """A chain inside a transformers model, held against the executor, a rebuilt model, and generation without any cache."""
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer, pipeline
 
 from cola_learn import Chain, Executor, Row, apply_chain, assets
-from cola_learn.backbone.replay import Backbone
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.errors import UserError
 from cola_learn.infer.static import as_mergekit
 from tests.architectures import TOLERANCE, rebuilt_logits, tiny_model, wild_chains
@@ -187,8 +187,7 @@ def test_a_static_checkpoint_needs_no_code_of_ours(
     with apply_chain(model, CHAIN), torch.inference_mode():
         assert torch.equal(found, model(tokens).logits[0])
     assert torch.allclose(found, executed(smollm32, Chain.parse(CHAIN, 30), tokens), atol=2e-4, rtol=1e-4)
-    [start] = re.findall(r"^base_model: (.*)$", (folder / "README.md").read_text(), re.M)
-    assert json.loads(start) == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert ModelCard.load(folder / "README.md").data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
     config = json.loads((folder / "config.json").read_text())
     assert config["num_hidden_layers"] == 29
     assert {"README.md", "mergekit.yaml", "model.safetensors", "tokenizer.json"} <= {f.name for f in folder.iterdir()}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cola_learn import LabelStore, as_sample, load_task, make_judge
-from cola_learn.backbone.replay import Backbone
+from cola_learn.backbone.backbone import Backbone
 
 FOLDER = Path(__file__).parents[2] / "data" / "labels"
 

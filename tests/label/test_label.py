@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.label.driver import label_questions, luck_option
 from cola_learn.label.labeller import Labeller

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from cola_learn import Chain, LabelStore, Repeat, Skip
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.replay import Backbone
 from cola_learn.errors import UserError
 from cola_learn.label.menu import compose, covering
 from cola_learn.label.menu_file import read_menu

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy
 import pytest
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.replay import Backbone
 from cola_learn.errors import UserError
 from cola_learn.label.score_matrix import ScoreMatrix, open_stores
 from cola_learn.label.store import LabelStore

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.replay import Backbone
 from cola_learn.label.driver import label_questions
 from cola_learn.label.methods import MCTS
 from cola_learn.label.plan import Plan

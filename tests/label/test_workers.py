@@ -136,6 +136,7 @@ def ray_workers() -> Iterator[Workers]:
         yield workers
 
 
+@pytest.mark.slow
 def test_a_lost_actor_costs_nothing_but_time(undisturbed: list[Label], ray_workers: Workers) -> None:
     """A real local cluster; an actor's process is killed while it works on a block."""
     import psutil

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.replay import Backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.tasks.answer_verifier import AnswerVerifier, ConfirmedVerifier

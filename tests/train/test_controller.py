@@ -195,7 +195,7 @@ def test_another_depth_is_refused(controller: Controller) -> None:
 
 
 def test_features_are_the_backbone_s_own_hidden_states() -> None:
-    from cola_learn.backbone.replay import Backbone
+    from cola_learn.backbone.backbone import Backbone
     from cola_learn.train.features import prompt_features
     from tests.conftest import WordTokenizer, tiny_llama
 

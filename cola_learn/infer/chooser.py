@@ -1,0 +1,94 @@
+"""What the ways to ask share: a backbone, what chooses its chains, and answers through them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.generate import Generator
+from cola_learn.backbone.load import load_backbone
+from cola_learn.chains import Chain
+from cola_learn.errors import UserError
+from cola_learn.infer.options import InferOptions
+from cola_learn.infer.prompts import as_chat, as_prompt
+from cola_learn.tasks.judges import make_judge, score_questions
+from cola_learn.tasks.questions import Question
+from cola_learn.tasks.scoring import Scoring
+from cola_learn.train.controller import Controller
+from cola_learn.train.features import prompt_features
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """A backbone and what chooses its chains.
+
+    Attributes:
+        name: ``chosen`` by a controller, or ``given``.
+        choose: the chain of each of some questions.
+    """
+
+    name: str
+    backbone: Backbone
+    choose: Callable[[Sequence[str]], list[Chain]]
+
+
+def make_chooser(options: InferOptions) -> Chooser:
+    """The backbone, loaded, with the controller or the chain that was named.
+
+    Raises:
+        UserError: if the controller does not fit or takes no price, or the chain is not for the backbone.
+    """
+    if options.controller is not None:
+        return _of_controller(options, options.controller)
+    backbone = load_backbone(options.backbone or "embedded", options.device, options.dtype)
+    try:
+        chain = Chain.parse(options.chain or "", backbone.num_layers)
+    except ValueError as error:
+        raise UserError(f"--chain: {error}") from None
+    return Chooser("given", backbone, lambda questions: [chain] * len(questions))
+
+
+def _of_controller(options: InferOptions, folder: Path) -> Chooser:
+    controller = Controller.from_pretrained(folder)
+    config = controller.config
+    if options.price is not None:
+        controller.rule.check_price(options.price, folder)
+    backbone = load_backbone(options.backbone or config.backbone, options.device, options.dtype)
+    config.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
+    backbone.write_special_tokens(config.special_tokens, f"controller {folder}")
+
+    def choose(questions: Sequence[str]) -> list[Chain]:
+        states = prompt_features(backbone, [as_prompt(question) for question in questions], config.feature_layers)
+        return [controller.choose(state, options.price) for state in states]
+
+    return Chooser("chosen", backbone, choose)
+
+
+def write(generator: Generator, questions: Sequence[str], chains: Sequence[Chain], options: InferOptions) -> list[str]:
+    """Answers in the model's chat template, each through its chain."""
+    backbone = generator.backbone
+    prompts = [backbone.encoder.prompt(as_chat(question, backbone.tokenizer)) for question in questions]
+    written = generator.generate(prompts, chains, options.decoding)
+    return [str(backbone.tokenizer.decode(tokens, skip_special_tokens=True)).strip() for tokens in written]
+
+
+def pick(
+    backbone: Backbone, questions: Sequence[str], choices: Sequence[Sequence[str]], chains: Sequence[Chain]
+) -> list[str]:
+    """The most probable option of each question with its probability, such as ``rust (61%)``."""
+    asked = [
+        Question("", "", str(index), question, tuple(own), 0)
+        for index, (question, own) in enumerate(zip(questions, choices, strict=True))
+    ]
+    scored = score_questions(make_judge(backbone, Scoring()), asked, lambda one: [chains[int(one.id)]])
+    answers = []
+    for question, scores in scored:
+        [score] = scores.values()
+        answers.append(f"{question.choices[score.choice]} ({score.probability(score.choice):.0%})")
+    return answers
+
+
+def strip(chain: Chain) -> str:
+    """A character for each layer of the model: · skipped, ▪ run once, else how often it runs."""
+    counts = [chain.layers.count(layer) for layer in range(chain.num_layers)]
+    return "".join("·▪"[count] if count < 2 else str(min(count, 9)) for count in counts)

@@ -1,0 +1,50 @@
+"""A conversation in the terminal, with the chain of each answer beside it."""
+
+from typing import Any
+
+from transformers import TextStreamer
+
+from cola_learn.backbone.generate import Generator
+from cola_learn.chains import Chain
+from cola_learn.console import console
+from cola_learn.errors import UserError
+from cola_learn.infer.chooser import Chooser, make_chooser, strip
+from cola_learn.infer.options import InferOptions
+from cola_learn.infer.prompts import as_chat
+
+
+def converse(options: InferOptions) -> None:
+    """Read messages from standard input and answer each, until it ends; answers go to standard output as they are
+    written. The chain is chosen by the last message."""
+    chooser = make_chooser(options)
+    generator, messages = Generator(chooser.backbone), list[dict[str, str]]()
+    console.print("/reset begins a new conversation, Ctrl-D ends it", style="dim")
+    while (text := _next_message()) is not None:
+        if text == "/reset":
+            messages = []
+        elif text:
+            messages.append({"role": "user", "content": text})
+            try:
+                messages.append({"role": "assistant", "content": _answer(chooser, generator, messages, options)})
+            except UserError as error:  # longer than the model reads
+                messages.pop()
+                console.print(f"{error}; /reset begins a new conversation")
+
+
+def _next_message() -> str | None:
+    try:
+        return input("\n> ").strip()
+    except EOFError:
+        return None
+
+
+def _answer(chooser: Chooser, generator: Generator, messages: list[dict[str, str]], options: InferOptions) -> str:
+    backbone = chooser.backbone
+    prompt: Any = backbone.encoder.prompt(as_chat(messages, backbone.tokenizer))
+    [chain] = chooser.choose([messages[-1]["content"]])
+    written = []
+    for one in (chain, Chain.base(backbone.num_layers)) if options.compare else (chain,):
+        console.print(f"{strip(one)}  {one} ({one.depth} layers)", style="dim", soft_wrap=True)
+        streamer = TextStreamer(backbone.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        written += generator.generate([prompt], [one], options.decoding, streamer=streamer)
+    return str(backbone.tokenizer.decode(written[0], skip_special_tokens=True)).strip()

@@ -1,0 +1,145 @@
+"""Files of questions and conversations, as a user asks them."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cola_learn import Chain
+from cola_learn.console import PlainConsole
+from cola_learn.infer.chooser import strip
+
+Command = Callable[..., tuple[int, str]]
+MENU = Path(__file__).parents[2] / "checkpoints" / "menu"
+ASKED: list[dict[str, Any]] = [
+    {"id": 7, "question": "What is the capital of France?"},
+    {"id": 8, "question": "Which of these is a metal?", "choices": ["wood", "iron", "glass"]},
+    {"id": 9, "question": "What do plants need\u2028to grow?"},
+    {"id": 10, "question": "Name a planet."},
+]
+
+
+def asked(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    file = folder / "asked.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    files = ["--questions", str(folder / "asked.jsonl"), "--output", str(folder / "answered.jsonl")]
+    return [*files, "--batch", "2", "--decoding.max_new_tokens", "6", *more]
+
+
+def test_a_file_is_answered_as_single_questions_are(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked(tmp_path, ASKED)
+    code, said = command("cola_learn.infer", *arguments(tmp_path, "--controller", str(MENU)))
+    assert code == 0, said
+    assert "4 questions" in said
+    answered = [json.loads(line) for line in (tmp_path / "answered.jsonl").read_bytes().splitlines()]
+    assert [{name: row[name] for name in before} for row, before in zip(answered, ASKED, strict=True)] == ASKED
+    assert {path.name for path in tmp_path.iterdir()} <= {"asked.jsonl", "answered.jsonl", ".answered.jsonl.lock"}
+    for row in answered[:2]:
+        choices = ["--choices", *row["choices"]] if "choices" in row else []
+        shown: list[str] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PlainConsole, "print", lambda _, text, shown=shown, **__: shown.append(str(text)))
+            code, said = command(
+                *("cola_learn.infer", row["question"], "--controller", str(MENU), *choices),
+                *("--decoding.max_new_tokens", "6"),
+            )
+        assert code == 0, said
+        assert shown[:2] == [f"chosen  {row['chain']}  ({row['layers']} layers)", f"        {row['response']}"]
+    code, said = command("cola_learn.infer", *arguments(tmp_path, "--controller", str(MENU)))
+    assert code == 2
+    assert "is there already; delete it, or choose another" in said
+
+
+def test_a_killed_run_is_resumed(command: Command, tmp_path: Path) -> None:
+    rows = [{"question": f"What is {number} plus {number}?"} for number in range(16)]
+    asked(tmp_path, rows)
+    given = arguments(tmp_path, "--chain", "0-17 20-29")
+    environment = {**os.environ, "COLUMNS": "200"}
+    process = subprocess.Popen([sys.executable, "-m", "cola_learn.infer", *given], env=environment)
+    partial = tmp_path / "answered.jsonl.partial"
+    while not partial.exists() or partial.read_bytes().count(b"\n") < 5:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with partial.open("ab") as file:
+        file.write(b'{"question": "What is')  # as if it had been killed while writing
+    before = partial.read_bytes().splitlines()[1:5]
+    code, said = command("cola_learn.infer", *given, "--decoding.temperature", "1")
+    assert code == 2
+    assert "was begun with other questions or settings" in said
+    code, said = command("cola_learn.infer", *given)
+    assert code == 0, said
+    assert "of 16 questions are done already" in said
+    answered = (tmp_path / "answered.jsonl").read_bytes().splitlines()
+    assert answered[:4] == before
+    assert [json.loads(line)["question"] for line in answered] == [row["question"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": 1}, "row 2 has no text in a column 'question'"),
+        ({"question": "  "}, "row 2 has no text in a column 'question'"),
+        ({"question": 5}, "row 2 has no text in a column 'question'"),
+        ({"question": "Why?", "chain": "0"}, "row 2 has a column 'chain' already"),
+        ({"question": "Why?", "choices": ["one"]}, "row 2: 'choices' has to be a list of at least two texts"),
+        ({"question": "Why?", "choices": "one"}, "row 2: 'choices' has to be a list of at least two texts"),
+    ],
+)
+def test_rows_that_cannot_be_asked(command: Command, tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    asked(tmp_path, [ASKED[0], row])
+    code, said = command("cola_learn.infer", *arguments(tmp_path, "--chain", "0-29"))
+    assert code == 2
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((), "give a question, a file of --questions, or --chat; one of them"),
+        (("Why?", "--chat"), "give a question, a file of --questions, or --chat; one of them"),
+        (("--questions", "a.jsonl"), "--questions FILE and --output FILE belong together"),
+        (("Why?", "--compare"), "--compare is for --chat"),
+        (("--chat", "--choices", "a", "b"), "--choices is for one question"),
+    ],
+)
+def test_ways_to_ask_that_do_not_go_together(command: Command, given: tuple[str, ...], message: str) -> None:
+    code, said = command("cola_learn.infer", *given, "--chain", "0-29")
+    assert code == 2
+    assert message in said
+
+
+def test_a_conversation(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second answer is that of a model which has read the first."""
+    typed = "What is the capital of France?\nAnd of Italy?\n/reset\nAnd of Italy?\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    options = ("--chat", "--compare", "--chain", "0-17 20-29", "--decoding.max_new_tokens", "12")
+    code, said = command("cola_learn.infer", *options)
+    assert code == 0, said
+    assert said.count(strip(Chain.parse("0-17 20-29", 30))) == 3
+    assert said.count(strip(Chain.base(30))) == 3
+    first, second, third = out.getvalue().split("> ")[1:4]
+    assert "Paris" in first
+    assert "Rome" in second
+    assert second != third
+
+
+def test_a_strip_shows_each_layer() -> None:
+    assert strip(Chain.parse("0-1 3 (4)x3 5", 7)) == "▪▪·▪3▪·"
