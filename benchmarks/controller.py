@@ -1,4 +1,4 @@
-"""What a controller costs beside one forward of its backbone: floating-point operations and time.
+"""Cost of a controller relative to one forward of its backbone: FLOPs and time.
 
 ``python -m benchmarks.controller --controller checkpoints/menu``; question by question, nothing shared between them.
 A decision reads the prompt's hidden states and weighs the chains. Where the chains begin with the layers whose states

@@ -1,4 +1,4 @@
-"""What labelling costs without a model: searches, driver and store on made-up scores, and whether memory stays level.
+"""Overhead of labelling without a model: searches, driver and store on synthetic scores, and memory over time.
 
 They must never bound a GPU. Run::
 

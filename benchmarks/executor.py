@@ -1,4 +1,4 @@
-"""What the executor achieves, side by side with how others do it, in one run: medians of several repetitions.
+"""The executor against other ways to run chains, side by side in one run: medians of several repetitions.
 
 Chains are those that a real search of ARC-Easy test questions asks for. Run it with nothing else on the machine.
 

@@ -1,4 +1,4 @@
-"""Finished parts of a measurement longer than a sitting, one JSON line each; a killed run goes on from them."""
+"""Finished parts of a long measurement, one JSON line each, from which a killed run resumes."""
 
 import json
 from collections.abc import Mapping

@@ -34,7 +34,7 @@ from cola_learn.label.moves import random_edit, used_layers
 from cola_learn.label.plan import Plan
 from cola_learn.tasks.answer_verifier import AnswerVerifier
 from cola_learn.tasks.answer_writer import AnswerWriter
-from cola_learn.tasks.judges import Judge
+from cola_learn.tasks.judge import Judge
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Question, as_sample

@@ -1,4 +1,4 @@
-"""What an answer costs through a controller: wall time of ``generate`` beside the plain model's, in one run.
+"""Cost of an answer through a controller: wall time of ``generate`` against the plain model's, in one run.
 
 The ratio of times stands beside the ratio of layers, which is what it would be if choosing and switching were free.
 """

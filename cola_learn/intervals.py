@@ -1,4 +1,4 @@
-"""Paired comparisons of two ways on the same questions, with their uncertainty."""
+"""Paired differences on the same questions, with confidence intervals and tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

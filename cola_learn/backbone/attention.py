@@ -1,4 +1,4 @@
-"""Attention for rows packed: each row attends to itself only, and no token is padding.
+"""Attention for packed rows: each row attends to itself only, without padding.
 
 Made known to transformers under names of its own, so that any architecture built on its attention interface
 can run rows of different lengths as one sequence. Outside :func:`rows` it is what the model had before.

@@ -1,4 +1,4 @@
-"""Runs many (row, chain) requests at once: shared prefixes once, rows that need the same layer together."""
+"""Runs many (row, chain) requests at once: shared prefixes once, rows that need the same layer in one batch."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import astuple, dataclass, replace

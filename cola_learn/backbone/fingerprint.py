@@ -1,4 +1,4 @@
-"""What tells two backbones apart: digests of their weights, configuration and tokenizer."""
+"""Fingerprints of backbones: digests of weights, configuration and tokenizer."""
 
 import hashlib
 import json

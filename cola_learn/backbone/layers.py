@@ -1,4 +1,4 @@
-"""A model's decoder layers: where they are, where they compute, and what they take."""
+"""A model's decoder layers: how to find them, their devices, and the arguments of their forward."""
 
 import inspect
 import sys

@@ -1,4 +1,4 @@
-"""What a backbone can be told, without loading one."""
+"""Options of backbones and decoding; importing them loads no model."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal

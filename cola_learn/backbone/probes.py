@@ -1,4 +1,4 @@
-"""What a model can do that chains need, by trying: whether its layers replay, and how rows may run together."""
+"""Capabilities of a model, found by testing it: whether its layers replay, and how rows may be batched."""
 
 import contextlib
 import sys

@@ -1,4 +1,4 @@
-"""What a model gives its layers for one row, and those arguments joined for several rows."""
+"""The arguments that a model passes to its layers for one row, and these arguments batched over rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One sequence as the executor runs it: tokens, what each may attend to, and which positions are wanted."""
+"""A row, the sequence that the executor runs: tokens, attention mask, and the positions whose output is needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""States after prefixes of chains, kept so that chains sharing a prefix pay for it once."""
+"""The prefix cache: hidden states after prefixes of chains, under a byte budget."""
 
 import heapq
 import itertools

@@ -1,4 +1,4 @@
-"""Rows under way through their chains, and which of them run the next layer together."""
+"""Walks: rows on their way through their chains, and which of them share the next batch."""
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass

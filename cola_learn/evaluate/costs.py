@@ -1,4 +1,4 @@
-"""What a question costs under each policy, its choosing included: floating-point operations and time."""
+"""Cost of a question under each policy, controller included: FLOPs and wall time."""
 
 import math
 import time
@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
-from cola_learn.tasks.judges import ModelJudge
+from cola_learn.tasks.judge import ModelJudge
 from cola_learn.tasks.questions import Question, Sample, Template, as_sample
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features

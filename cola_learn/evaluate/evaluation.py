@@ -1,4 +1,4 @@
-"""The evaluate stage: held-out questions through every policy, and what came of it."""
+"""The evaluate stage: every policy on held-out questions, and the report."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.fingerprint import of_memory
 from cola_learn.backbone.load import fingerprint_of, load_backbone
+from cola_learn.command import settings_of
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate.costs import Cost, policy_costs
@@ -23,9 +24,9 @@ from cola_learn.tasks.files import is_file
 from cola_learn.tasks.judges import make_judge
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.questions import Question
-from cola_learn.tracking import Tracker
+from cola_learn.tracking import Artifact, Tracker, artifact_name
 from cola_learn.train.controller import Controller
-from cola_learn.train.hub import fetched
+from cola_learn.train.hub import controller_artifact, fetched
 
 
 def run_evaluate(options: EvaluateOptions) -> Report:
@@ -71,7 +72,10 @@ def _evaluate(
     backbone.write_special_tokens(store.manifest.special_tokens, f"--labels {store.folder}")
     if is_file(options.task or store.manifest.task):
         show_prompt(questions[0], store.manifest.scoring, backbone.encoder, whole=False)
-    with Tracker("evaluate", options.tracking, options.output, asdict(options)) as tracker:
+    with Tracker("evaluate", options.tracking, options.output, settings_of(options), options.wandb) as tracker:
+        tracker.input(store.artifact())
+        for folder in (options.controller, *options.beside):
+            tracker.input(controller_artifact(folder))
         outcomes = evaluate_policies(controller, beside, store, backbone, questions, options)
         chains = {name: [row.chain for row in rows] for name, rows in outcomes.items() if not sees_gold(name)}
         choosers = {"shuffled_prompt": controller, "controller": controller, **beside}
@@ -82,11 +86,13 @@ def _evaluate(
         _write_questions(options.output / "questions.parquet", outcomes)
         write_html(options.output / "report.html", report, outcomes, {q.key: q for q in questions})
         write_json(options.output / "report.json", report.as_json())
-        tracker.summary({f"{name}/{key}": value for name, row in report.rows().items() for key, value in row.items()})
+        for name, row in report.rows().items():
+            tracker.summary({f"{artifact_name(name)}/{key}": value for key, value in row.items()})
         tracker.table("policies", ("policy", *next(iter(report.rows().values()))), report.table())
         tracker.table("examples", ("question", "chain", "reward", "base reward"), _examples(outcomes["controller"]))
         paths = [options.output / name for name in ("report.json", "report.html", "questions.parquet")]
-        tracker.artifact("report", "report", paths)
+        name = artifact_name("evaluation", report.setting["task"], backbone.name)
+        tracker.output(Artifact(name, "evaluation", paths, {"headline": report.headline, **report.setting}))
     return report
 
 
@@ -94,7 +100,9 @@ def _identity(
     options: EvaluateOptions, controller: Controller, store: LabelStore, questions: Sequence[Question]
 ) -> str:
     """Changes with everything that the numbers depend on."""
-    settings = {key: value for key, value in asdict(options).items() if key not in ("tracking", "output", "trees")}
+    settings = {
+        key: value for key, value in asdict(options).items() if key not in ("tracking", "wandb", "output", "trees")
+    }
     settings["search"] = [options.search.name, vars(options.search)]
     settings["fingerprint"] = fingerprint_of(options.backbone or controller.config.backbone)
     settings["questions"] = {question.key: question.digest for question in questions}

@@ -1,4 +1,4 @@
-"""Plain learners on the same labels as the controller: what is not more than these is not worth a network.
+"""Simple learners on the same labels: a controller that does not beat them is not worth a network.
 
 All read prompts pooled to one vector: the mean over tokens and the last token, of every feature layer.
 """

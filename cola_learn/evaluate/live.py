@@ -1,4 +1,4 @@
-"""What every policy does on held-out questions, by running the backbone."""
+"""Outcomes of every policy on held-out questions, from runs of the backbone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,8 @@ from cola_learn.label.plan import Job, Plan, Resources
 from cola_learn.label.records import Label
 from cola_learn.label.run import fill_store
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks.judges import ModelJudge, make_judge, score_questions
+from cola_learn.tasks.judge import ModelJudge
+from cola_learn.tasks.judges import make_judge, score_questions
 from cola_learn.tasks.questions import Question, Template, as_sample
 from cola_learn.tasks.scores import Scores
 from cola_learn.tasks.scoring import Scoring

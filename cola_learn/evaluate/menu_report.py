@@ -1,4 +1,4 @@
-"""What policies of one menu came to, as a table in the terminal and in Markdown."""
+"""Results of the policies of a menu, as a table in the terminal and in Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

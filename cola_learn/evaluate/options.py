@@ -1,4 +1,4 @@
-"""What the commands of the evaluate stage can be told."""
+"""Options of the commands of the evaluate stage."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +7,7 @@ from cola_learn.backbone.options import Dtype
 from cola_learn.label.methods import MCTS
 from cola_learn.label.plan import Plan, Resources
 from cola_learn.label.search import SearchMethod
-from cola_learn.tracking import Mode
+from cola_learn.tracking import Mode, Wandb
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class EvaluateOptions:
         trees: questions searched in parallel.
         cache_gib: prefix cache in GiB; default a share of free memory.
         seed: random seed.
-        tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
+        tracking: W&B online, offline or disabled; auto follows WANDB_MODE, else is online when logged in, else offline.
+        wandb: project, entity, group, name, tags and notes of the W&B run.
     """
 
     controller: Path
@@ -51,6 +52,7 @@ class EvaluateOptions:
     cache_gib: float | None = None
     seed: int = 0
     tracking: Mode = "auto"
+    wandb: Wandb = field(default_factory=Wandb)
 
     def __post_init__(self) -> None:
         Resources(trees=self.trees, cache_gib=self.cache_gib)

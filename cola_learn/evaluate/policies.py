@@ -13,7 +13,8 @@ from torch import Tensor
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
 from cola_learn.label.records import Label
-from cola_learn.tasks.judges import Judge, score_questions
+from cola_learn.tasks.judge import Judge
+from cola_learn.tasks.judges import score_questions
 from cola_learn.tasks.questions import Question, Template
 from cola_learn.train.controller import Controller
 

@@ -1,4 +1,4 @@
-"""What a policy did on held-out questions, against the base chain on the same questions."""
+"""Outcomes of a policy on held-out questions, and paired statistics against the base chain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

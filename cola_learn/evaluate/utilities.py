@@ -1,4 +1,4 @@
-"""What policies think of every chain of a menu, at a price of depth."""
+"""How policies value each chain of a menu, at a price of depth."""
 
 from collections.abc import Callable, Sequence
 from functools import cache

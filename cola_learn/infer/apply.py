@@ -1,4 +1,4 @@
-"""A chain inside a transformers model: its list of layers becomes the chain, and all of transformers works on."""
+"""A chain inside a transformers model: the layer list becomes the chain, and everything in transformers still works."""
 
 import copy
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Model cards of what is exported: metadata that the Hugging Face hub reads, and what was measured."""
+"""Model cards: metadata for the Hugging Face hub, and measured results."""
 
 from pathlib import Path
 from typing import Any

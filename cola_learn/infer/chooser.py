@@ -1,4 +1,4 @@
-"""What the ways to ask share: a backbone, what chooses its chains, and answers through them."""
+"""A backbone with a controller or a fixed chain, and answers through the chosen chains."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import yaml
 
+from cola_learn.command import settings_of
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError, first_line
 from cola_learn.evaluate.report import Report
 from cola_learn.files import write_text
 from cola_learn.infer.card import controller_card, read_report
 from cola_learn.infer.options import ExportOptions
+from cola_learn.tracking import Tracker
 from cola_learn.train.controller import Controller
+from cola_learn.train.hub import checkpoint_artifact, controller_artifact
 from cola_learn.train.next_stage import evaluate_command
 
 
@@ -40,6 +43,11 @@ def run_export(options: ExportOptions) -> None:
         controller.rule = replace(controller.rule, price=options.price)
     report = None if options.report is None else read_report(options.report, "--report")
     write_controller(controller, options.output, report)
+    if options.checkpoint.is_file():
+        folder = options.checkpoint.parent
+        with Tracker("export", options.tracking, folder, settings_of(options), options.wandb) as tracker:
+            tracker.input(checkpoint_artifact(options.checkpoint, controller.config))
+            tracker.output(controller_artifact(options.output))
     console.print(f"controller  {options.output}", soft_wrap=True)
     evaluate = evaluate_command(options.output, _labels_of(options.checkpoint))
     infer = ["python -m cola_learn.infer", "--controller", options.output, "What do plants need to grow?"]

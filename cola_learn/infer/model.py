@@ -1,6 +1,6 @@
 """A controller in front of a transformers model: every prompt runs through a chain of its own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,7 +12,6 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
     GenerationMixin,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -24,6 +23,8 @@ from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
 from cola_learn.infer.apply import apply_chain
+from cola_learn.infer.apply_rows import apply_chains
+from cola_learn.infer.config import ColaConfig
 from cola_learn.infer.export import write_controller
 from cola_learn.infer.prompts import as_chat
 from cola_learn.infer.states import prompt_states, rows_of, unpadded
@@ -31,29 +32,21 @@ from cola_learn.infer.turns import Turns, in_turn
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import MAX_TOKENS
 
-
-class ColaConfig(PreTrainedConfig):
-    """What ``config.json`` of an exported controller says, for transformers' Auto classes.
-
-    Attributes:
-        controller: fields of a :class:`~cola_learn.ControllerConfig`.
-        rule: fields of its choice rule.
-        backbone: fields of the backbone's own configuration; empty until it is loaded.
-    """
-
-    model_type = "cola"
-    controller: dict[str, Any] | None = None
-    rule: dict[str, Any] | None = None
-    backbone: dict[str, Any] | None = None
-    vocab_size: int | None = None
-    max_position_embeddings: int | None = None
+# Settings of generate with which a cache is reordered or laid out as a whole.
+_OF_WHOLE_CACHES = (
+    "num_beams",
+    "cache_implementation",
+    "past_key_values",
+    "assistant_model",
+    "prompt_lookup_num_tokens",
+)
 
 
 class ColaForCausalLM(PreTrainedModel, GenerationMixin):
     """A frozen causal LM whose chain of layers is chosen for every prompt.
 
-    ``generate`` chooses a chain for each row and keeps it for the whole answer; everything that transformers can do at
-    generation works, since it is the backbone's own ``generate`` that runs, on the rows of one chain at a time.
+    ``generate`` chooses a chain for each row and keeps it for the whole answer. It is the backbone's own ``generate``
+    that runs, so every option of it works. Rows run together wherever their chains share layers.
 
     Args:
         backbone: a causal LM of transformers. Its weights are not changed.
@@ -212,15 +205,8 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         if inputs.pop("past_key_values", None) is not None:
             raise ValueError("a cache is of one chain; call generate, or the backbone within apply_chain")
         inputs["use_cache"] = False
-        logits: Tensor | None = None
-        for own, rows in self._groups(input_ids, attention_mask, chain, price):
-            with apply_chain(self.backbone, own) as model:
-                found = model(
-                    **rows_of({"input_ids": input_ids, "attention_mask": attention_mask, **inputs}, rows)
-                ).logits
-            logits = found.new_empty(len(input_ids), *found.shape[1:]) if logits is None else logits
-            logits[rows.to(found.device)] = found
-        assert logits is not None
+        with apply_chains(self.backbone, self._chains(input_ids, attention_mask, chain, price)) as model:
+            logits = model(input_ids=input_ids, attention_mask=attention_mask, **inputs).logits
         loss = None
         if labels is not None:
             loss = self.backbone.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
@@ -247,27 +233,34 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             options: ``attention_mask``, ``max_new_tokens``, ``streamer`` and all else that ``generate`` takes.
 
         Returns:
-            What transformers returns; where rows take different chains their token ids ``[B, T']``, padded on the
-            right.
+            What transformers returns.
 
         Raises:
-            ValueError: for ``return_dict_in_generate`` or a streamer with rows of different chains.
+            ValueError: for ``return_dict_in_generate`` with beams or a static cache and rows of different chains.
         """
         input_ids = options.pop("input_ids", inputs)
         if input_ids is None:
             raise ValueError("generate needs input_ids to choose a chain for")
-        groups = list(self._groups(input_ids, options.get("attention_mask"), chain, price))
-        options |= {"input_ids": input_ids, "generation_config": generation_config}
-        if len(groups) == 1:
-            with apply_chain(self.backbone, groups[0][0]) as model:
-                return model.generate(**options)
+        chains = self._chains(input_ids, options.get("attention_mask"), chain, price)
         settings = generation_config or self.generation_config
-        if options.get("return_dict_in_generate") or settings.return_dict_in_generate or options.get("streamer"):
-            raise ValueError("rows take different chains; ask for one at a time, or give chain=")
+        options |= {"input_ids": input_ids, "generation_config": generation_config}
+        whole = [name for name in _OF_WHOLE_CACHES if options.get(name, getattr(settings, name, None)) not in (None, 1)]
+        if whole and len(set(chains)) > 1:
+            return self._apart(chains, options, settings, whole[0])
+        with apply_chains(self.backbone, chains) as model:
+            return model.generate(**options)
+
+    def _apart(self, chains: list[Chain], options: dict[str, Any], settings: GenerationConfig, why: str) -> Tensor:
+        """Generate for the rows of one chain after another, as what needs a cache of the whole batch has to."""
+        if options.get("return_dict_in_generate") or settings.return_dict_in_generate:
+            raise ValueError(
+                f"rows take different chains, so {why} gives no dict; ask for one at a time, or give chain="
+            )
         written: dict[int, Tensor] = {}
-        for own, rows in groups:
+        for own in dict.fromkeys(chains):
+            rows = torch.tensor([row for row, other in enumerate(chains) if other == own])
             with apply_chain(self.backbone, own) as model:
-                found = model.generate(**rows_of(options, rows, len(input_ids)))
+                found = model.generate(**rows_of(options, rows))
             each = len(found) // len(rows)
             for place, row in enumerate(rows.tolist()):
                 written |= {row * each + index: found[place * each + index] for index in range(each)}
@@ -327,16 +320,18 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             row = torch.tensor(self._encoder.cut(row.tolist(), len(row) - MAX_TOKENS), device=row.device)
         return prompt_states(self.backbone, row[-MAX_TOKENS:], self._layers)
 
-    def _groups(
+    def _chains(
         self, input_ids: Tensor, attention_mask: Tensor | None, chain: Chain | str | None, price: float | None
-    ) -> Iterator[tuple[Chain | str, Tensor]]:
-        """Each chain with the rows that take it, ``[R]``."""
-        if chain is not None:
-            yield chain, torch.arange(len(input_ids))
-            return
-        chosen = self.choose_chains(input_ids, attention_mask, price)
-        for own in dict.fromkeys(chosen):
-            yield own, torch.tensor([row for row, other in enumerate(chosen) if other == own])
+    ) -> list[Chain]:
+        """The chain of each row: the one given, or the one chosen for it."""
+        if chain is None:
+            return self.choose_chains(input_ids, attention_mask, price)
+        if isinstance(chain, str):
+            try:
+                chain = Chain.parse(chain, self.controller.config.num_layers)
+            except ValueError as error:
+                raise UserError(str(error)) from None
+        return [chain] * len(input_ids)
 
 
 AutoConfig.register("cola", ColaConfig)

@@ -1,9 +1,10 @@
-"""What infer and export can be told."""
+"""Options of infer and export."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cola_learn.backbone.options import Decoding, Dtype
+from cola_learn.tracking import Mode, Wandb
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ class ExportOptions:
         dtype: for static chains: precision of the weights; auto keeps the backbone's.
         price: for controllers: default price of depth at inference; python -m cola_learn.evaluate menu shows what each
             price gives.
+        tracking: for controllers of a checkpoint: W&B online, offline or disabled; auto is what WANDB_MODE says, else
+            online when logged in, else offline.
+        wandb: project, entity, group, name, tags and notes of the W&B run.
     """
 
     output: Path
@@ -92,6 +96,8 @@ class ExportOptions:
     device: str = "auto"
     dtype: Dtype = "auto"
     price: float | None = None
+    tracking: Mode = "auto"
+    wandb: Wandb = field(default_factory=Wandb)
 
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.checkpoint, self.chain, self.static)) != 1:

@@ -1,4 +1,4 @@
-"""Questions of people as prompts."""
+"""Prompts for questions that users type."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a controller reads, from a transformers model as it is, and the rows of a batch."""
+"""Hidden states that a controller reads from a transformers model, and rows of a padded batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -55,9 +55,9 @@ def unpadded(input_ids: Tensor, attention_mask: Tensor | None) -> Iterator[Tenso
         yield row if attention_mask is None else row[attention_mask[index].bool()]
 
 
-def rows_of(options: Mapping[str, Any], rows: Tensor, size: int | None = None) -> dict[str, Any]:
+def rows_of(options: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
     """The options for some rows: tensors with a dimension of the batch are taken apart."""
-    size = size or len(options["input_ids"])
+    size = len(options["input_ids"])
 
     def of_batch(value: Any) -> bool:
         return isinstance(value, Tensor) and value.dim() > 0 and len(value) == size

@@ -1,4 +1,4 @@
-"""A static chain as a checkpoint of its own, which plain transformers loads: no code of ours is needed to run it."""
+"""A static chain as an ordinary checkpoint, which transformers loads without cola-learn."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""One call at a time: while a chain runs in a model, the model is that chain for every thread."""
+"""Thread safety: while a chain is applied to a model, other threads wait."""
 
 import functools
 import threading

@@ -1,4 +1,4 @@
-"""What can be done with label stores: look inside, join, run again, and pass on to other projects and back."""
+"""Commands on label stores: inspect, merge, verify, export and import."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Every chain of a menu on every question of a pool: dense supervision, in which questions differ and chains do not."""
+"""Every chain of a menu on every question: dense labels, the same chains for all questions."""
 
 import re
 from contextlib import closing

@@ -10,7 +10,7 @@ from cola_learn.label.moves import random_edit, used_layers
 from cola_learn.label.plan import Plan
 from cola_learn.label.records import Label, Luck, Trial
 from cola_learn.label.search import Prior, Search
-from cola_learn.tasks.judges import Judge
+from cola_learn.tasks.judge import Judge
 from cola_learn.tasks.questions import Question, Template, as_sample
 from cola_learn.tasks.scores import Scores
 

@@ -1,4 +1,4 @@
-"""Plots of what searches found."""
+"""Plots of search results."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What searches found, from their label stores: the figures and the table that describe it."""
+"""Figures and the table of search results, from label stores."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What grows out of a chain in a tree: the edits that may follow it, drawn one after another, none twice."""
+"""A tree node's candidate children: the legal edits of a chain, drawn one after another, none twice."""
 
 import math
 import sys

@@ -1,4 +1,4 @@
-"""Labels in other projects' forms: PoLar's and Re-PoLar's merged samples, Dr.LLM's arrays, counts a layer, JSON lines.
+"""Labels in other projects' formats: PoLar's and Re-PoLar's merged samples, Dr.LLM's arrays, layer counts, JSON lines.
 
 PoLar (arXiv 2606.06574) and Re-PoLar (arXiv 2609.31360) keep ``merged_mcts_samples.json``, plain or gzipped: samples
 with executed layer paths that are right (``final_valid_transitions``) or not (``final_invalid_transitions``), the base

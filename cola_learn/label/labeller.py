@@ -1,4 +1,4 @@
-"""One replica of the backbone with all that turns questions into labels; a run has one, or one a worker."""
+"""A labeller: one replica of the backbone that turns questions into labels; a run has one per worker."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,8 @@ from cola_learn.label.plan import Job, Resources
 from cola_learn.label.prior import load_priors
 from cola_learn.label.records import Label
 from cola_learn.label.verify import Verifier
-from cola_learn.tasks.judges import ModelJudge, make_judge
+from cola_learn.tasks.judge import ModelJudge
+from cola_learn.tasks.judges import make_judge
 from cola_learn.tasks.questions import Question
 
 

@@ -1,4 +1,4 @@
-"""Chains of a list: all single edits, which a heat map of the layers needs, or a menu."""
+"""Searches over a fixed list of chains: all single edits (Scan), or a menu."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence

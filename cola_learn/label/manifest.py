@@ -1,4 +1,4 @@
-"""What the labels of a store depend on."""
+"""The manifest of a label store: everything that its labels depend on."""
 
 import importlib.metadata
 import json

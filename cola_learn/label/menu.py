@@ -1,4 +1,4 @@
-"""Menus: short lists of chains that are tried on every question, so that questions can be compared chain by chain."""
+"""Menus: short lists of chains that are all tried on every question."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,8 @@ from cola_learn.label.prior import edit_gains
 from cola_learn.label.records import Label
 from cola_learn.label.score_matrix import questions_of
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks.judges import Judge, make_judge, score_questions
+from cola_learn.tasks.judge import Judge
+from cola_learn.tasks.judges import make_judge, score_questions
 from cola_learn.tasks.questions import Question, Template
 
 

@@ -1,4 +1,4 @@
-"""Menu files: chains, one a line."""
+"""Menu files: one chain per line."""
 
 from functools import lru_cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Edits laid out for searches, which draw and apply them by the million."""
+"""Edits as arrays, for searches that draw and apply millions of them."""
 
 import random
 from collections.abc import Container, Sequence

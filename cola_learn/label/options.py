@@ -1,4 +1,4 @@
-"""What the commands of the label stage can be told."""
+"""Options of the commands of the label stage."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ from cola_learn.label.plan import Plan, Resources
 from cola_learn.tasks.answer_columns import AnswersAs
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.scoring import Scoring
-from cola_learn.tracking import Mode
+from cola_learn.tracking import Mode, Wandb
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class LabelOptions:
         answers: for a file, how the answer column names the right option: by its text, by the options' own label, by a
             letter, or by an index that starts at 0 (from0) or 1 (from1). auto infers it and refuses ambiguous files.
         open: the file holds open questions with short answers instead of multiple choice.
-        tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
+        tracking: W&B online, offline or disabled; auto follows WANDB_MODE, else is online when logged in, else offline.
+        wandb: project, entity, group, name, tags and notes of the W&B run.
         plan: what is searched.
         scoring: how chains are scored.
         resources: where it runs.
@@ -45,6 +46,7 @@ class LabelOptions:
     answers: AnswersAs = "auto"
     open: bool = False
     tracking: Mode = "auto"
+    wandb: Wandb = field(default_factory=Wandb)
     plan: Plan = field(default_factory=Plan, metadata=GROUP)
     scoring: Scoring = field(default_factory=Scoring, metadata=GROUP)
     resources: Resources = field(default_factory=Resources, metadata=GROUP)

@@ -1,4 +1,4 @@
-"""Labels as Arrow tables, and as Parquet files that are known to be what was written."""
+"""Labels as Arrow tables, and as Parquet files with checksums."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""What labels depend on beside the questions, the backbone and the scoring; and what they must not depend on."""
+"""Plan: the settings that labels depend on. Resources: those that they must not depend on. Job: all of a run."""
 
 from dataclasses import dataclass, field
 from typing import Literal

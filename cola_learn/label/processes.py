@@ -1,4 +1,4 @@
-"""Several replicas of the backbone on one machine, each in a process of its own."""
+"""Replicas of the backbone in several processes of one machine."""
 
 import multiprocessing
 import os

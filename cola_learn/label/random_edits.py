@@ -1,4 +1,4 @@
-"""Random edits: the search that learns nothing."""
+"""Random edits: the baseline search."""
 
 import random
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a search found for one sample."""
+"""Labels as values: the result of the search for one question."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -44,7 +44,8 @@ def run_label(options: LabelOptions) -> LabelStore | None:
         store = LabelStore.create(options.output, manifest)
         finished = store.keys() >= {question.key for question in questions}
         tracking = "disabled" if finished else options.tracking
-        with Tracker("label", tracking, options.output, settings_of(options)) as tracker:
+        settings = settings_of(options)
+        with Tracker("label", tracking, options.output, settings, options.wandb, step="questions") as tracker:
             tally = fill_store(store, workers, questions, job.plan, "label", tracker)
             _log_summary(tracker, tally, store)
     tally.print()
@@ -136,7 +137,8 @@ def _note(tally: Tally) -> str:
 
 
 def _metrics(tally: Tally, effort: Effort) -> dict[str, float]:
-    found = {f"found/{name}": value for name, value in tally.numbers().items()}
+    found: dict[str, float] = {f"found/{name}": value for name, value in tally.numbers().items()}
+    found["questions"] = tally.questions
     return found | {f"executor/{name}": value for name, value in effort.usage.shares().items()}
 
 
@@ -154,4 +156,4 @@ def _log_summary(tracker: Tracker, tally: Tally, store: LabelStore) -> None:
         "layers/extra_runs", "layer", {str(layer): count / found for layer, count in enumerate(tally.repeated)}
     )
     tracker.table("examples", tally.EXAMPLE_COLUMNS, tally.examples)
-    tracker.artifact("labels", "label-store", [store.folder / "manifest.json", *store.files()])
+    tracker.output(store.artifact())

@@ -1,4 +1,4 @@
-"""What every chain of a menu makes of every question, as arrays: the stores of ``label cross``, read at once."""
+"""Scores of every chain of a menu on every question as arrays, from the stores of ``label cross``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

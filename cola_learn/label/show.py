@@ -1,4 +1,4 @@
-"""What the model reads of a question, for people to look at before a run."""
+"""The prompt of a question, printed before a run."""
 
 from collections.abc import Sequence
 

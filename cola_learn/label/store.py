@@ -3,17 +3,20 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
 import pyarrow
 
+from cola_learn.assets import downloaded
 from cola_learn.errors import UserError
 from cola_learn.files import locked, writable_folder, write_text
 from cola_learn.label.manifest import Manifest
 from cola_learn.label.parquet import as_label, as_table, read_table, unreadable, write_table
 from cola_learn.label.records import Label
 from cola_learn.tasks.questions import Question
+from cola_learn.tracking import Artifact, artifact_name
 
 ROWS_PER_SHARD = 512
 _CARD = """---
@@ -49,7 +52,8 @@ class LabelStore:
         Raises:
             UserError: if the folder holds none, or one that cannot be read.
         """
-        return cls(Path(folder), Manifest.read(Path(folder), named))
+        folder = downloaded(Path(folder))
+        return cls(folder, Manifest.read(folder, named))
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest) -> "LabelStore":
@@ -75,6 +79,16 @@ class LabelStore:
             write_text(folder / "README.md", card)
             manifest.write(folder)
         return cls(folder, manifest)
+
+    def artifact(self) -> Artifact:
+        """This store for W&B."""
+        manifest = self.manifest
+        return Artifact(
+            artifact_name("labels", manifest.task, manifest.backbone),
+            "labels",
+            [self.folder / "manifest.json", *self.files()],
+            asdict(manifest),
+        )
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What a label run has found so far, counted label by label, so that nothing needs to be kept."""
+"""Running statistics of a label run, updated label by label."""
 
 from collections import Counter
 from typing import Any

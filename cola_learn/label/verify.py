@@ -1,4 +1,4 @@
-"""Re-executing chains that a search found good, each alone and with nothing kept: what a label says must be so."""
+"""Verification: chains that a search found good run again, alone and uncached."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,8 @@ from dataclasses import replace
 from cola_learn.chains import Chain
 from cola_learn.label.plan import Verify
 from cola_learn.label.records import Label, Trial
-from cola_learn.tasks.judges import ModelJudge, score_questions
+from cola_learn.tasks.judge import ModelJudge
+from cola_learn.tasks.judges import score_questions
 from cola_learn.tasks.questions import Question, Template
 from cola_learn.tasks.scores import Scores
 

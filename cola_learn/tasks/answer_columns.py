@@ -1,4 +1,4 @@
-"""What the cells of a row say of its options and of which is right, where they can be read in one way only."""
+"""Reading a row's options and gold answer, where they can be read in one way only."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Open questions in one pass a chain: whether greedy decoding would write the answer."""
+"""Reward of open questions by verification: whether greedy decoding would write the answer, in one pass per chain."""
 
 import math
 import re
@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor, Usage
 from cola_learn.backbone.generate import end_tokens
 from cola_learn.backbone.rows import Row
@@ -16,6 +15,7 @@ from cola_learn.chains import Chain
 from cola_learn.tasks.answer_writer import AnswerWriter
 from cola_learn.tasks.answers import ENDS_WORD
 from cola_learn.tasks.continuations import Continuations, Predicted
+from cola_learn.tasks.judge import ModelJudge
 from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Sample
 from cola_learn.tasks.scores import AnswerScores
@@ -32,7 +32,7 @@ class _Spelled:
     owners: tuple[int, ...]
 
 
-class AnswerVerifier:
+class AnswerVerifier(ModelJudge):
     """Verifies the answers of open samples through an executor, one pass a chain.
 
     An answer is right when, with the answer given, the arg-max at each of its positions is its own next token, for any
@@ -46,11 +46,11 @@ class AnswerVerifier:
     """
 
     provisional = True
-    ungraded = 0
 
     def __init__(
         self, executor: Executor, prompt: Prompt, shared_prompt: bool | None = None, truncate: bool = False
     ) -> None:
+        super().__init__(executor.backbone)
         self.executor = executor
         self.prompt = prompt
         self._continuations = Continuations(executor, shared_prompt, truncate)
@@ -59,21 +59,10 @@ class AnswerVerifier:
         self._pieces: list[str] = []
 
     @property
-    def backbone(self) -> Backbone:
-        return self.executor.backbone
-
-    @property
-    def num_layers(self) -> int:
-        """N of the backbone."""
-        return self.backbone.num_layers
-
-    @property
     def usage(self) -> Usage:
-        """What its layers cost so far."""
         return self.executor.usage
 
     def alone(self) -> "AnswerVerifier":
-        """One that verifies alike and keeps nothing."""
         own = self._continuations
         return AnswerVerifier(Executor(self.backbone, 0), self.prompt, own.shared_prompt, own.truncate)
 
@@ -83,7 +72,6 @@ class AnswerVerifier:
         return ConfirmedVerifier(self.alone(), writer)
 
     def open(self, sample: Sample) -> None:
-        """Record a sample's rows; it stays open for :meth:`score` until :meth:`close`."""
         tokenizer = self.backbone.tokenizer
         owner_of: dict[str, int] = {}
         for owner, answer in enumerate(sample.continuations):
@@ -94,7 +82,6 @@ class AnswerVerifier:
         self._open[sample.key] = _Spelled(len(sample.continuations), tuple(owner_of.values()))
 
     def close(self, key: str) -> None:
-        """Drop an open sample and all that is kept for it."""
         self._continuations.close(key)
         del self._open[key]
 
@@ -103,7 +90,6 @@ class AnswerVerifier:
         return self._continuations.rows(key)
 
     def score(self, requests: Sequence[tuple[str, Chain]]) -> list[AnswerScores]:
-        """Scores of each (key of an open sample, chain), in request order."""
         predicted = self._continuations.predict(requests, self._leads)
         return [self._scores(self._open[key], own) for (key, _), own in zip(requests, predicted, strict=True)]
 
@@ -154,7 +140,7 @@ class AnswerVerifier:
         return self._closers[token]
 
 
-class ConfirmedVerifier:
+class ConfirmedVerifier(ModelJudge):
     """Verifies, and has every chain that it finds right write its answer: right is what is right both ways.
 
     Args:
@@ -162,51 +148,31 @@ class ConfirmedVerifier:
         writer: is asked about what is right then.
     """
 
-    provisional = False
-
     def __init__(self, verifier: AnswerVerifier, writer: AnswerWriter) -> None:
+        super().__init__(verifier.backbone)
         self._verifier = verifier
         self._writer = writer
 
     @property
-    def backbone(self) -> Backbone:
-        return self._verifier.backbone
-
-    @property
-    def num_layers(self) -> int:
-        """N of the backbone."""
-        return self.backbone.num_layers
-
-    @property
     def usage(self) -> Usage:
-        """What its layers cost so far, writing left out."""
         return self._verifier.usage
 
     @property
     def ungraded(self) -> int:
-        """Written answers that could not be graded so far, and counted as wrong."""
         return self._writer.ungraded
 
     def alone(self) -> "ConfirmedVerifier":
-        """One that judges alike and keeps nothing."""
         return ConfirmedVerifier(self._verifier.alone(), self._writer.alone())
 
-    def reference(self) -> "ConfirmedVerifier":
-        """:meth:`alone`."""
-        return self.alone()
-
     def open(self, sample: Sample) -> None:
-        """Make a sample ready."""
         self._verifier.open(sample)
         self._writer.open(sample)
 
     def close(self, key: str) -> None:
-        """Drop an open sample and all that is kept for it."""
         self._verifier.close(key)
         self._writer.close(key)
 
     def score(self, requests: Sequence[tuple[str, Chain]]) -> list[AnswerScores]:
-        """Scores of each (key of an open sample, chain), in request order."""
         scores = self._verifier.score(requests)
         places = [place for place, score in enumerate(scores) if score.choice >= 0]
         written = self._writer.score([requests[place] for place in places])

@@ -1,15 +1,15 @@
-"""Rewards for open questions by what chains really write: greedy decoding, and a grader that reads the answer."""
+"""Reward of open questions by generation: greedy decoding, and a grader that reads the answer."""
 
 from collections.abc import Sequence
 
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.executor import Usage
 from cola_learn.backbone.generate import Generator
 from cola_learn.backbone.options import Decoding
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.tasks.encoding import too_long
 from cola_learn.tasks.grading import Grader
+from cola_learn.tasks.judge import ModelJudge
 from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Sample
 from cola_learn.tasks.scores import AnswerScores
@@ -17,7 +17,7 @@ from cola_learn.tasks.scores import AnswerScores
 _ROWS = 64  # written together
 
 
-class AnswerWriter:
+class AnswerWriter(ModelJudge):
     """Scores chains on open samples by letting them write.
 
     Args:
@@ -30,13 +30,10 @@ class AnswerWriter:
         grader: what reads the answers.
     """
 
-    provisional = False
-    usage = Usage()
-
     def __init__(
         self, backbone: Backbone, prompt: Prompt, cache_bytes: int | None = None, truncate: bool = False
     ) -> None:
-        self.backbone = backbone
+        super().__init__(backbone)
         self.prompt = prompt
         self.truncate = truncate
         self.grader = Grader()
@@ -44,29 +41,13 @@ class AnswerWriter:
         self._open: dict[str, tuple[Sample, list[int]]] = {}
 
     @property
-    def num_layers(self) -> int:
-        """N of the backbone."""
-        return self.backbone.num_layers
-
-    @property
     def ungraded(self) -> int:
-        """Written answers that could not be graded so far, and counted as wrong."""
         return self.grader.failures.total()
 
-    def reference(self) -> "AnswerWriter":
-        """:meth:`alone`."""
-        return self.alone()
-
     def alone(self) -> "AnswerWriter":
-        """One that scores alike and keeps nothing."""
         return AnswerWriter(self.backbone, self.prompt, 0, self.truncate)
 
     def open(self, sample: Sample) -> None:
-        """Make a sample ready.
-
-        Raises:
-            UserError: if it is too long for the model.
-        """
         backbone = self.backbone
         tokens = backbone.encoder.prompt(self.prompt.text(sample.prompt, backbone.tokenizer).rstrip())
         room = backbone.max_tokens - self.prompt.max_new_tokens
@@ -77,7 +58,6 @@ class AnswerWriter:
         self._open[sample.key] = sample, tokens
 
     def close(self, key: str) -> None:
-        """Drop an open sample."""
         del self._open[key]
 
     def write(self, requests: Sequence[tuple[str, Chain]]) -> list[str]:
@@ -100,7 +80,6 @@ class AnswerWriter:
         return written
 
     def score(self, requests: Sequence[tuple[str, Chain]]) -> list[AnswerScores]:
-        """Scores of each (key of an open sample, chain), in request order."""
         scores: list[AnswerScores] = []
         for (key, _), text in zip(requests, self.write(requests), strict=True):
             answer = self.prompt.answer_in(text)

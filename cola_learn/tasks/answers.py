@@ -1,4 +1,4 @@
-"""Short answers to open questions: the ways one may be written, and wrong ones of the same shape."""
+"""Short answers: the spellings of an answer, and wrong answers of the same shape for the luck control."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""Which column of a file holds what, where their names can be read in one way only."""
+"""Recognizing the columns of a file, where their names can be read in one way only."""
 
 import re
 from collections import Counter

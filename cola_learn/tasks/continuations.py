@@ -1,4 +1,4 @@
-"""What chains predict of given continuations, in one teacher-forced pass."""
+"""Log-probabilities of given continuations through chains, in one teacher-forced pass."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

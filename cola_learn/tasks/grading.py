@@ -1,4 +1,4 @@
-"""Whether a written answer is right: the library math-verify, in a process of its own.
+"""Grading written answers with math-verify, in a process of its own.
 
 What a model writes can be anything. Reading it as mathematics may raise, fill the memory or not come to an end, and
 none of that can be stopped for sure in the process that it happens in. So a child does it, under limits, and is

@@ -1,63 +1,18 @@
-"""Judges: what gives a chain its reward on a question, behind one interface."""
+"""Making the judge for a scoring, and scoring questions with it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Protocol
 
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.executor import Executor, Usage
+from cola_learn.backbone.executor import Executor
 from cola_learn.chains import Chain
 from cola_learn.tasks.answer_verifier import AnswerVerifier
 from cola_learn.tasks.answer_writer import AnswerWriter
+from cola_learn.tasks.judge import Judge, ModelJudge
 from cola_learn.tasks.option_scorer import OptionScorer
-from cola_learn.tasks.questions import Question, Sample, Template, as_sample
+from cola_learn.tasks.questions import Question, Template, as_sample
 from cola_learn.tasks.scores import Scores
 from cola_learn.tasks.scoring import Scoring
-
-
-class Judge(Protocol):
-    """What scores chains on open samples."""
-
-    @property
-    def num_layers(self) -> int:
-        """N of the backbone."""
-
-    def open(self, sample: Sample) -> None:
-        """Make a sample ready.
-
-        Raises:
-            UserError: if it is too long for the model.
-        """
-
-    def close(self, key: str) -> None:
-        """Drop an open sample and all that is kept for it."""
-
-    def score(self, requests: Sequence[tuple[str, Chain]]) -> Sequence[Scores]:
-        """Scores of each (key of an open sample, chain), in request order."""
-
-
-class ModelJudge(Judge, Protocol):
-    """A judge that runs a backbone."""
-
-    provisional: bool
-    """Whether a good reward stands only once :meth:`reference` has found it too."""
-
-    @property
-    def backbone(self) -> Backbone: ...
-
-    @property
-    def usage(self) -> Usage:
-        """What its layers cost so far."""
-
-    @property
-    def ungraded(self) -> int:
-        """Written answers that could not be graded so far, and counted as wrong."""
-
-    def alone(self) -> "ModelJudge":
-        """One that judges alike and keeps nothing between calls."""
-
-    def reference(self) -> "ModelJudge":
-        """What stored rewards must agree with: alone and, where this one only verifies answers, writing them too."""
 
 
 def make_judge(backbone: Backbone, scoring: Scoring, cache_gib: float | None = None) -> ModelJudge:

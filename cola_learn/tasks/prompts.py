@@ -1,4 +1,4 @@
-"""How an open question is put to the model, and how its answer is written."""
+"""Prompts of open questions, and how answers are delimited."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What one chain makes of one question: scores of its options, or verdicts on its answers."""
+"""Scores of one chain on one question: of its options, or verdicts on its answers."""
 
 import math
 from dataclasses import dataclass

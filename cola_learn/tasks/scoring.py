@@ -1,4 +1,4 @@
-"""How chains are judged: a value that every stage and every command shares."""
+"""Scoring: how chains are judged, a value shared by all stages and commands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""When to act on a predicted gain: scale and threshold, from questions that were not trained on."""
+"""Calibration of predicted gains: scale and threshold, from validation questions."""
 
 from typing import NamedTuple
 

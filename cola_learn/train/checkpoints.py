@@ -1,4 +1,4 @@
-"""Lightning's checkpoints, written whole or not at all, and known to be what was written."""
+"""Lightning's checkpoints, written atomically and with checksums."""
 
 import io
 from pathlib import Path

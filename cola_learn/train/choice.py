@@ -1,4 +1,4 @@
-"""By what a controller chooses among the chains of a menu."""
+"""The rule by which a controller chooses among the chains of a menu."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a controller's shape and inputs depend on, and what it was trained for."""
+"""ControllerConfig: shape, inputs and provenance of a controller."""
 
 import math
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A controller as prior of a search: which edits it would write for each question."""
+"""A controller as the prior of a search: the edits that it would write for each question."""
 
 from collections import defaultdict
 from math import exp, log

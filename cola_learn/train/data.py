@@ -1,4 +1,4 @@
-"""Labels as training data: prompt features beside the token sequences of chains, with what each is worth."""
+"""Labels as training data: prompt features, token sequences of chains, and their weights and gains."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""Whether a controller's choice has collapsed: onto the base chain, onto one chain, or onto one chain a task."""
+"""Collapse diagnostics: whether a controller chooses the base chain, one chain, or one chain per task."""
 
 from dataclasses import dataclass
 

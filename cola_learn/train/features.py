@@ -1,4 +1,4 @@
-"""What the controller reads: hidden states of the prompt from the first layers of the frozen backbone."""
+"""The controller's input: hidden states of the prompt after early layers of the backbone."""
 
 import hashlib
 import json

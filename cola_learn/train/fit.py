@@ -21,9 +21,10 @@ from cola_learn.command import user_errors
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError, first_line
 from cola_learn.files import digest, locked, read_json, writable_folder, write_json
-from cola_learn.tracking import Tracker
+from cola_learn.tracking import Mode, Tracker
 from cola_learn.train.checkpoints import SealedCheckpointIO, usable
 from cola_learn.train.data import LabelDataModule
+from cola_learn.train.hub import checkpoint_artifact
 from cola_learn.train.module import ControllerModule
 from cola_learn.train.next_stage import evaluate_command
 from cola_learn.train.options import ABOUT, TrainOptions
@@ -46,6 +47,8 @@ class TrainCLI(LightningCLI):
             raise UserError(f"--seed {seed} is no seed; give 0 to {2**32 - 1}")
         if patience < 0:
             raise UserError(f"--patience {patience} is negative; give the number of epochs to wait, 0 or more")
+        if os.environ.get("WANDB_SWEEP_ID") and (trial := os.environ.get("WANDB_RUN_ID")):
+            self.config.output = self.config.output / trial  # a folder for each trial of a sweep
         for name in ("max_epochs", "max_steps"):
             if trainer[name] is not None and (trainer[name] == 0 or trainer[name] < -1):
                 raise UserError(f"--trainer.{name} {trainer[name]} trains nothing; give at least 1, or -1 for no limit")
@@ -54,11 +57,12 @@ class TrainCLI(LightningCLI):
         """The trainer that the options ask for, with our checkpoints, early stopping and W&B run beside a user's own
         callbacks and loggers."""
         output = writable_folder(self.config.output)
-        asked = self.config_init.trainer
         self.first = int(os.environ.get("LOCAL_RANK", 0)) == 0  # of several processes, the one that speaks and writes
-        self.tracker = Tracker(
-            "train", self.config.tracking if self.first else "disabled", output, self.config.as_dict()
-        )
+        mode: Mode = "disabled"
+        if self.first:
+            mode = self.config.tracking
+        asked, wandb = self.config_init.trainer, self.config_init.wandb
+        self.tracker = Tracker("train", mode, output, self.config.as_dict(), wandb, step="trainer/global_step")
         self.best = self.last = None
         callbacks: list[Any] = list(asked.callbacks or [])
         if asked.enable_checkpointing is not False:
@@ -93,7 +97,7 @@ class TrainCLI(LightningCLI):
         return [*([own] if own else []), *others] or False
 
 
-_MAY_CHANGE = ("output", "resume", "patience", "tracking", "config", "device")
+_MAY_CHANGE = ("output", "resume", "patience", "tracking", "wandb", "config", "device")
 _SHAPES_TRAINING = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 
 
@@ -157,11 +161,12 @@ def _run_train(cli: TrainCLI, output: Path) -> None:
         result = last = None
     if result:
         console.print("train: done already with these settings and labels")
-        cli.tracker.run.finish()
     else:
         if cli.first:
             write_json(output / "training.json", own)
         with cli.tracker as tracker:
+            for store in cli.datamodule.stores:
+                tracker.input(store.artifact())
             result = _train(cli, tracker, last)
         if cli.first and cli.best and cli.best.best_model_path:
             write_json(finished, {"identity": name, "result": result})
@@ -207,7 +212,8 @@ def _train(cli: TrainCLI, tracker: Tracker, last: Path | None) -> str:
     if cli.first:
         tracker.summary({"best/val_loss": score})
         tracker.table("examples", ("labelled chains", "best chain", "written chain"), cli.model.examples())
-        tracker.artifact("controller-checkpoint", "model", [Path(cli.best.best_model_path)])
+        config = cli.model.controller.config
+        tracker.output(checkpoint_artifact(Path(cli.best.best_model_path), config))
     return f"controller  {cli.best.best_model_path} (best val/loss {score:.3f}, {sizes})"
 
 

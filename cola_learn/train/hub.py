@@ -1,9 +1,14 @@
-"""Exported controllers on the Hugging Face hub."""
+"""Controllers elsewhere: on the Hugging Face hub, and as artifacts of W&B."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
+from cola_learn.assets import downloaded
 from cola_learn.errors import UserError, first_line
+from cola_learn.files import read_json
+from cola_learn.tracking import Artifact, artifact_name
+from cola_learn.train.config import ControllerConfig
 
 _FILES = ("config.json", "model.safetensors", "README.md")
 
@@ -14,7 +19,7 @@ def fetched(controller: Path | str, revision: str | None = None) -> Path:
     Raises:
         UserError: if the hub has none of that name or is not reached.
     """
-    folder = Path(controller)
+    folder = downloaded(Path(controller))
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(controller)):
         return folder
     from huggingface_hub import snapshot_download
@@ -26,3 +31,17 @@ def fetched(controller: Path | str, revision: str | None = None) -> Path:
             f"--controller {controller} is neither a folder here nor on the Hugging Face hub ({first_line(error)}); "
             "python -m cola_learn.export writes one"
         ) from None
+
+
+def controller_artifact(controller: Path | str) -> Artifact:
+    """An exported controller for W&B."""
+    folder = fetched(controller)
+    config = read_json(folder / "config.json", edited=True)["controller"]
+    name = artifact_name("controller", config["objective"] or "imitation", config["backbone"])
+    return Artifact(name, "controller", [folder / "config.json", folder / "model.safetensors"], config)
+
+
+def checkpoint_artifact(checkpoint: Path, config: ControllerConfig) -> Artifact:
+    """A training checkpoint for W&B."""
+    name = artifact_name("training", config.objective or "imitation", config.backbone)
+    return Artifact(name, "checkpoint", [checkpoint], asdict(config))

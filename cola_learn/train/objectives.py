@@ -1,4 +1,4 @@
-"""What a controller can be trained for: records, of which a user may write one more."""
+"""Training objectives, as records; users may add their own."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

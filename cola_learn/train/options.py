@@ -1,11 +1,11 @@
-"""What the train stage can be told, beside what Lightning, the module and the data module take."""
+"""Options of the train stage, beside those of Lightning, the module and the data module."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cola_learn.backbone.options import Dtype
 from cola_learn.tasks.questions import Template
-from cola_learn.tracking import Mode
+from cola_learn.tracking import Mode, Wandb
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class TrainOptions:
         patience: early stopping: epochs without a better val/loss.
         resume: resume from OUTPUT/last.ckpt if it exists.
         seed: random seed for initialisation, batches and the validation split.
-        tracking: W&B offline, online or disabled; auto is online with an API key, else offline.
+        tracking: W&B online, offline or disabled; auto follows WANDB_MODE, else is online when logged in, else offline.
+        wandb: project, entity, group, name, tags and notes of the W&B run.
         backbone: default the one that the labels were made with.
         device: where prompt features are computed: auto, cpu, cuda, cuda:1 or split.
         dtype: precision of prompt features; default that of the labels.
@@ -69,6 +70,7 @@ class TrainOptions:
     resume: bool = True
     seed: int = 0
     tracking: Mode = "auto"
+    wandb: Wandb = field(default_factory=Wandb)
     backbone: str | None = None
     device: str = "auto"
     dtype: Dtype | None = None

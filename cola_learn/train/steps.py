@@ -1,4 +1,4 @@
-"""The controller's decoder, one edit at a time: nothing is computed twice."""
+"""Incremental decoding of the controller: one edit at a time, with cached states."""
 
 import torch
 from torch import Tensor, nn

@@ -7,11 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
+import torch
+from huggingface_hub import ModelCard
 
-from cola_learn import Chain, ColaForCausalLM, LabelStore
+from cola_learn import Chain, ColaForCausalLM, Controller, LabelStore
 from cola_learn.errors import UserError
 from tests.test_tracking import read_back
 
@@ -37,7 +40,7 @@ def test_1_label(command: Command, folder: Path) -> None:
     assert {"found/base_accuracy", "chains_per_second"} <= logged["metrics"].keys()
     for drawn in ("found_so_far", "layers/skip_rate", "layers/extra_runs", "depth/shortest_good", "examples"):
         assert any(name.startswith(drawn) for name in logged["metrics"]), drawn
-    assert any(name.startswith("labels") for name in logged["artifacts"])
+    assert "labels-arc_easy-embedded" in logged["outputs"]
     assert {"base_accuracy", "corrected", "mean_depth"} <= logged["summary"].keys()
 
 
@@ -66,7 +69,7 @@ def test_4_training_goes_on_from_its_last_epoch(command: Command, folder: Path) 
     code, said = command(
         "cola_learn.train",
         *("--config", "configs/train/demo.yaml", "--labels", folder / "labels", "--output", folder / "train"),
-        *("--trainer.max_epochs", "5", "--tracking", "disabled"),
+        *("--trainer.max_epochs", "5", "--tracking", "offline"),
     )
     assert code == 0, said
     assert "going on from" in said
@@ -133,7 +136,9 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
         rewards = [row["reward"] for row in rows if row["policy"] == name]
         assert sum(rewards) / len(rewards) == summary["accuracy"]
     assert (folder / "evaluate" / "report.html").read_text().count("<svg") == 2
-    assert "controller/accuracy" in read_back(folder / "evaluate")["summary"]
+    logged = read_back(folder / "evaluate")
+    assert {"controller/accuracy", "menu/accuracy"} <= logged["summary"].keys()
+    assert_lineage(folder, logged)
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled")
     assert code == 0
     assert "evaluate: done already" in said
@@ -145,6 +150,22 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled")
     assert code == 0
     assert "evaluate: done already" not in said  # it is not the controller that was evaluated
+
+
+def assert_lineage(folder: Path, evaluation: dict[str, Any]) -> None:
+    """From the report back to the labels, each stage has read what another made."""
+    label, train, export = (
+        read_back(folder / where, stage)
+        for where, stage in (("labels", "label"), ("train", "train"), ("train", "export"))
+    )
+    labels, checkpoint, controller = (
+        f"{kind}-{name}-embedded"
+        for kind, name in (("labels", "arc_easy"), ("training", "imitation"), ("controller", "imitation"))
+    )
+    assert any(name.startswith("evaluation-arc_easy-") for name in evaluation["outputs"])
+    assert evaluation["inputs"][controller] == export["outputs"][controller]
+    assert export["inputs"][checkpoint] == train["outputs"][checkpoint]
+    assert train["inputs"][labels] == evaluation["inputs"][labels] == label["outputs"][labels]
 
 
 def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,6 +190,25 @@ def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[s
             *more,
         )
         assert code == 0, said
+
+
+def test_7_a_card_shows_the_evaluation(command: Command, folder: Path, tmp_path: Path) -> None:
+    report = json.loads((folder / "evaluate" / "report.json").read_text())["policies"]
+    arguments = ("--report", folder / "evaluate", "--output", tmp_path / "shown")
+    code, said = command("cola_learn.export", "--checkpoint", folder / "controller", *arguments)
+    assert code == 0, said
+    card = ModelCard.load(tmp_path / "shown" / "README.md")
+    assert card.data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    [result] = card.data.eval_results
+    assert (result.dataset_type, result.dataset_split) == ("allenai/ai2_arc", "validation")
+    assert result.metric_value == round(report["controller"]["accuracy"], 4)
+    for name in ("base", "static", "shuffled_prompt", "controller"):
+        assert f"| {name} | {report[name]['accuracy']:.1%} | {report[name]['depth']:.1f} |" in card.text
+    weights = [Controller.from_pretrained(path).state_dict() for path in (folder / "controller", tmp_path / "shown")]
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+    code, said = command("cola_learn.export", "--checkpoint", "checkpoints/menu", *arguments)
+    assert code == 2
+    assert "--report is of controller" in said
 
 
 def test_7_static_exports(command: Command, folder: Path, tmp_path: Path) -> None:

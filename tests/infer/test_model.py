@@ -130,12 +130,12 @@ def test_pipelines_and_streamers(model: ColaForCausalLM) -> None:
     thread.start()
     assert "".join(streamer).strip() == model.write(PROMPTS[1], max_new_tokens=6)
     thread.join()
-    with pytest.raises(ValueError, match="rows take different chains"):
-        model.generate(**batch_of(model, PROMPTS), streamer=streamer)
-    with pytest.raises(ValueError, match="rows take different chains"):
-        model.generate(**batch_of(model, PROMPTS), return_dict_in_generate=True)
-    kept = model.generate(**tokens, return_dict_in_generate=True, output_scores=True, max_new_tokens=2)
+    settings = {"return_dict_in_generate": True, "output_scores": True, "max_new_tokens": 2, "do_sample": False}
+    kept = model.generate(**batch_of(model, PROMPTS), **settings)
     assert len(kept.scores) == 2
+    assert torch.equal(kept.scores[0].argmax(-1), kept.sequences[:, -2])
+    with pytest.raises(ValueError, match="so with num_beams there is no dict"):
+        model.generate(**batch_of(model, PROMPTS), **settings, num_beams=2)
 
 
 def test_auto_classes_and_saving(model: ColaForCausalLM, tmp_path: Path) -> None:

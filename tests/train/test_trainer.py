@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from cola_learn.train.data import LengthBatches
 
@@ -259,3 +260,28 @@ def test_the_record_of_a_training_says_what_it_was(trained: Path) -> None:
     record = json.loads((trained / "training.json").read_text())
     assert record["model.width"] == 16
     assert "trainer.max_epochs" not in record
+
+
+def test_a_sweep_sets_options_of_train() -> None:
+    sweep = yaml.safe_load(Path("configs/sweep.yaml").read_text())
+    drawn = {name: (space.get("values") or [space["min"]])[0] for name, space in sweep["parameters"].items()}
+    assert (sweep["command"][1:4], sweep["command"][-1]) == (["python", "-m", "cola_learn.train"], "${args}")
+    given = [*sweep["command"][4:-1], *(f"--{name}={value}" for name, value in drawn.items()), "--print_config"]
+    run = subprocess.run([sys.executable, "-m", "cola_learn.train", *given], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    settings = yaml.safe_load(run.stdout)
+    for name, value in drawn.items():
+        group, field = name.split(".")
+        assert settings[group][field] == value
+
+
+def test_trials_of_a_sweep_have_folders_of_their_own(
+    command: Command, labels: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
+    for trial in ("one", "two"):
+        monkeypatch.setenv("WANDB_RUN_ID", trial)
+        code, said = command("cola_learn.train", *options(labels[0], tmp_path), "--trainer.max_epochs", "1")
+        assert code == 0, said
+        assert (tmp_path / trial / "best.ckpt").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
