@@ -10,14 +10,16 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from rich.table import Table
 
+from cola_learn.chains import Chain
 from cola_learn.console import PlainConsole
 from cola_learn.evaluate import figures
 from cola_learn.evaluate.costs import Cost
 from cola_learn.evaluate.statistics import Outcome, PolicySummary, sees_gold
 from cola_learn.files import as_value, write_text
-from cola_learn.label.figures import layer_use
+from cola_learn.intervals import detectable, holm
 from cola_learn.tasks.questions import Question
 
+_EXAMPLES = 10  # questions won, and as many lost
 EXPLAINED = {
     "base": "the plain model",
     "static": "one chain for all questions, chosen on the labelled training questions, no deeper than the controller",
@@ -79,6 +81,49 @@ class Report:
             f"{_compared(time, 'less', 'more', 'as much')} time, on {self.n} held-out questions."
         )
 
+    @property
+    def best(self) -> str:
+        """The best deployable policy, in one sentence; of equal ones the cheapest."""
+        name = max(self.costs, key=lambda policy: (self.policies[policy].accuracy, -self.costs[policy].seconds))
+        row, cost = self.policies[name], self.costs[name]
+        return (
+            f"Best deployable policy: {name}, {row.accuracy:.1%} with {row.depth:.1f} layers, "
+            f"{cost.flops:.0%} of base's FLOPs and {cost.seconds:.0%} of its time."
+        )
+
+    @property
+    def power(self) -> str:
+        """What difference to base so many questions can show."""
+        moves = self.policies["controller"].transitions
+        discordant = (moves["wrong_to_right"] + moves["right_to_wrong"]) / self.n
+        if not discordant:
+            return ""
+        points = 100 * detectable(discordant, self.n)
+        return (
+            f"{self.n} questions show a difference of {points:.1f} points between controller and base with 80% power; "
+            "a smaller one is easily missed."
+        )
+
+    @property
+    def luck(self) -> str:
+        """What the luck control says of the search, in one sentence."""
+        search, control = self.policies["search_oracle"], self.policies.get("luck_control")
+        said = f"Of the answers that base gets wrong, search corrects {search.corrected:.0%}"
+        if control is None:
+            return f"{said}."
+        count = sum(control.transitions.values())
+        return f"{said}; the same search for another wrong option succeeds in {control.corrected:.0%} of {count}."
+
+    @property
+    def p_values(self) -> dict[str, float]:
+        """Of the differences to base of deployable policies, corrected for their number."""
+        return holm({name: self.policies[name].p_value for name in self.costs if name != "base"})
+
+    @property
+    def compared(self) -> dict[str, PolicySummary]:
+        """All policies but the luck control, which is of other questions and has no difference to base."""
+        return {name: row for name, row in self.policies.items() if name != "luck_control"}
+
     def rows(self) -> dict[str, dict[str, float]]:
         """Flat numbers of every policy."""
         return {
@@ -114,11 +159,11 @@ class Report:
 def print_report(report: Report) -> None:
     """Print the headline and the table to standard output."""
     console = PlainConsole(width=100)
-    console.print(f"\n{report.headline}\n", style="bold")
+    console.print(f"\n{report.headline}\n{report.best}\n", style="bold")
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     for heading in ("policy", "accuracy", "depth", "FLOPs", "time", "Δ accuracy, points (95% CI)", "w>r", "r>w"):
         table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
-    for name, row in report.policies.items():
+    for name, row in report.compared.items():
         change, moves = row.difference, row.transitions
         cost = report.costs.get(name)
         table.add_row(
@@ -135,7 +180,7 @@ def print_report(report: Report) -> None:
         "\nΔ: against base. r>w: right under base, wrong under the policy. Oracles see the gold answer.\n"
         "FLOPs, time: cost per question relative to base, controller included; "
         f"{_measured(report)}.\n"
-        "luck_control: where base is wrong, the same search for another wrong option; its w>r is luck.\n"
+        f"{report.luck}\n{report.power}\n"
         f"{report.n} questions, {report.setting['task']} {report.setting['split']}; trained on "
         f"{report.setting['trained on']}.\n",
         style="dim",
@@ -156,15 +201,29 @@ def write_html(
 ) -> None:
     """Write the page: one file, no script, nothing loaded from elsewhere, all dataset text escaped."""
     num_layers = outcomes["base"][0].chain.num_layers
-    shown = {name: [outcome.chain for outcome in outcomes[name]] for name in ("controller", "static", "search_oracle")}
     environment = Environment(loader=PackageLoader("cola_learn.evaluate", "."), autoescape=True)
+    pairs = list(zip(outcomes["base"], outcomes["controller"], strict=True))
     page = environment.get_template("report.html").render(
         report=report,
         explained=EXPLAINED,
         measured=_measured(report),
         sees_gold=sees_gold,
-        depth_plot=Markup(figures.accuracy_against_depth(report.policies, num_layers)),
-        layer_plot=Markup(layer_use(shown, num_layers)),
-        examples=[(questions[outcome.key], outcome) for outcome in outcomes["controller"][:20]],
+        num_layers=num_layers,
+        depth_plot=Markup(figures.accuracy_against_depth(report.compared, num_layers)),
+        strips=[
+            (name, layer_shares([outcome.chain for outcome in outcomes[name]]))
+            for name in ("static", "controller", "search_oracle")
+        ],
+        won=[(questions[own.key], base, own) for base, own in pairs if own.reward > base.reward][:_EXAMPLES],
+        lost=[(questions[own.key], base, own) for base, own in pairs if own.reward < base.reward][:_EXAMPLES],
     )
     write_text(path, page)
+
+
+def layer_shares(chains: Sequence[Chain]) -> list[tuple[float, float]]:
+    """For each layer the shares of chains that skip it and that run it more than once."""
+    counts = [[chain.layers.count(layer) for chain in chains] for layer in range(chains[0].num_layers)]
+    return [
+        (sum(count == 0 for count in layer) / len(chains), sum(count > 1 for count in layer) / len(chains))
+        for layer in counts
+    ]

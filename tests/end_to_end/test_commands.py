@@ -135,7 +135,7 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     for name, summary in policies.items():
         rewards = [row["reward"] for row in rows if row["policy"] == name]
         assert sum(rewards) / len(rewards) == summary["accuracy"]
-    assert (folder / "evaluate" / "report.html").read_text().count("<svg") == 2
+    assert (folder / "evaluate" / "report.html").read_text().count("<svg") == 1
     logged = read_back(folder / "evaluate")
     assert {"controller/accuracy", "menu/accuracy"} <= logged["summary"].keys()
     assert_lineage(folder, logged)
