@@ -89,9 +89,8 @@ def test_the_best_deployable_policy_is_named_with_its_cost() -> None:
 def test_the_luck_control_has_no_difference_to_base() -> None:
     report, _, _ = made_up({"base": [1, 0, 0, 0], "search_oracle": [1, 1, 1, 0], "luck_control": [1, 1, 0, 0]})
     assert "luck_control" not in report.compared
-    assert report.luck == (
-        "Of the answers that base gets wrong, search corrects 67%; the same search for another wrong option succeeds in "
-        "33% of 4."
+    assert (
+        "base gets wrong, search corrects 67%; the same search for another wrong option succeeds in 33%" in report.luck
     )
 
 
