@@ -17,7 +17,6 @@ from cola_learn.tasks.questions import Question, Sample, Template, as_sample
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features
 
-QUESTIONS = 16
 _SECONDS = 60.0  # after which no further question is begun
 _REPETITIONS = 3
 
@@ -43,21 +42,23 @@ def policy_costs(
     template: Template,
     policies: Mapping[str, Sequence[Chain]],
     controllers: Mapping[str, Controller],
+    count: int = 16,
 ) -> dict[str, Cost]:
     """Run some of the questions one at a time, nothing kept between them, as they would be served.
 
     Args:
         judge: what runs the chains, and keeps nothing.
-        questions: of which the first :data:`QUESTIONS` are run, or fewer where they take longer than a minute.
+        questions: of which the first are run.
         template: how the questions are put.
         policies: the chain of every question, by policy; among them ``base``.
         controllers: those that have to choose first, by policy.
+        count: how many questions are run; fewer where they take longer than a minute.
     """
     spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
     begin = time.perf_counter()
     with progress_bar() as bar:
-        task = bar.add_task("costs", total=min(QUESTIONS, len(questions)), unit="questions", note="")
-        for index, question in enumerate(questions[:QUESTIONS]):
+        task = bar.add_task("costs", total=min(count, len(questions)), unit="questions", note="")
+        for index, question in enumerate(questions[:count]):
             if index and time.perf_counter() - begin > _SECONDS:
                 break
             sample = as_sample(question, template)

@@ -81,7 +81,7 @@ def _evaluate(
         choosers = {"shuffled_prompt": controller, "controller": controller, **beside}
         scoring = store.manifest.scoring
         judge = judge_of_policies(make_judge(backbone, scoring, cache_gib=0), scoring).alone()
-        costs = policy_costs(judge, questions, scoring.template, chains, choosers)
+        costs = policy_costs(judge, questions, scoring.template, chains, choosers, options.cost_questions)
         report = _make_report(outcomes, costs, store, controller, backbone, options, identity)
         _write_questions(options.output / "questions.parquet", outcomes)
         write_html(options.output / "report.html", report, outcomes, {q.key: q for q in questions})

@@ -28,6 +28,7 @@ class EvaluateOptions:
         search: method of the search oracle and its luck control, as for label; --search.simulations is the budget.
         static_candidates: how many chains, the best in the labels, compete to be the static chain.
         static_questions: labelled questions that each candidate is scored on.
+        cost_questions: questions, one at a time, on which FLOPs and time of the policies are measured.
         trees: questions searched in parallel.
         cache_gib: prefix cache in GiB; default a share of free memory.
         seed: random seed.
@@ -48,6 +49,7 @@ class EvaluateOptions:
     search: SearchMethod = field(default_factory=MCTS)
     static_candidates: int = 16
     static_questions: int = 100
+    cost_questions: int = 16
     trees: int = 32
     cache_gib: float | None = None
     seed: int = 0
@@ -57,7 +59,7 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         Resources(trees=self.trees, cache_gib=self.cache_gib)
         Plan(seed=self.seed)
-        for name in ("static_candidates", "static_questions"):
+        for name in ("static_candidates", "static_questions", "cost_questions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
 

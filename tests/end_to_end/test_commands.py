@@ -116,7 +116,18 @@ def test_5_export(command: Command, folder: Path) -> None:
 def test_6_evaluate(command: Command, folder: Path) -> None:
     arguments = [
         *("--controller", folder / "controller", "--labels", folder / "labels", "--output", folder / "evaluate"),
-        *("--limit", "4", "--search.simulations", "6", "--static_candidates", "2", "--static_questions", "4"),
+        *(
+            "--limit",
+            "4",
+            "--search.simulations",
+            "6",
+            "--static_candidates",
+            "2",
+            "--static_questions",
+            "4",
+            "--cost_questions",
+            "2",
+        ),
         *("--beside", "checkpoints/menu"),
     ]
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "offline")

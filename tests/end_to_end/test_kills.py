@@ -16,13 +16,11 @@ from typing import IO, Any
 import pyarrow.parquet
 import pytest
 import torch
-from transformers import AutoTokenizer
 
-from cola_learn import LabelStore, assets
+from cola_learn import LabelStore
 from cola_learn.files import read_json
 from cola_learn.train.checkpoints import check_checkpoint
-from tests.conftest import tiny_llama
-from tests.end_to_end.conftest import EVALUATE, LABEL, TRAIN, run
+from tests.end_to_end.conftest import EVALUATE, make_run, save_tiny
 
 # Imports once what every stage imports, and runs stages in forks of itself, which saves seconds at each of them.
 NURSERY = """
@@ -81,35 +79,28 @@ class Nursery:
         self._process.wait(60)
 
 
-@pytest.fixture
-def nursery(tmp_path: Path) -> Iterator[Nursery]:
-    nursery = Nursery(tmp_path / "log")
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    nursery = Nursery(tmp_path_factory.mktemp("nursery") / "log")
     yield nursery
     nursery.close()
 
 
-@pytest.fixture(scope="module")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``backbone``, ``labels`` and ``controller`` of a model with random weights and the embedded tokenizer."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(assets.model_folder(), trust_remote_code=False)
-    tokenizer.save_pretrained(folder / "backbone")
-    tiny_llama(vocabulary=len(tokenizer), positions=2048).save_pretrained(folder / "backbone")
-    run("label", *LABEL, "--backbone", folder / "backbone", "--output", folder / "labels")
-    run("train", *TRAIN, "--labels", folder / "labels", "--output", folder / "train")
-    run("export", "--checkpoint", folder / "train" / "best.ckpt", "--output", folder / "controller")
-    return folder
-
-
-@pytest.fixture(params=[10, pytest.param(34, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[10, pytest.param(34, marks=pytest.mark.slow)])
 def kills(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-@pytest.fixture
-def small(kills: int, request: pytest.FixtureRequest) -> Path:
-    """The finished run whose model is killed: the tiny one's, the embedded one's for many kills."""
-    return Path(request.getfixturevalue("tiny_run" if kills == 10 else "finished"))
+@pytest.fixture(scope="module")
+def small(kills: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the model that is killed: a tiny one, for many kills the embedded one."""
+    folder = tmp_path_factory.mktemp("small")
+    if kills == 10:
+        save_tiny(folder / "backbone", layers=6)
+        make_run(folder, "--backbone", folder / "backbone")
+    else:
+        make_run(folder)
+    return folder
 
 
 def kill_again_and_again(
@@ -152,7 +143,7 @@ def kill_again_and_again(
 
 def test_label(kills: int, small: Path, nursery: Nursery, tmp_path: Path) -> None:
     arguments = ["cola_learn.label", "--search.simulations", "10", "--trees", "2"]
-    arguments += ["--limit", "60", "--backbone", str(small / "backbone")] if kills == 10 else ["--limit", "24"]
+    arguments += ["--limit", "40", "--backbone", str(small / "backbone")] if kills == 10 else ["--limit", "24"]
 
     def kept(folder: Path) -> int:
         if not (folder / "manifest.json").exists():

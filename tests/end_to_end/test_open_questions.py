@@ -74,7 +74,7 @@ def test_3_train_export_evaluate(command: Command, folder: Path) -> None:
         (
             *("cola_learn.evaluate", "--controller", controller, "--labels", labels, "--tracking", "disabled"),
             *("--task", folder / "held_out.jsonl", "--output", folder / "evaluate", "--search.simulations", "3"),
-            *("--dtype", "float32", "--static_candidates", "2", "--static_questions", "2"),
+            *("--dtype", "float32", "--static_candidates", "2", "--static_questions", "2", "--cost_questions", "2"),
         ),
     ]
     for stage, *arguments in stages:

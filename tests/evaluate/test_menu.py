@@ -88,7 +88,9 @@ def study_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> Study:
             found.append(prompt)
         return found
 
-    options = MenuEvaluateOptions(**{"depths": [0.7, 1.0], "learners": True, **changes})  # type: ignore[arg-type]
+    options = MenuEvaluateOptions(
+        **{"labels": Path("pool"), "held": Path("held"), "depths": [0.7, 1.0], "learners": True, **changes}
+    )  # type: ignore[arg-type]
     study = Study(pool, held, {"mine": controller}, features, lambda: None, options)  # type: ignore[arg-type,return-value]
     study.probe_row = lambda layers: study._row("probe", None, held.rewards[:, 0], held.depths)  # type: ignore[method-assign]
     return study
