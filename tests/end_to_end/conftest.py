@@ -20,19 +20,8 @@ from tests.conftest import tiny_llama
 LABEL = ("--limit", "8", "--search.simulations", "6", "--neighbours", "0", "--tracking", "disabled")
 TRAIN = ("--trainer.max_epochs", "2", "--model.width", "16", "--model.blocks", "1", "--tracking", "disabled")
 EVALUATE = (
-    *(
-        "--limit",
-        "4",
-        "--search.simulations",
-        "4",
-        "--static_candidates",
-        "2",
-        "--static_questions",
-        "4",
-        "--cost_questions",
-        "2",
-    ),
-    *("--tracking", "disabled"),
+    *("--limit", "4", "--search.simulations", "4", "--static_candidates", "2", "--static_questions", "4"),
+    *("--cost_questions", "2", "--tracking", "disabled"),
 )
 
 

@@ -1,5 +1,5 @@
 """``kill -9`` at random moments over label, train and evaluate: nothing that was finished is lost or done again, and in
-the end nothing tells of it. ``make test-all`` kills a hundred times, and the embedded model instead of a tiny one."""
+the end nothing tells of it. ``make test-all`` kills a hundred times more, some of them runs of the embedded model."""
 
 import contextlib
 import json
@@ -86,21 +86,29 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     nursery.close()
 
 
-@pytest.fixture(scope="module", params=[10, pytest.param(34, marks=pytest.mark.slow)])
-def kills(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
-
-
-@pytest.fixture(scope="module")
-def small(kills: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the model that is killed: a tiny one, for many kills the embedded one."""
-    folder = tmp_path_factory.mktemp("small")
-    if kills == 10:
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("tiny", 10),
+        pytest.param(("tiny", 30), marks=pytest.mark.slow),
+        pytest.param(("embedded", 4), marks=pytest.mark.slow),
+    ],
+    ids=lambda param: f"{param[0]}-{param[1]}",
+)
+def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the model that is killed, in a folder of the model's name."""
+    folder = tmp_path_factory.mktemp("small") / request.param[0]
+    if folder.name == "tiny":
         save_tiny(folder / "backbone", layers=6)
         make_run(folder, "--backbone", folder / "backbone")
     else:
         make_run(folder)
     return folder
+
+
+@pytest.fixture
+def kills(small: Path, request: pytest.FixtureRequest) -> int:
+    return int(request.node.callspec.params["small"][1])
 
 
 def kill_again_and_again(
@@ -143,7 +151,7 @@ def kill_again_and_again(
 
 def test_label(kills: int, small: Path, nursery: Nursery, tmp_path: Path) -> None:
     arguments = ["cola_learn.label", "--search.simulations", "10", "--trees", "2"]
-    arguments += ["--limit", "40", "--backbone", str(small / "backbone")] if kills == 10 else ["--limit", "24"]
+    arguments += ["--limit", "40", "--backbone", str(small / "backbone")] if small.name == "tiny" else ["--limit", "24"]
 
     def kept(folder: Path) -> int:
         if not (folder / "manifest.json").exists():
