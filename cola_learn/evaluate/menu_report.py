@@ -44,7 +44,25 @@ class PolicyRow:
     price: float | None = None
 
 
-def _points(interval: Interval | None) -> str:
+@dataclass(frozen=True)
+class MenuReport:
+    """Results of one evaluation of a menu.
+
+    Attributes:
+        n: number of held-out questions.
+        tasks: theirs.
+        controllers: digest of the weights of each controller, by its name in the rows.
+        rows: the policies at each depth.
+    """
+
+    n: int
+    tasks: tuple[str, ...]
+    controllers: dict[str, str]
+    rows: tuple[PolicyRow, ...]
+
+
+def points(interval: Interval | None) -> str:
+    """An interval in percentage points, such as ``+1.0 (-0.2, +2.2)``; empty for None."""
     if interval is None:
         return ""
     return f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f}, {100 * interval.high:+.1f})"
@@ -57,11 +75,11 @@ def _cells(row: PolicyRow) -> list[str]:
         "" if row.price is None else f"{row.price:.3g}",
         f"{row.depth:.1f}",
         f"{row.accuracy:.1%}",
-        _points(row.to_base),
+        points(row.to_base),
         f"{row.p_base:.3f}",
-        _points(row.to_static),
+        points(row.to_static),
         "" if row.p_static is None else f"{row.p_static:.3f}",
-        _points(row.to_shuffled),
+        points(row.to_shuffled),
         "" if row.p_shuffled is None else f"{row.p_shuffled:.3f}",
         f"{row.collapse['base_share']:.0%}" if row.collapse else "",
     ]

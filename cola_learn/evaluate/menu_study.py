@@ -5,7 +5,6 @@ evaluated without running the backbone again; only its prompt features are compu
 """
 
 import itertools
-import json
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
@@ -19,18 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.fingerprint import of_memory
 from cola_learn.backbone.load import load_backbone
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate import multichain
 from cola_learn.evaluate.figures import accuracy_curves
 from cola_learn.evaluate.learners import menu_classifier, menu_regressor, pooled, probe
-from cola_learn.evaluate.menu_report import PolicyRow, as_markdown, print_rows
+from cola_learn.evaluate.menu_report import MenuReport, PolicyRow, as_markdown, print_rows
 from cola_learn.evaluate.options import MenuEvaluateOptions
 from cola_learn.evaluate.routers import LayerRouters, SegmentPredictor, fit_router, route
 from cola_learn.evaluate.statistics import p_value
 from cola_learn.evaluate.utilities import Utilities, controller_utilities, mean_utilities
-from cola_learn.files import writable_folder, write_text
+from cola_learn.files import writable_folder, write_json, write_text
 from cola_learn.intervals import paired_difference
 from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
 from cola_learn.tasks.questions import as_sample
@@ -54,10 +54,9 @@ def run_menu_evaluate(options: MenuEvaluateOptions) -> list[PolicyRow]:
     study = Study.load(options)
     rows = study.rows()
     print_rows(rows, study.pool, study.held)
-    write_text(
-        options.output / "report.json",
-        json.dumps({"n": len(study.held), "rows": [asdict(row) for row in rows]}, indent=2) + "\n",
-    )
+    digests = {name: of_memory(controller) for name, controller in study.controllers.items()}
+    tasks = tuple(dict.fromkeys(question.task for question in study.held.questions))
+    write_json(options.output / "report.json", asdict(MenuReport(len(study.held), tasks, digests, tuple(rows))))
     write_text(options.output / "report.md", as_markdown(rows, study.pool, study.held))
     write_text(options.output / "curves.svg", accuracy_curves(rows, study.held.depths[0]))
     console.print(f"report      {options.output / 'report.md'}", soft_wrap=True)
@@ -72,6 +71,7 @@ class Study:
 
     Attributes:
         pool, held: training and held-out questions.
+        controllers: those compared, by name.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Study:
         options: MenuEvaluateOptions,
     ) -> None:
         self.pool, self.held = pool, held
-        self._controllers, self._features, self._backbone, self._options = controllers, features, backbone, options
+        self.controllers, self._features, self._backbone, self._options = controllers, features, backbone, options
         draws = numpy.random.default_rng(options.seed)
         self._tuning = draws.permutation(len(pool))[: min(_TUNING, len(pool) // 5)]
         self._shuffle = draws.permutation(len(held))
@@ -198,7 +198,7 @@ class Study:
         ]
 
     def _learners(self) -> list[tuple[str, Utilities, Utilities]]:
-        layers = next(iter(self._controllers.values())).config.feature_layers if self._controllers else (0, 2)
+        layers = next(iter(self.controllers.values())).config.feature_layers if self.controllers else (0, 2)
         prompts, others = self._features(self.pool, layers), self._features(self.held, layers)
         vectors, held = pooled(prompts), pooled(others)
         # Prices are found on questions that were not fitted on.
@@ -238,7 +238,7 @@ class Study:
         together: their mean, and as an ensemble that chooses by their mean utility."""
         rows: list[PolicyRow] = []
         groups: dict[str, list[tuple[Utilities, Utilities]]] = {}
-        for name, controller in self._controllers.items():
+        for name, controller in self.controllers.items():
             layers = controller.config.feature_layers
             prompts, others = self._features(self.pool, layers), self._features(self.held, layers)
             tuning = controller_utilities(controller, [prompts[row] for row in self._tuning])
@@ -254,8 +254,8 @@ class Study:
         for name, members in groups.items():
             if len(members) > 1:
                 rows += self._of_seeds(name, members)
-        if self._options.learners and self._controllers:
-            rows.append(self.probe_row(next(iter(self._controllers.values())).config.feature_layers))
+        if self._options.learners and self.controllers:
+            rows.append(self.probe_row(next(iter(self.controllers.values())).config.feature_layers))
         return rows
 
     def _of_seeds(self, name: str, members: Sequence[tuple[Utilities, Utilities]]) -> list[PolicyRow]:

@@ -9,8 +9,9 @@ from cola_learn import assets
 from cola_learn.backbone.fingerprint import of_memory
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
+from cola_learn.evaluate.menu_report import MenuReport, points
 from cola_learn.evaluate.report import Report
-from cola_learn.files import read_json
+from cola_learn.files import as_value, read_json
 from cola_learn.tasks.registry import BENCHMARKS
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
@@ -75,17 +76,27 @@ def read_report(source: Path, option: str) -> Report:
         ) from None
 
 
-def controller_card(controller: Controller, folder: Path, report: Report | None = None) -> str:
+def read_results(source: Path, option: str) -> Report | MenuReport:
+    """The report of ``evaluate`` or of ``evaluate menu``, as :func:`read_report`."""
+    file = source / "report.json" if source.is_dir() else source
+    try:
+        return as_value(MenuReport, read_json(file))
+    except (OSError, ValueError):
+        return read_report(source, option)
+
+
+def controller_card(controller: Controller, folder: Path, report: Report | MenuReport | None = None) -> str:
     """The card of a controller that is written to ``folder``, with the results of its evaluation.
 
     Raises:
         UserError: if the report is that of another controller.
     """
     config, rule = controller.config, controller.rule
-    if report is not None and report.setting.get("controller") != of_memory(controller):
+    own = of_memory(controller)
+    if report is not None and own not in (measured := _digests(report)):
         raise UserError(
-            f"--report is of controller {report.setting.get('controller', 'unknown')}, not of this one "
-            f"({of_memory(controller)}); evaluate it with python -m cola_learn.evaluate"
+            f"--report is of controller {', '.join(measured)}, not of this one ({own}); evaluate it with "
+            "python -m cola_learn.evaluate"
         )
     known = OBJECTIVES.get(config.objective or "imitation")
     name = _hub_id(config.backbone)
@@ -99,9 +110,13 @@ def controller_card(controller: Controller, folder: Path, report: Report | None 
         training=known.about if known else f"`{config.objective}`",
         price=f"{rule.price:.3g} unless another is given" if rule.priced else "none: it was trained without",
         folder=folder,
-        measured=_UNMEASURED if report is None else _measured(report),
+        measured=_UNMEASURED
+        if report is None
+        else _measured_on_a_menu(report, own)
+        if isinstance(report, MenuReport)
+        else _measured(report),
     )
-    results = {} if report is None else _results(report, folder.name)
+    results = _results(report, folder.name) if isinstance(report, Report) else {}
     return _card(name, text, library_name="cola-learn", tags=["chain-of-layers", "dynamic-depth"], **results)
 
 
@@ -141,6 +156,30 @@ def _measured(report: Report) -> str:
         points = f"{100 * change.mean:+.1f} ({100 * change.low:+.1f}, {100 * change.high:+.1f})"
         lines.append(f"| {' | '.join([name, f'{row.accuracy:.1%}', f'{row.depth:.1f}', *costs, points])} |")
     return "\n".join([*lines, "", report.headline, "", f"`{setting['command']}`"])
+
+
+def _digests(report: Report | MenuReport) -> list[str]:
+    """Of the weights of the controllers that a report is of."""
+    if isinstance(report, MenuReport):
+        return list(report.controllers.values())
+    return [report.setting.get("controller", "unknown")]
+
+
+def _measured_on_a_menu(report: MenuReport, digest: str) -> str:
+    [name] = [name for name, own in report.controllers.items() if own == digest]
+    lines = [
+        f"On {report.n} held-out questions ({', '.join(report.tasks)}), at several prices of depth:",
+        "",
+        "| policy | price | layers | accuracy | Δ vs base, points (95% CI) | Δ vs static at no more depth |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in report.rows:
+        if row.policy in ("base", "static", name):
+            price = "" if row.price is None else f"{row.price:.3g}"
+            policy = "controller" if row.policy == name else row.policy
+            cells = [policy, price, f"{row.depth:.1f}", f"{row.accuracy:.1%}"]
+            lines.append(f"| {' | '.join([*cells, points(row.to_base), points(row.to_static)])} |")
+    return "\n".join(lines)
 
 
 def _results(report: Report, name: str) -> dict[str, Any]:

@@ -168,6 +168,14 @@ def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
     code, said = command("cola_learn.export", *cheap)
     assert code == 0, said
     assert Controller.from_pretrained(tmp_path / "cheap").rule.price == 0.07
+    shown = ("--checkpoint", folder, "--output", tmp_path / "shown", "--report", tmp_path / "evaluate")
+    code, said = command("cola_learn.export", *shown)
+    assert code == 0, said
+    card = (tmp_path / "shown" / "README.md").read_text()
+    assert "On 24 held-out questions (commonsense_qa, sciq)" in card
+    for row in report["rows"]:
+        if row["policy"] in ("base", "static", "value"):
+            assert f" | {row['depth']:.1f} | {row['accuracy']:.1%} | " in card
     code, said = command("cola_learn.evaluate", "menu", "--held", tmp_path / "pool", *arguments)
     assert code == 2
     assert "are among --labels" in said
