@@ -22,7 +22,7 @@ class Decoding:
         top_k: draw among this many most probable tokens; 0 among all.
         top_p: draw among the most probable tokens that have this probability together.
         stop: a row ends with the token that completes one of these texts; the text stays.
-        seed: of the draws. Each row draws for itself, so its company does not matter.
+        seed: random seed; each row has a generator of its own, so a batch samples what its rows sample alone.
     """
 
     max_new_tokens: int = 64

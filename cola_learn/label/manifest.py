@@ -16,8 +16,8 @@ from cola_learn.label.plan import Job
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.prompts import Example, Prompt
-from cola_learn.tasks.questions import Question, Template, Truncate
-from cola_learn.tasks.scoring import Metric, Reward, Scoring
+from cola_learn.tasks.questions import Metric, Question, Template, Truncate
+from cola_learn.tasks.scoring import Reward, Scoring
 
 FORMAT = 2
 _LARGEST_BUDGET = 10_000_000
@@ -113,6 +113,7 @@ class Manifest:
         given = vars(plan.search).items()
         settings = {name: _content(value) if isinstance(value, Path) else value for name, value in given}
         assert scoring.reward != "auto"
+        assert scoring.metric != "auto"
         return cls(
             backbone=job.backbone,
             fingerprint=identity.fingerprint,

@@ -16,7 +16,7 @@ from cola_learn.tasks.scoring import Scoring
 
 
 def make_judge(backbone: Backbone, scoring: Scoring, cache_gib: float | None = None) -> ModelJudge:
-    """The judge of a scoring whose reward is no longer auto.
+    """The judge of a scoring whose reward and metric are no longer auto (:meth:`Scoring.of`).
 
     Args:
         backbone: what it runs.
@@ -31,6 +31,7 @@ def make_judge(backbone: Backbone, scoring: Scoring, cache_gib: float | None = N
     executor = Executor(backbone, cache_bytes)
     if scoring.reward == "verify":
         return AnswerVerifier(executor, scoring.prompt, truncate=cut)
+    assert scoring.metric != "auto"
     return OptionScorer(executor, scoring.metric, truncate=cut)
 
 

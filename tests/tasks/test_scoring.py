@@ -1,5 +1,6 @@
 """Scores against the field's harness and a plain forward pass; options behind one prompt against rows of their own."""
 
+import dataclasses
 import itertools
 import random
 from typing import Any
@@ -16,6 +17,7 @@ from cola_learn.tasks.load import load_task
 from cola_learn.tasks.option_scorer import OptionScorer
 from cola_learn.tasks.questions import Question, Sample, as_sample
 from cola_learn.tasks.scores import OptionScores
+from cola_learn.tasks.scoring import Scoring
 
 
 def score(backbone: Backbone, samples: list[Sample], chain: Chain, **options: Any) -> list[OptionScores]:
@@ -102,3 +104,42 @@ def test_an_option_without_tokens_is_refused(tiny: Backbone) -> None:
     sample = Sample("t/s/7", "one two", ("one two",) * 2, (" three", " "), (5, 1))
     with pytest.raises(UserError, match="question t/s/7: option ' ' has no tokens"):
         score(tiny, [sample], Chain.base(6))
+
+
+@pytest.mark.parametrize("text", ["0-29", "0-11 14-19 (20)x2 21-29"])
+def test_pmi_is_the_difference_of_two_plain_scores(text: str, smollm32: Backbone, arc: list[Question]) -> None:
+    """Against acc of the question and of its options behind ``Answer:`` alone, through the same chain."""
+    chain, samples = Chain.parse(text, 30), [as_sample(question) for question in arc[:6]]
+    alone = [dataclasses.replace(sample, contexts=("Answer:",) * len(sample.contexts)) for sample in samples]
+    found, joint, apart = (
+        score(smollm32, asked, chain, metric=metric)
+        for asked, metric in ((samples, "pmi"), (samples, "acc"), (alone, "acc"))
+    )
+    for pmi, one, other in zip(found, joint, apart, strict=True):
+        assert pmi.values == pytest.approx([a - b for a, b in zip(one.values, other.values, strict=True)], abs=1e-4)
+
+
+def test_pmi_keeps_nothing_of_a_closed_question(tiny: Backbone) -> None:
+    scorer = OptionScorer(Executor(tiny), "pmi")
+    sample = Sample("t/s/1", "w1 w2", ("w1 w2",) * 2, (" w3", " w4"), (2, 2))
+    for _ in range(2):
+        scorer.open(sample)
+        scorer.score([("t/s/1", Chain.base(6))])
+        scorer.close("t/s/1")
+    assert scorer.executor.trie.used_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        *(("arc_easy", "acc_norm"), ("hellaswag", "acc_norm"), ("piqa", "acc_norm"), ("social_iqa", "acc_norm")),
+        *(("mmlu", "acc_norm"), ("arc_challenge", "pmi"), ("commonsense_qa", "pmi"), ("openbookqa", "pmi")),
+        *(("boolq", "acc"), ("winogrande", "acc"), ("my_file", "acc_norm")),
+    ],
+)
+def test_auto_is_what_olmes_recommends(task: str, metric: str) -> None:
+    """arXiv 2406.08446; per character for what it does not name."""
+    question = Question(task, "s", "1", "Why?", ("a", "b"), 0)
+    assert Scoring(metric="auto").of([question]).metric == metric
+    assert Scoring(metric="auto", template="letter").of([question]).metric == "acc"
+    assert Scoring(metric="pmi").of([question]).metric == "pmi"
