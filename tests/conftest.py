@@ -10,11 +10,13 @@ import torch
 from hypothesis import settings
 
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.load import load_backbone
+from cola_learn.backbone.load import computing_type, load_backbone
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.questions import Question
 
 torch.manual_seed(0)
+# Where the processor does not compute in bfloat16, trying what the model is capable of in it takes a minute.
+IN_BFLOAT16 = () if computing_type("auto", torch.device("cpu")) == torch.bfloat16 else (pytest.mark.slow,)
 settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
 settings.load_profile("untimed")
 

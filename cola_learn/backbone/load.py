@@ -50,7 +50,7 @@ def load_backbone(
         try:
             tokenizer = load_tokenizer(name, trust_remote_code)
             model, loaded = AutoModelForCausalLM.from_pretrained(
-                source, dtype=_dtype(dtype, where), output_loading_info=True, **placing, **options
+                source, dtype=computing_type(dtype, where), output_loading_info=True, **placing, **options
             )
         except UserError:
             raise
@@ -145,7 +145,8 @@ def _device(device: str) -> torch.device:
     return chosen
 
 
-def _dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
+def computing_type(dtype: Dtype, device: torch.device) -> torch.dtype:
+    """What a precision means on a device; ``auto`` is bfloat16 where it computes in it."""
     if dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
     if device.type == "cuda":

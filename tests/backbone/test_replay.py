@@ -16,7 +16,7 @@ from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from tests.architectures import rebuilt_logits, replayed_logits, wild_chains
-from tests.conftest import WordTokenizer, tiny_llama
+from tests.conftest import IN_BFLOAT16, WordTokenizer, tiny_llama
 
 SIZES = {
     "vocab_size": 97,
@@ -82,7 +82,7 @@ def test_any_chain_equals_the_rebuilt_model(name: str) -> None:
         assert torch.allclose(replayed_logits(backbone, chain, tokens), expected, atol=1e-4), str(chain)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=IN_BFLOAT16)])
 def test_embedded_model_replays_exactly(dtype: str, request: pytest.FixtureRequest) -> None:
     backbone: Backbone = request.getfixturevalue("smollm32" if dtype == "float32" else "smollm16")
     tokens = torch.tensor([backbone.tokenizer.encode("Question: Which of these metals rusts when it is left outside?")])
@@ -93,7 +93,8 @@ def test_embedded_model_replays_exactly(dtype: str, request: pytest.FixtureReque
         assert torch.equal(replayed_logits(backbone, chain, tokens), expected), text
 
 
-def test_prepacked_weights_say_the_same(smollm16: Backbone) -> None:
+@pytest.mark.parametrize("dtype", [pytest.param("bfloat16", marks=IN_BFLOAT16)])
+def test_prepacked_weights_say_the_same(dtype: str, smollm16: Backbone) -> None:
     """Against a copy with the prepacking taken off."""
     plain = plain_model(smollm16)
     tokens = torch.tensor([smollm16.tokenizer.encode("Which of these metals rusts when it is left outside?")])
@@ -118,8 +119,12 @@ def test_sequence_state_and_windows_are_not_packed() -> None:
         assert not Backbone(build(name), WordTokenizer(), name).capabilities.shares_prompts, name
 
 
-def test_fingerprint_tells_models_apart_but_not_precisions(smollm32: Backbone, smollm16: Backbone) -> None:
+@pytest.mark.parametrize("dtype", [pytest.param("bfloat16", marks=IN_BFLOAT16)])
+def test_fingerprint_is_the_same_in_every_precision(dtype: str, smollm32: Backbone, smollm16: Backbone) -> None:
     assert smollm32.fingerprint == smollm16.fingerprint
+
+
+def test_fingerprint_tells_models_apart(smollm32: Backbone) -> None:
     assert Backbone(tiny_llama(4), WordTokenizer(), "a").fingerprint != smollm32.fingerprint
 
 

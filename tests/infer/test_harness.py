@@ -51,7 +51,10 @@ def answers_of_harness(task: Path, **settings: Any) -> list[int]:
     return [max(range(len(row)), key=row.__getitem__) for row in scores]
 
 
-@pytest.mark.parametrize("policy", [pytest.param("base", marks=pytest.mark.slow), "static", "controller"])
+@pytest.mark.parametrize(
+    "policy",
+    [pytest.param("base", marks=pytest.mark.slow), pytest.param("static", marks=pytest.mark.slow), "controller"],
+)
 def test_answers_are_ours(policy: str, task: Path, arc: list[Question], smollm32: Backbone) -> None:
     questions = arc[:16]
     chains = {question.key: Chain.parse("0-29" if policy == "base" else STATIC, 30) for question in questions}
