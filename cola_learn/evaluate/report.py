@@ -188,7 +188,8 @@ def print_report(report: Report) -> None:
 
 
 def _measured(report: Report) -> str:
-    return f"{report.costs['base'].questions} questions, one at a time"
+    count = report.costs["base"].questions
+    return f"{count} questions, one at a time" if count > 1 else "on one question"
 
 
 def _compared(ratio: float, less: str, more: str, equal: str) -> str:
