@@ -19,6 +19,13 @@ class Interval:
     high: float
 
 
+def points(interval: Interval | None) -> str:
+    """An interval in percentage points, such as ``+1.0 (-0.2, +2.2)``; empty for None."""
+    if interval is None:
+        return ""
+    return f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f}, {100 * interval.high:+.1f})"
+
+
 def paired_difference(values: Sequence[float], others: Sequence[float], seed: int = 0) -> Interval:
     """Mean of ``values - others`` with a percentile bootstrap interval over the pairs."""
     difference = numpy.asarray(values, dtype=float) - numpy.asarray(others, dtype=float)

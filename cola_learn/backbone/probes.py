@@ -105,7 +105,7 @@ def _try_all(replay: Replay) -> Capabilities:
 def _check_replay(replay: Replay) -> None:
     """Hold the replay against the model's own logits."""
     tokens = replay.probe_tokens(1, 8)
-    expected = replay.model(input_ids=tokens, use_cache=False).logits[0]
+    expected = replay.own_logits
     try:
         recording = replay.record_inputs(input_ids=tokens)
         hidden = _run_all(replay, Batch([recording]), recording.hidden)

@@ -36,6 +36,7 @@ class Replay:
         num_layers: N.
         hidden_size: H.
         places: the device that each layer runs on.
+        own_logits: of the model itself for ``probe_tokens(1, 8)``, ``[8, V]``.
         prepacked: whether the weights are kept in the order that this CPU multiplies in (``prepacked.py``).
 
     Raises:
@@ -52,11 +53,11 @@ class Replay:
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self.places = [device_of(layer) for layer in self.layers]
         self._names = [parameter_names(layer) for layer in self.layers]
-        self._extra_outputs = self._count_extra_outputs()
+        self._extra_outputs, self.own_logits = self._tried()
 
     @torch.inference_mode()
-    def _count_extra_outputs(self) -> list[int]:
-        """How many values each layer returns beside the hidden state; -1 for a bare tensor."""
+    def _tried(self) -> tuple[list[int], Tensor]:
+        """How many values each layer returns beside the hidden state, -1 for a bare tensor, and the logits."""
         counts = [0] * self.num_layers
 
         def watch(index: int) -> Callable[..., None]:
@@ -67,11 +68,11 @@ class Replay:
 
         hooks = [layer.register_forward_hook(watch(index)) for index, layer in enumerate(self.layers)]
         try:
-            self.model(input_ids=self.probe_tokens(1, 8), use_cache=False)
+            logits: Tensor = self.model(input_ids=self.probe_tokens(1, 8), use_cache=False).logits[0]
         finally:
             for hook in hooks:
                 hook.remove()
-        return counts
+        return counts, logits
 
     @property
     def max_tokens(self) -> int:

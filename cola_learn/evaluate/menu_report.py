@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from cola_learn.console import PlainConsole, console
-from cola_learn.intervals import Interval
+from cola_learn.intervals import Interval, points
 from cola_learn.label.score_matrix import ScoreMatrix
 
 
@@ -59,13 +59,6 @@ class MenuReport:
     tasks: tuple[str, ...]
     controllers: dict[str, str]
     rows: tuple[PolicyRow, ...]
-
-
-def points(interval: Interval | None) -> str:
-    """An interval in percentage points, such as ``+1.0 (-0.2, +2.2)``; empty for None."""
-    if interval is None:
-        return ""
-    return f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f}, {100 * interval.high:+.1f})"
 
 
 def _cells(row: PolicyRow) -> list[str]:

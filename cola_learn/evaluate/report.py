@@ -16,7 +16,7 @@ from cola_learn.evaluate import figures
 from cola_learn.evaluate.costs import Cost
 from cola_learn.evaluate.statistics import Outcome, PolicySummary, sees_gold
 from cola_learn.files import as_value, write_text
-from cola_learn.intervals import detectable, holm
+from cola_learn.intervals import detectable, holm, points
 from cola_learn.tasks.questions import Question
 
 _EXAMPLES = 10  # questions won, and as many lost
@@ -98,9 +98,9 @@ class Report:
         discordant = (moves["wrong_to_right"] + moves["right_to_wrong"]) / self.n
         if not discordant:
             return ""
-        points = 100 * detectable(discordant, self.n)
+        least = 100 * detectable(discordant, self.n)
         return (
-            f"{self.n} questions show a difference of {points:.1f} points between controller and base with 80% power; "
+            f"{self.n} questions show a difference of {least:.1f} points between controller and base with 80% power; "
             "a smaller one is easily missed."
         )
 
@@ -164,14 +164,14 @@ def print_report(report: Report) -> None:
     for heading in ("policy", "accuracy", "depth", "FLOPs", "time", "Δ accuracy, points (95% CI)", "w>r", "r>w"):
         table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for name, row in report.compared.items():
-        change, moves = row.difference, row.transitions
+        moves = row.transitions
         cost = report.costs.get(name)
         table.add_row(
             name,
             f"{row.accuracy:.1%}",
             f"{row.depth:.1f}",
             *((f"{cost.flops:.0%}", f"{cost.seconds:.0%}") if cost else ("", "")),
-            f"{100 * change.mean:+.1f} ({100 * change.low:+.1f}, {100 * change.high:+.1f})",
+            points(row.difference),
             *(str(moves[key]) for key in ("wrong_to_right", "right_to_wrong")),
             style="bold" if name == "controller" else ("dim" if sees_gold(name) else None),
         )

@@ -9,9 +9,10 @@ from cola_learn import assets
 from cola_learn.backbone.fingerprint import of_memory
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
-from cola_learn.evaluate.menu_report import MenuReport, points
+from cola_learn.evaluate.menu_report import MenuReport
 from cola_learn.evaluate.report import Report
 from cola_learn.files import as_value, read_json
+from cola_learn.intervals import points
 from cola_learn.tasks.registry import BENCHMARKS
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
@@ -151,10 +152,10 @@ def _measured(report: Report) -> str:
     ]
     for name in ("base", "static", "shuffled_prompt", "controller"):
         row, cost = report.policies[name], report.costs.get(name)
-        change = row.difference
         costs = [f"{cost.flops:.0%}", f"{cost.seconds:.0%}"] if cost else ["", ""]
-        points = f"{100 * change.mean:+.1f} ({100 * change.low:+.1f}, {100 * change.high:+.1f})"
-        lines.append(f"| {' | '.join([name, f'{row.accuracy:.1%}', f'{row.depth:.1f}', *costs, points])} |")
+        lines.append(
+            f"| {' | '.join([name, f'{row.accuracy:.1%}', f'{row.depth:.1f}', *costs, points(row.difference)])} |"
+        )
     return "\n".join([*lines, "", report.headline, "", f"`{setting['command']}`"])
 
 

@@ -81,7 +81,7 @@ class ExportOptions:
         dtype: for static chains: precision of the weights; auto keeps the backbone's.
         price: for controllers: default price of depth at inference; python -m cola_learn.evaluate menu shows what each
             price gives.
-        tracking: for controllers of a checkpoint: W&B online, offline or disabled; auto is what WANDB_MODE says, else
+        tracking: for controllers of a checkpoint: W&B online, offline or disabled; auto follows WANDB_MODE, else is
             online when logged in, else offline.
         wandb: project, entity, group, name, tags and notes of the W&B run.
     """
