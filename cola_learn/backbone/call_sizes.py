@@ -16,7 +16,7 @@ from cola_learn.backbone.replay import Replay
 from cola_learn.backbone.rows import Row
 
 _STEP = 8
-_SIZES = tuple(range(_STEP, 257, _STEP))  # tokens of a call, on a CPU
+SIZES = tuple(range(_STEP, 257, _STEP))  # tokens of a call, on a CPU
 _MIDDLE = 128  # what the others are compared with
 _DRAWS = 500_000  # products of every matrix that are compared: one in 150,000 rounds differently
 _ODD = (3, 5, 7, 9, 11, 13, 17, 21, 25, 29, 31, 37, 48)  # together 256 tokens
@@ -36,14 +36,14 @@ def call_sizes(replay: Replay, packing: Sequence[int | None]) -> CallSizes:
     Short rows run in batches of several sizes through some layers and the head, and, since few differences in rounding
     get through a layer, random numbers run through one matrix of every shape.
     """
-    rows = [Row.plain(tokens) for tokens in replay.probe_tokens(_SIZES[-1] // _STEP, _STEP).tolist()]
+    rows = [Row.plain(tokens) for tokens in replay.probe_tokens(SIZES[-1] // _STEP, _STEP).tolist()]
     recordings = [replay.record(row) for row in rows]
     layers = sorted({0, replay.num_layers // 2, replay.num_layers - 1})
     linears = [module for layer in replay.layers for module in layer.modules() if type(module) is nn.Linear]
     matrices = {module.weight.shape: module for module in linears}
     draws = torch.Generator().manual_seed(0)
     products = [
-        (module, torch.randn(_SIZES[-1], shape[1], generator=draws).to(module.weight.dtype))
+        (module, torch.randn(SIZES[-1], shape[1], generator=draws).to(module.weight.dtype))
         for shape, module in matrices.items()
         for _ in range(-(-_DRAWS // (_MIDDLE * shape[0])))
     ]
@@ -68,8 +68,8 @@ def call_sizes(replay: Replay, packing: Sequence[int | None]) -> CallSizes:
 
         if not agrees(_MIDDLE):
             return ()
-        fewer = [size for size in _SIZES if size < _MIDDLE and agrees(size)]
-        more = itertools.takewhile(agrees, range(_MIDDLE + _STEP, _SIZES[-1] + 1, _STEP))
+        fewer = [size for size in SIZES if size < _MIDDLE and agrees(size)]
+        more = itertools.takewhile(agrees, range(_MIDDLE + _STEP, SIZES[-1] + 1, _STEP))
         return (*fewer, _MIDDLE, *more)
 
     def odd() -> Tensor:

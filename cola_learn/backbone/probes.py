@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cola_learn.assets import cache_folder
 from cola_learn.backbone import attention
-from cola_learn.backbone.call_sizes import CallSizes, call_sizes
+from cola_learn.backbone.call_sizes import SIZES, CallSizes, call_sizes
 from cola_learn.backbone.circumstances import circumstances
 from cola_learn.backbone.recording import Batch, Recording, token_dimensions
 from cola_learn.backbone.replay import Replay
@@ -81,9 +81,11 @@ def _remembered(file: Path) -> Capabilities | None:
     """What a file remembers, or None if it is missing or damaged."""
     try:
         values = read_json(file)["capabilities"]
-        return as_value(Capabilities, {**values, "call_sizes": tuple(values["call_sizes"])})
+        found = as_value(Capabilities, {**values, "call_sizes": tuple(values["call_sizes"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    sizes = found.call_sizes
+    return found if set(sizes) <= set(SIZES) and list(sizes) == sorted(sizes) else None
 
 
 def _try_all(replay: Replay) -> Capabilities:

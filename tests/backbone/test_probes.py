@@ -68,6 +68,15 @@ def test_threads_agree_only_where_they_do_at_odd_lengths(folder: Path) -> None:
             assert torch.equal(through(length, 1), through(length, torch.get_num_threads())), length
 
 
+@pytest.mark.parametrize("sizes", [[7], [128, 16]])
+def test_sizes_that_were_never_tried_are_not_believed(folder: Path, sizes: list[int]) -> None:
+    first = load()
+    (file,) = folder.iterdir()
+    stored = read_json(file)
+    write_json(file, {**stored, "capabilities": {**stored["capabilities"], "call_sizes": sizes}})
+    assert load().capabilities == first.capabilities
+
+
 @pytest.mark.parametrize(
     "damage", ["", "{", "[]", '{"capabilities": {"packing": [1]}}', '{"capabilities": {"call_sizes": 8}}']
 )
