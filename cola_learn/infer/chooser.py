@@ -68,7 +68,11 @@ def write(generator: Generator, questions: Sequence[str], chains: Sequence[Chain
     """Answers in the model's chat template, each through its chain."""
     backbone = generator.backbone
     prompts = [backbone.encoder.prompt(as_chat(question, backbone.tokenizer)) for question in questions]
-    written = generator.generate(prompts, chains, options.decoding)
+    return texts(backbone, generator.generate(prompts, chains, options.decoding))
+
+
+def texts(backbone: Backbone, written: Sequence[Sequence[int]]) -> list[str]:
+    """What was written, without special tokens."""
     return [str(backbone.tokenizer.decode(tokens, skip_special_tokens=True)).strip() for tokens in written]
 
 

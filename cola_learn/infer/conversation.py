@@ -8,7 +8,7 @@ from cola_learn.backbone.generate import Generator
 from cola_learn.chains import Chain
 from cola_learn.console import console
 from cola_learn.errors import UserError
-from cola_learn.infer.chooser import Chooser, make_chooser, strip
+from cola_learn.infer.chooser import Chooser, make_chooser, strip, texts
 from cola_learn.infer.options import InferOptions
 from cola_learn.infer.prompts import as_chat
 
@@ -47,4 +47,4 @@ def _answer(chooser: Chooser, generator: Generator, messages: list[dict[str, str
         console.print(f"{strip(one)}  {one} ({one.depth} layers)", style="dim", soft_wrap=True)
         streamer = TextStreamer(backbone.tokenizer, skip_prompt=True, skip_special_tokens=True)
         written += generator.generate([prompt], [one], options.decoding, streamer=streamer)
-    return str(backbone.tokenizer.decode(written[0], skip_special_tokens=True)).strip()
+    return texts(backbone, written)[0]

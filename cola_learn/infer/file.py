@@ -39,8 +39,6 @@ def answer_file(options: InferOptions) -> None:
     partial = folder / f"{name}.partial"
     with locked(folder, f".{name}.lock"):
         done = _resumed(partial, _identity(options), options)
-        done -= done % options.batch  # so that batches, and what is drawn in them, are those of an undisturbed run
-        _keep(partial, done)
         if done:
             console.print(f"{done} of {len(rows)} questions are done already")
         chooser = make_chooser(options)
@@ -82,25 +80,20 @@ def _identity(options: InferOptions) -> str:
 
 
 def _resumed(partial: Path, identity: str, options: InferOptions) -> int:
-    """How many rows are finished in a partial output, which is begun if it is not there."""
+    """How many rows are finished in a partial output: whole batches, so that batches, and what is drawn in them, are
+    those of an undisturbed run. What is behind them is cut off; an output that is not there is begun."""
     begun = json.dumps({"identity": identity}).encode() + b"\n"
-    if not partial.exists():
-        partial.write_bytes(begun)
-        return 0
-    lines = partial.read_bytes().splitlines(keepends=True)
+    lines = partial.read_bytes().splitlines(keepends=True) if partial.exists() else [begun]
     if not lines or lines[0] != begun:
         raise UserError(
             f"{partial} was begun with other questions or settings; delete it, or choose another --output than "
             f"{options.output}"
         )
-    return sum(line.endswith(b"\n") for line in lines[1:])
-
-
-def _keep(partial: Path, done: int) -> None:
-    """Cut a partial output behind so many rows."""
-    lines = partial.read_bytes().splitlines(keepends=True)
+    done = sum(line.endswith(b"\n") for line in lines[1:])
+    done -= done % options.batch
     with replacing(partial) as path:
         path.write_bytes(b"".join(lines[: 1 + done]))
+    return done
 
 
 def _answered(
