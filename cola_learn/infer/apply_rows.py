@@ -12,10 +12,11 @@ from cola_learn.backbone.layers import find_layers
 from cola_learn.backbone.recording import map_tree
 from cola_learn.chains import Chain
 from cola_learn.infer.apply import apply_chain
+from cola_learn.infer.beginning import Beginning
 
 
 @contextmanager
-def apply_chains(model: Any, chains: Sequence[Chain]) -> Iterator[Any]:
+def apply_chains(model: Any, chains: Sequence[Chain], beginning: Beginning | None = None) -> Iterator[Any]:
     """Within the block, row ``i`` of every batch runs ``chains[i]``.
 
     In a batch of ``k`` times as many rows, as for several samples a prompt, each chain has ``k`` neighbouring rows.
@@ -26,6 +27,8 @@ def apply_chains(model: Any, chains: Sequence[Chain]) -> Iterator[Any]:
     Args:
         model: a causal LM of transformers.
         chains: one for each row, of this model.
+        beginning: what the first layers made of the batch, if they have run: where all chains begin with them they are
+            not run again.
 
     Raises:
         UserError: as :class:`apply_chain`.
@@ -40,6 +43,11 @@ def apply_chains(model: Any, chains: Sequence[Chain]) -> Iterator[Any]:
         for place, rows in enumerate(needed):
             if len(rows) < len(chains):
                 layers[place] = _SomeRows(layers[place], rows, len(chains))
+        if beginning and beginning.resumes:
+            first = tuple(range(beginning.depth))
+            if all(chain.layers[: beginning.depth] == first for chain in chains):
+                for place, layer in enumerate(beginning.given(layers)):
+                    layers[place] = layer
         yield model
 
 

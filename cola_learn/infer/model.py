@@ -1,6 +1,6 @@
 """A controller in front of a transformers model: every prompt runs through a chain of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,10 +24,11 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
 from cola_learn.infer.apply import apply_chain
 from cola_learn.infer.apply_rows import apply_chains
+from cola_learn.infer.beginning import Beginning, run_beginning
 from cola_learn.infer.config import ColaConfig
 from cola_learn.infer.export import write_controller
 from cola_learn.infer.prompts import as_chat
-from cola_learn.infer.states import prompt_states, rows_of, unpadded
+from cola_learn.infer.rows import rows_of, unpadded
 from cola_learn.infer.turns import Turns, in_turn
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import MAX_TOKENS
@@ -205,8 +206,10 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         if inputs.pop("past_key_values", None) is not None:
             raise ValueError("a cache is of one chain; call generate, or the backbone within apply_chain")
         inputs["use_cache"] = False
-        with apply_chains(self.backbone, self._chains(input_ids, attention_mask, chain, price)) as model:
-            logits = model(input_ids=input_ids, attention_mask=attention_mask, **inputs).logits
+        inputs |= {"input_ids": input_ids, "attention_mask": attention_mask}
+        chains, beginning = self._begin(self.backbone, inputs, chain, price)
+        with apply_chains(self.backbone, chains, beginning) as model:
+            logits = model(**inputs).logits
         loss = None
         if labels is not None:
             loss = self.backbone.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
@@ -241,13 +244,16 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         input_ids = options.pop("input_ids", inputs)
         if input_ids is None:
             raise ValueError("generate needs input_ids to choose a chain for")
-        chains = self._chains(input_ids, options.get("attention_mask"), chain, price)
         settings = generation_config or self.generation_config
         options |= {"input_ids": input_ids, "generation_config": generation_config}
         whole = [name for name in _OF_WHOLE_CACHES if options.get(name, getattr(settings, name, None)) not in (None, 1)]
-        if whole and len(set(chains)) > 1:
-            return self._apart(chains, options, settings, whole[0])
-        with apply_chains(self.backbone, chains) as model:
+        if whole:
+            chains, beginning = self._chains(input_ids, options.get("attention_mask"), chain, price), None
+            if len(set(chains)) > 1:
+                return self._apart(chains, options, settings, whole[0])
+        else:
+            chains, beginning = self._begin(self.backbone.generate, options, chain, price)
+        with apply_chains(self.backbone, chains, beginning) as model:
             return model.generate(**options)
 
     def _apart(self, chains: list[Chain], options: dict[str, Any], settings: GenerationConfig, why: str) -> Tensor:
@@ -318,7 +324,26 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         """What the controller reads of a prompt ``[T]``: ``[T, F, H]``."""
         if self._encoder is not None:
             row = torch.tensor(self._encoder.cut(row.tolist(), len(row) - MAX_TOKENS), device=row.device)
-        return prompt_states(self.backbone, row[-MAX_TOKENS:], self._layers)
+        row = row[None, -MAX_TOKENS:]
+        read = run_beginning(self.backbone, max(self._layers), lambda: self.backbone(input_ids=row, use_cache=False))
+        return next(read.prompts(self._layers, torch.ones_like(row)))
+
+    def _begin(
+        self, call: Callable[..., Any], options: Mapping[str, Any], chain: Chain | str | None, price: float | None
+    ) -> tuple[list[Chain], Beginning | None]:
+        """The chain of each row, and the layers that were run to choose it, for what is to go on as ``call`` does with
+        these options."""
+        input_ids, attention_mask = options["input_ids"], options.get("attention_mask")
+        if chain is not None or max(self._layers) == 0 or input_ids.shape[1] > MAX_TOKENS:
+            return self._chains(input_ids, attention_mask, chain, price), None
+        if price is not None:
+            self.controller.rule.check_price(price, "the controller")
+        own = {name: value for name, value in options.items() if name not in ("streamer", "labels")}
+        beginning = run_beginning(self.backbone, max(self._layers), lambda: call(**own))
+        states = beginning.prompts(
+            self._layers, torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        )
+        return [self.controller.choose(state, price) for state in states], beginning
 
     def _chains(
         self, input_ids: Tensor, attention_mask: Tensor | None, chain: Chain | str | None, price: float | None

@@ -11,6 +11,7 @@ from lm_eval.tasks import TaskManager
 
 from cola_learn import Backbone, Chain, Controller, Question, Scoring, make_judge, score_questions
 from cola_learn.infer import harness
+from cola_learn.tasks.load import load_task
 from cola_learn.tasks.questions import as_sample
 from cola_learn.train.features import prompt_features
 
@@ -30,9 +31,15 @@ metric_list: [{{metric: acc}}]
 
 
 @pytest.fixture(scope="module")
-def task(arc: list[Question], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def questions(arc: list[Question]) -> list[Question]:
+    """Of ARC-Easy and of ARC-Challenge."""
+    return [*arc[:10], *load_task("arc_challenge", "validation", limit=10)]
+
+
+@pytest.fixture(scope="module")
+def task(questions: list[Question], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("harness")
-    rows = [{"question": one.text, "choices": list(one.choices), "gold": one.gold} for one in arc[:16]]
+    rows = [{"question": one.text, "choices": list(one.choices), "gold": one.gold} for one in questions]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "mine.yaml").write_text(TASK.format(file=folder / "rows.jsonl"))
     return folder
@@ -55,8 +62,7 @@ def answers_of_harness(task: Path, **settings: Any) -> list[int]:
     "policy",
     [pytest.param("base", marks=pytest.mark.slow), pytest.param("static", marks=pytest.mark.slow), "controller"],
 )
-def test_answers_are_ours(policy: str, task: Path, arc: list[Question], smollm32: Backbone) -> None:
-    questions = arc[:16]
+def test_answers_are_ours(policy: str, task: Path, questions: list[Question], smollm32: Backbone) -> None:
     chains = {question.key: Chain.parse("0-29" if policy == "base" else STATIC, 30) for question in questions}
     if policy == "controller":
         controller = Controller.from_pretrained(MENU)

@@ -24,7 +24,9 @@ from cola_learn import (
     SearchSpace,
     apply_chain,
 )
+from cola_learn.backbone.layers import find_layers
 from cola_learn.errors import UserError
+from cola_learn.infer.apply_rows import apply_chains
 from cola_learn.train.features import prompt_features
 from tests.architectures import tiny_model
 
@@ -187,6 +189,39 @@ def test_other_architectures_write_through_their_chains(model_type: str) -> None
         with apply_chain(backbone, chain) as plain:
             expected = plain.generate(row[None], use_cache=False, **settings)[0, len(row) :]
         assert written.tolist() == expected.tolist(), (chain, model_type)
+
+
+@pytest.mark.parametrize("model_type", ["qwen3", "gemma3_text", "gpt2", "qwen3_next"])
+def test_layers_that_the_controller_reads_run_once(model_type: str) -> None:
+    """Where every chain begins with them; text, samples and logits stay what they are when they run twice."""
+    backbone = tiny_model(model_type).eval()
+    torch.manual_seed(0)
+    size = backbone.config.get_text_config().hidden_size
+    controller = Controller(ControllerConfig(4, size, SearchSpace(1, 1), (0, 2), 16, 1, 2, 0.0, backbone=model_type))
+    model = ColaForCausalLM(backbone, controller)
+    ids = torch.tensor([[0, 0, 5, 17, 30, 8], [9, 3, 33, 21, 12, 44]])
+    batch = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    settings = {**batch, "max_new_tokens": 3, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    chains = [Chain.parse(text, 4) for text in ("0-1 3", "0-2 (3)x2")]
+    answers = iter(chains * 3)
+    controller.choose = lambda states, price=None: next(answers)  # type: ignore[method-assign]
+    ran = [0] * 4
+    for place, layer in enumerate(find_layers(backbone, model_type)):
+        layer.register_forward_pre_hook(lambda *_, place=place: ran.__setitem__(place, ran[place] + 1))
+    written = model.generate(**settings)
+    once = model_type != "qwen3_next"  # it keeps more than keys and values, and the layers run again
+    assert ran[:2] == ([3, 3] if once else [4, 4])
+    sampling = {**settings, "do_sample": True, "num_return_sequences": 2}
+    torch.manual_seed(1)
+    samples = model.generate(**sampling)
+    ran[:] = [0] * 4
+    logits = model(**batch).logits
+    assert ran[:2] == [1, 1]
+    with apply_chains(backbone, chains) as plain:
+        assert torch.equal(plain.generate(**settings), written)
+        torch.manual_seed(1)
+        assert torch.equal(plain.generate(**sampling), samples)
+        assert torch.equal(plain(**batch).logits, logits)
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
