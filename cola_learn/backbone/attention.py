@@ -57,20 +57,40 @@ def _grown(buffer: Tensor, length: int, total: int) -> Tensor:
     return larger
 
 
+class Padding(NamedTuple):
+    """Where the tokens of rows of several lengths are once each is padded to the longest.
+
+    Attributes:
+        spread: for every place of the padded rows the token that is there, ``[number * length]``; behind a row's end
+            its last one again.
+        joined: where among these the tokens are, ``[tokens]``.
+    """
+
+    spread: Tensor
+    joined: Tensor
+
+
 class Group(NamedTuple):
-    """Neighbouring rows of one length.
+    """Neighbouring rows that attend in one call.
 
     Attributes:
         number: of rows.
-        length: of each, in tokens that run now.
+        length: of each, in tokens that run now, padding included.
         mask: ``[number, 1, length, all tokens]``, or None for plain causal.
         slot: what a single row has run before, which it attends to as well.
+        padding: where the rows are not all of that length.
     """
 
     number: int
     length: int
     mask: Tensor | None
     slot: Slot | None = None
+    padding: Padding | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Of the rows, without padding."""
+        return self.number * self.length if self.padding is None else len(self.padding.joined)
 
 
 _layout: ContextVar[Sequence[Group] | None] = ContextVar("layout", default=None)
@@ -119,10 +139,13 @@ def _attend(
     if layout is None:
         result: tuple[Tensor, Tensor | None] = attend(module, query, key, value, attention_mask, **options)
         return result
-    sizes = [group.number * group.length for group in layout]
+    sizes = [group.tokens for group in layout]
     parts = zip(layout, query.split(sizes, 2), key.split(sizes, 2), value.split(sizes, 2), strict=True)
     outputs = []
     for group, *states in parts:
+        if group.padding is not None:
+            spread, joined = (places.to(query.device) for places in group.padding)
+            states = [state.index_select(2, spread) for state in states]
         if group.number == 1:
             apart = states
         else:  # [1, heads, number * length, size] to [number, heads, length, size]
@@ -131,7 +154,8 @@ def _attend(
             apart[1:] = group.slot.extend(*apart[1:])
         mask = None if group.mask is None else group.mask.to(query.device)
         output, _ = attend(module, *apart, mask, **options)
-        outputs.append(output.flatten(0, 1))
+        output = output.flatten(0, 1)
+        outputs.append(output if group.padding is None else output.index_select(0, joined))
     return cat(outputs)[None], None
 
 

@@ -2,16 +2,21 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.recording import Batch, Recording
+from cola_learn.backbone.room import Room
 from cola_learn.backbone.rows import BUCKET, Row
 from cola_learn.backbone.trie import ActivationTrie, default_budget
 from cola_learn.backbone.walks import Walk, together
 from cola_learn.chains import Chain
+
+_GPU_BUCKET = 32  # tokens
 
 
 @dataclass
@@ -78,23 +83,36 @@ class Executor:
         backbone: whose layers run.
         cache_bytes: budget of the activation trie; 0 keeps nothing, by default a share of the free memory.
         call_tokens: most tokens in one layer call; by default as the backbone says.
+        bucket: rows attend in one call where their lengths differ by less, see :class:`Batch`; by default none on a
+            CPU.
+
+    Attributes:
+        room: how many tokens a call has at most; less after it ran out of memory.
     """
 
-    def __init__(self, backbone: Backbone, cache_bytes: int | None = None, call_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        cache_bytes: int | None = None,
+        call_tokens: int | None = None,
+        bucket: int | None = None,
+    ) -> None:
         self.backbone, self._can = backbone, backbone.capabilities
         self.counters = Counters()
         self.trie = ActivationTrie(default_budget(backbone.device) if cache_bytes is None else cache_bytes)
-        self._rows: dict[Hashable, tuple[Row, Recording]] = {}
+        self._rows: dict[Hashable, tuple[Row, Recording, Tensor]] = {}  # with the places that are wanted
         self._batches: dict[tuple[tuple[Hashable, ...], int], Batch] = {}
         self._next_handle = 0
-        self._call_tokens = call_tokens or backbone.call_tokens
+        self.room = Room(call_tokens or backbone.call_tokens, self.trie)
+        self._bucket = bucket or (1 if backbone.device.type == "cpu" else _GPU_BUCKET)
         self._fillers: dict[int, Recording] = {}
 
     def open(self, row: Row) -> int:
         """Record a row; returns the handle that requests name it by."""
         handle = self._next_handle
         self._next_handle += 1
-        self._rows[handle] = (row, self.backbone.record(row, BUCKET if self._can.packing is None else None))
+        recording = self.backbone.record(row, BUCKET if self._can.packing is None else None)
+        self._rows[handle] = row, recording, torch.tensor(row.wanted).to(self.backbone.places[-1])
         return handle
 
     def close(self, handle: int) -> None:
@@ -127,9 +145,9 @@ class Executor:
             self.counters.layers_asked += chain.depth
         walks = [self._start(handle, layers) for handle, layers in asked]
         while walks:
-            for walk in self._advance(walks):
-                wanted = walk.hidden[list(self._rows[walk.row][0].wanted)]
-                asked[walk.row, walk.layers] = wanted.to(self.backbone.places[-1])
+            for walk in self.room.fit(partial(self._advance, walks)):
+                wanted = self._rows[walk.row][2]
+                asked[walk.row, walk.layers] = walk.hidden.to(wanted.device)[wanted]
             walks = [walk for walk in walks if walk.remaining]
         results = [asked[handle, chain.layers] for handle, chain in requests]
         return [result for result in results if result is not None]
@@ -138,7 +156,7 @@ class Executor:
         state, done = self.trie.deepest(handle, layers[:-1])
         return Walk(handle, layers, state[0] if state else self._rows[handle][1].hidden[0], done)
 
-    def _advance(self, walks: Sequence[Walk]) -> list[Walk]:
+    def _advance(self, walks: Sequence[Walk], call_tokens: int) -> list[Walk]:
         """Run one layer for every walk that needs it next; returns those that arrived at their chain's end.
 
         The lowest layer goes first: walks that looped back or began early catch up, and all that share the
@@ -150,11 +168,13 @@ class Executor:
             ready = [walk for walk in ready if walk.size == size]
             ready = ready if self._can.stackable else ready[:1]
         ready.sort(key=lambda walk: walk.size)  # neighbours of one length attend together
-        groups = together(ready, self._call_tokens)
+        groups = together(ready, call_tokens)
         states = self._run_layer(layer, [members[0] for members in groups.values()])
-        for state, ((row, prefix), members) in zip(states, groups.items(), strict=True):
-            if any(walk.remaining > 1 for walk in members):
-                self.trie.put(row, prefix, (state.clone(),))  # a view would keep its whole batch alive
+        going_on = [any(walk.remaining > 1 for walk in members) for members in groups.values()]
+        copied = self._copied(states, going_on)
+        for state, copy, ((row, prefix), members) in zip(states, copied, groups.items(), strict=True):
+            if copy is not None:
+                self.trie.put(row, prefix, (copy,))
             for walk in members:
                 walk.hidden = state
                 walk.done += 1
@@ -175,13 +195,22 @@ class Executor:
             self.counters.tokens += missing
         return self.backbone.run_rows(layer, states, batch)[: len(walks)]
 
+    def _copied(self, states: Sequence[Tensor], wanted: Sequence[bool]) -> Sequence[Tensor | None]:
+        """Copies of the wanted states. They are parts of one tensor, all of which a part that is kept would keep."""
+        kept = [state for state, keep in zip(states, wanted, strict=True) if keep and self.trie.budget_bytes]
+        if not kept:
+            return [None] * len(states)
+        parts: Any = torch.split_with_sizes_copy(torch.cat(kept), [*map(len, kept)])  # type: ignore[func-returns-value]
+        copies = iter(parts)
+        return [next(copies) if keep else None for keep in wanted]
+
     def _batch(self, handles: tuple[Hashable, ...], filler: int) -> Batch:
         if (handles, filler) not in self._batches:
             if len(self._batches) >= 64:
                 self._batches.pop(next(iter(self._batches)))
             recordings = [self._rows[handle][1] for handle in handles]
             self._batches[handles, filler] = Batch(
-                [*recordings, self._filler(filler)] if filler else recordings, self._can.packing
+                [*recordings, self._filler(filler)] if filler else recordings, self._can.packing, self._bucket
             )
         return self._batches[handles, filler]
 

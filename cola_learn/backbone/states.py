@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from cola_learn.backbone import attention
 from cola_learn.backbone.attention import Group, Slot
 from cola_learn.backbone.recording import Leaf, Recording, map_tree
 from cola_learn.backbone.replay import Replay
+from cola_learn.backbone.room import Room
 from cola_learn.backbone.trie import ActivationTrie, default_budget
 from cola_learn.backbone.walks import Walk, together
 
@@ -51,7 +53,7 @@ class Slotted:
         self._trie = ActivationTrie(default_budget(replay.device) if cache_bytes is None else cache_bytes)
         self._masks: tuple[Tensor | None, ...] = ()
         self._masked = 0
-        self._call_tokens = call_tokens
+        self._room = Room(call_tokens, self._trie)
 
     def last(self, sequences: Sequence[Growing]) -> Tensor:
         fresh = not sequences[0].new  # all rows are at the same step
@@ -73,7 +75,11 @@ class Slotted:
                     walk.hidden, walk.done = hidden, walk.done + 1
                     walk.slots.append(Slot(*seen))
         while active := [walk for walk in walks if walk.done < len(walk.layers)]:
-            self._advance(active, step, fresh)
+            advance = partial(self._advance, active, step, fresh)
+            if fresh:
+                self._room.fit(advance)
+            else:  # slots grow as it runs, so that it cannot be run again; but few tokens take little
+                advance(self._room.tokens)
         return torch.stack([walk.hidden[-1].to(self._replay.places[-1]) for walk in walks])
 
     def _record(self, walks: Sequence[_NewTokens]) -> "_Step":
@@ -102,10 +108,10 @@ class Slotted:
             self._masks = self._replay.record_inputs(input_ids=tokens).masks
         return self._masks
 
-    def _advance(self, walks: Sequence[_NewTokens], step: "_Step", fresh: bool) -> None:
+    def _advance(self, walks: Sequence[_NewTokens], step: "_Step", fresh: bool, call_tokens: int) -> None:
         """Run the lowest layer that any walk needs next, for all that need it."""
         layer = min(walk.next_layer for walk in walks)
-        groups = together([walk for walk in walks if walk.next_layer == layer], self._call_tokens)
+        groups = together([walk for walk in walks if walk.next_layer == layer], call_tokens)
         leaders = [members[0] for members in groups.values()]
         slots = [Slot() if fresh else leader.slots[leader.done] for leader in leaders]
         states = self._replay.run_rows(layer, [leader.hidden for leader in leaders], step.of(leaders, slots))

@@ -124,9 +124,14 @@ class ActivationTrie:
             node.state = state
             self.used_bytes += size
             heapq.heappush(self._queue, (node.touched + node.worth, node.order, node))
-        while self.used_bytes > self.budget_bytes:
-            self._evict()
+        self.shrink(self.budget_bytes)
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+
+    def shrink(self, budget_bytes: int) -> None:
+        """Keep no more than this from now on."""
+        self.budget_bytes = budget_bytes
+        while self.used_bytes > budget_bytes:
+            self._evict()
 
     def forget(self, row: Hashable) -> None:
         """Drop everything of one row."""

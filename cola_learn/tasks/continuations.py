@@ -136,22 +136,25 @@ class Continuations:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What is predicted of ``tokens`` ``[K]`` at ``positions`` ``[K]`` of ``hidden`` ``[P, H]``: log-probabilities
         and, where asked for, leads and whether each is taken, ``[K]`` each."""
-        logprobs = torch.empty(len(tokens), dtype=torch.float64)
-        margins = torch.zeros(len(tokens), dtype=torch.float64)
-        right = torch.zeros(len(tokens), dtype=torch.bool)
+        order: list[Tensor] = []
+        found: list[list[Tensor]] = []
         size = min(_POSITIONS_PER_HEAD_CALL, self.backbone.call_tokens)
         for start in range(0, hidden.shape[0], size):
-            stop = start + size
-            logits = self.backbone.logits(hidden[start:stop])
-            normalizer = normalizers(logits)
-            chosen = (positions >= start) & (positions < stop)
-            rows = (positions[chosen] - start).to(logits.device)
-            here = tokens[chosen].to(logits.device)
-            logprobs[chosen] = (logits[rows, here].float() - normalizer[rows]).double().cpu()
-            if leads is not None:
-                lead, best = leads(logits, rows, here, closing[chosen].to(logits.device))
-                margins[chosen], right[chosen] = lead.double().cpu(), best.cpu()
-        return logprobs, margins, right
+            chosen = ((positions >= start) & (positions < start + size)).nonzero()[:, 0]
+            if len(chosen):
+                order.append(chosen)
+                logits = self.backbone.logits(hidden[start : start + size])
+                here = torch.stack([positions[chosen] - start, tokens[chosen]]).to(logits.device)
+                logprobs = logits[here[0], here[1]].float() - normalizers(logits)[here[0]]
+                measured = [logprobs.double()]
+                if leads is not None:
+                    measured += leads(logits, here[0], here[1], closing[chosen].to(logits.device))
+                found.append([each.double() for each in measured])
+        # One copy from the device for all.
+        values = torch.cat([torch.stack(each) for each in found], dim=1).cpu()
+        whole = torch.zeros(3, len(tokens), dtype=torch.float64)
+        whole[: len(values), torch.cat(order)] = values
+        return whole[0], whole[1], whole[2] > 0
 
 
 def normalizers(logits: Tensor) -> Tensor:
@@ -159,6 +162,6 @@ def normalizers(logits: Tensor) -> Tensor:
 
     A sum of which there is only one torch shares out among its threads, which rounds otherwise: none is taken alone.
     """
-    # Small slices: whole float32 logits would not fit the caches of a CPU.
-    parts = logits.split(_ROWS_PER_NORMALIZER)
+    # Small slices on a CPU: whole float32 logits would not fit its caches.
+    parts = logits.split(_ROWS_PER_NORMALIZER if logits.device.type == "cpu" else len(logits))
     return torch.cat([part.float().expand(max(2, len(part)), -1).logsumexp(-1)[: len(part)] for part in parts])

@@ -16,6 +16,7 @@ from cola_learn.backbone.recording import Batch
 from cola_learn.backbone.rows import Row
 from cola_learn.backbone.trie import ActivationTrie, default_budget
 from cola_learn.chains import Chain, SearchSpace
+from cola_learn.errors import UserError
 from tests.architectures import wild_chains
 from tests.backbone.test_replay import build
 from tests.conftest import WordTokenizer
@@ -54,18 +55,50 @@ def test_results_do_not_depend_on_budget_or_batching(tiny: Backbone, budget: int
     assert executor.trie.used_bytes <= budget
 
 
+@pytest.mark.parametrize("bucket", [None, 32])
 @pytest.mark.parametrize("name", ["Gemma3Text", "Mistral", "Qwen2Moe", "GPT2", "Bloom", "Mamba"])
-def test_company_on_other_architectures(name: str) -> None:
-    """Rows shorter and longer than a sliding window together, experts, and rows that have to be stacked."""
+def test_company_on_other_architectures(name: str, bucket: int | None) -> None:
+    """Rows shorter and longer than a sliding window together, experts, and rows that have to be stacked; and padded for
+    attention, as they are on a GPU."""
     more = {"sliding_window": 20} if name in ("Gemma3Text", "Mistral") else {}
     backbone = Backbone(build(name, **more), WordTokenizer(), name)
     rows = [Row.plain(list(range(3, 3 + length))) for length in (5, 17, 18, 24, 40)]
-    executor = Executor(backbone)
+    if backbone.capabilities.shares_prompts:  # they bring masks of their own
+        rows += [Row.with_options(range(3, 3 + length), [[7, 8], [9], [5, 6, 7]]) for length in (4, 9)]
+    executor = Executor(backbone, bucket=bucket)
     handles = [executor.open(row) for row in rows]
     requests = some_requests(4, len(rows), 30)
     found = executor.run([(handles[row], chain) for row, chain in requests])
     for (row, chain), hidden in zip(requests, found, strict=True):
         assert torch.allclose(hidden, alone(backbone, rows[row], chain), rtol=1e-4, atol=1e-4), str(chain)
+
+
+def test_memory_that_runs_out_makes_calls_smaller(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device that holds 100 tokens and no more: the run goes on, with the results that it would have had."""
+    rows = [Row.plain(list(range(3, 3 + length))) for length in (30, 40, 50, 60)]
+    requests = some_requests(tiny.num_layers, len(rows), 20)
+    expected = [alone(tiny, rows[row], chain) for row, chain in requests]
+    own = tiny.run_layer
+
+    def cramped(layer: int, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
+        if hidden.shape[1] > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return own(layer, hidden, batch)
+
+    monkeypatch.setattr(tiny, "run_layer", cramped)
+    limit = 100
+    executor = Executor(tiny, 2**20, 512)
+    handles = [executor.open(row) for row in rows]
+    found = executor.run([(handles[row], chain) for row, chain in requests])
+    assert executor.room.tokens == 64
+    assert executor.trie.budget_bytes == 2**17
+    assert all(torch.allclose(one, other, rtol=1e-4, atol=1e-4) for one, other in zip(found, expected, strict=True))
+    assert "at most 64 tokens a call" in capsys.readouterr().err
+    limit = 10
+    with pytest.raises(UserError, match="out of memory with 64 tokens a call"):
+        executor.run([(handles[0], Chain.base(tiny.num_layers))])
 
 
 @pytest.fixture(params=["smollm32", "smollm16"])
