@@ -15,7 +15,7 @@ demo: $(VENV)/.installed assets
 	$(BIN)/python -m cola_learn.train --config configs/train/demo.yaml --labels $(RUN)/labels --output $(RUN)/train
 	$(BIN)/python -m cola_learn.export --checkpoint $(RUN)/train/best.ckpt --output $(RUN)/train/controller
 	$(BIN)/python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --labels $(RUN)/labels \
-		--controller $(RUN)/train/controller --output $(RUN)/evaluate
+		--controller $(RUN)/train/controller --beside checkpoints/menu --output $(RUN)/evaluate
 
 test: $(VENV)/.installed-dev assets lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

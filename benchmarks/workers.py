@@ -45,7 +45,7 @@ def run(options: Options) -> None:
         f"{options.workers} processes": Resources(workers=options.workers),
         f"{options.workers} Ray actors": Resources(workers=options.workers, executor="ray"),
     }
-    scoring, plan = Scoring(reward="choices"), Plan(MCTS(options.simulations))
+    scoring, plan = Scoring(metric="acc", reward="choices"), Plan(MCTS(options.simulations))
     questions = load_task("arc_easy", "test", options.questions, 0)
     seconds: dict[str, float] = {}
     labels: dict[str, dict[str, Label]] = {}

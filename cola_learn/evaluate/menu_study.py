@@ -92,7 +92,8 @@ class Study:
     @classmethod
     def load(cls, options: MenuEvaluateOptions) -> "Study":
         stores, others = open_stores(options.labels), open_stores(options.held, "--held")
-        pool, held = ScoreMatrix.load(stores), ScoreMatrix.load(others, "--held")
+        pool = ScoreMatrix.load(stores)
+        held = ScoreMatrix.load(others, "--held", pool.temperatures)
         manifest = stores[0].manifest
         if pool.chains != held.chains or manifest.fingerprint != others[0].manifest.fingerprint:
             raise UserError(f"--held {options.held} was run through another menu or model than --labels")

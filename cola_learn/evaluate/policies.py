@@ -6,7 +6,7 @@ A policy sees prompts only. The two that see the gold answer, the top-5 oracle a
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -16,6 +16,8 @@ from cola_learn.label.records import Label
 from cola_learn.tasks.judge import Judge
 from cola_learn.tasks.judges import score_questions
 from cola_learn.tasks.questions import Question, Template
+from cola_learn.tasks.scores import Scores
+from cola_learn.tasks.temperature import soft_rewards
 from cola_learn.train.controller import Controller
 
 _TOGETHER = 8  # questions scored in one call
@@ -62,11 +64,13 @@ def choose_static(
     judge: Judge, questions: Sequence[Question], candidates: Sequence[Chain], template: Template
 ) -> Chain:
     """The candidate with the highest mean probability of the gold option on labelled training questions."""
-    totals = dict.fromkeys(candidates, 0.0)
+    base = Chain.base(judge.num_layers)
+    tried = tuple(dict.fromkeys([base, *candidates]))
     with progress_bar() as bar:
-        task = bar.add_task("static chain", total=len(questions) * len(candidates), unit="chains", note="")
-        for question, scores in score_questions(judge, questions, candidates, template, _TOGETHER):
-            for chain, score in scores.items():
-                totals[chain] += score.probability(question.gold)
+        task = bar.add_task("static chain", total=len(questions) * len(tried), unit="chains", note="")
+        found: list[Mapping[Chain, Scores]] = []
+        for _, scores in score_questions(judge, questions, tried, template, _TOGETHER):
+            found.append(scores)
             bar.advance(task, len(scores))
-    return max(candidates, key=totals.__getitem__)
+    means = soft_rewards(questions, found)
+    return max(candidates, key=means.__getitem__)

@@ -84,7 +84,7 @@ def pick(
         Question("", "", str(index), question, tuple(own), 0)
         for index, (question, own) in enumerate(zip(questions, choices, strict=True))
     ]
-    scored = score_questions(make_judge(backbone, Scoring()), asked, lambda one: [chains[int(one.id)]])
+    scored = score_questions(make_judge(backbone, Scoring(metric="acc")), asked, lambda one: [chains[int(one.id)]])
     answers = []
     for question, scores in scored:
         [score] = scores.values()

@@ -209,7 +209,7 @@ def run_import(options: ImportOptions) -> LabelStore:
         console.print(f"skipped     {line}", soft_wrap=True)
     if found.skipped:
         console.print(f"{len(found.skipped)} of {len(found.skipped) + len(labels)} records skipped")
-    job = Job(options.backbone, Scoring(), Plan(luck=False, neighbours=0))
+    job = Job(options.backbone, Scoring(reward="choices").of(questions), Plan(luck=False, neighbours=0))
     manifest = replace(Manifest.of(identity, job, options.task, questions[0]), search={"imported": options.form})
     store = LabelStore.create(options.output, manifest)
     with store.writing():

@@ -2,6 +2,7 @@
 
 import re
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 
 from cola_learn.backbone.load import load_tokenizer
@@ -39,24 +40,27 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
     if lines > LARGEST:
         raise UserError(f"--menu {options.menu} has {lines} chains; at most {LARGEST} are run")
     plan = Plan(Menu(options.menu), luck=False, neighbours=0, keep_scores=True, seed=options.seed)
-    job = Job(options.backbone, Scoring(reward="choices"), plan, options.resources)
     pools = [_pool(name, options) for name in options.tasks]
+    scorings = [Scoring(metric=options.metric).of(questions) for _, _, questions in pools]
     stores = []
     encoder = PromptEncoder(load_tokenizer(options.backbone))
-    for task, _, questions in pools:
+    for (task, _, questions), scoring in zip(pools, scorings, strict=True):
         if is_file(task):
-            show_prompt(questions[0], job.scoring, encoder, whole=False)
-        check_lengths(questions, job.scoring, encoder, job.backbone)
-    with closing(start_workers(job)) as workers:
-        for number, (name, (task, split, questions)) in enumerate(zip(options.tasks, pools, strict=True), start=1):
-            console.rule(f"{name} ({number} of {len(pools)})")
-            folder = options.output / f"{questions[0].task}-{split}"  # parts of a split share no question
-            writable_folder(folder)
-            layout = Layout(options.columns, options.answers)
-            store = LabelStore.create(folder, Manifest.of(workers.identity, job, task, questions[0], layout))
-            fill_store(store, workers, questions, plan, "cross").print()
-            console.print(f"labels      {folder}", soft_wrap=True)
-            stores.append(store)
+            show_prompt(questions[0], scoring, encoder, whole=False)
+        check_lengths(questions, scoring, encoder, options.backbone)
+    numbered = zip(range(1, len(pools) + 1), options.tasks, pools, scorings, strict=True)
+    for scoring, group in groupby(numbered, key=lambda one: one[3]):
+        job = Job(options.backbone, scoring, plan, options.resources)
+        with closing(start_workers(job)) as workers:
+            for number, name, (task, split, questions), _ in group:
+                console.rule(f"{name} ({number} of {len(pools)}, {scoring.metric})")
+                folder = options.output / f"{questions[0].task}-{split}"  # parts of a split share no question
+                writable_folder(folder)
+                layout = Layout(options.columns, options.answers)
+                store = LabelStore.create(folder, Manifest.of(workers.identity, job, task, questions[0], layout))
+                fill_store(store, workers, questions, plan, "cross").print()
+                console.print(f"labels      {folder}", soft_wrap=True)
+                stores.append(store)
     next_command(
         ["python -m cola_learn.train --config configs/train/menu.yaml", "--labels", options.output],
         *(["python -m cola_learn.label inspect", store.folder] for store in stores),

@@ -1,7 +1,7 @@
 """Menus: short lists of chains that are all tried on every question."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain, Edit, Skip
@@ -17,6 +17,8 @@ from cola_learn.label.store import LabelStore
 from cola_learn.tasks.judge import Judge
 from cola_learn.tasks.judges import make_judge, score_questions
 from cola_learn.tasks.questions import Question, Template
+from cola_learn.tasks.scores import Scores
+from cola_learn.tasks.temperature import soft_rewards
 
 
 def run_menu(options: MenuOptions) -> list[Chain]:
@@ -93,6 +95,7 @@ def compose(
     gold answer, and, in a second series, the highest among the skips.
     """
     questions = list(questions)
+    base = Chain.base(judge.num_layers)
     made: dict[Chain, None] = {}
     series: list[list[Edit]] = [list(edits), [edit for edit in edits if isinstance(edit, Skip)]]
     with progress_bar() as bar:
@@ -109,12 +112,12 @@ def compose(
                         continue
                 if not chains:
                     break
-                totals = dict.fromkeys(chains, 0.0)
-                for question, scores in score_questions(judge, questions, [*chains], template):
-                    for chain, score in scores.items():
-                        totals[chain] += score.probability(question.gold)
+                found: list[Mapping[Chain, Scores]] = []
+                for _, scores in score_questions(judge, questions, [base, *chains], template):
+                    found.append(scores)
                     bar.advance(task, len(chains))
-                best = max(totals, key=totals.__getitem__)
+                means = soft_rewards(questions, found)
+                best = max(chains, key=means.__getitem__)
                 chosen = chains[best]
                 made[best] = None
         bar.update(task, completed=total)

@@ -8,6 +8,7 @@ from cola_learn.command import GROUP
 from cola_learn.label.plan import Plan, Resources
 from cola_learn.tasks.answer_columns import AnswersAs
 from cola_learn.tasks.columns import Layout
+from cola_learn.tasks.questions import Metric
 from cola_learn.tasks.scoring import Scoring
 from cola_learn.tracking import Mode, Wandb
 
@@ -179,6 +180,7 @@ class CrossOptions:
     Attributes:
         menu: file of chains, one a line.
         tasks: what to run them on, as task:split; a part of a split is written sciq:validation[:75%].
+        metric: score of an option, as for label; auto is what OLMES (arXiv 2406.08446) recommends for each benchmark.
         columns: of files, as for label.
         answers: of files, as for label.
         limit: at most this many questions of each task, drawn with the seed; default all.
@@ -191,6 +193,7 @@ class CrossOptions:
 
     menu: Path
     tasks: list[str]
+    metric: Literal["auto"] | Metric = "auto"
     columns: str = ""
     answers: AnswersAs = "auto"
     limit: int | None = None

@@ -1,17 +1,19 @@
 """Scores of every chain of a menu on every question as arrays, from the stores of ``label cross``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.questions import Question
+from cola_learn.tasks.temperature import task_temperatures
 
 Array = NDArray[numpy.float64]
 
@@ -53,15 +55,24 @@ class ScoreMatrix:
         chains: the menu, the base chain first.
         questions: what they were run on.
         scores: of every option in nats, minus infinity behind a question's last one, ``[Q, C, O]``.
+        temperatures: at which the scores of each task are probabilities, fitted on training questions.
     """
 
     chains: tuple[Chain, ...]
     questions: tuple[Question, ...]
     scores: Array
+    temperatures: Mapping[str, float]
 
     @classmethod
-    def load(cls, stores: Sequence[LabelStore], named: str = "--labels") -> "ScoreMatrix":
+    def load(
+        cls, stores: Sequence[LabelStore], named: str = "--labels", temperatures: Mapping[str, float] | None = None
+    ) -> "ScoreMatrix":
         """All labels of stores that were made with one menu.
+
+        Args:
+            stores: of one model.
+            named: the option that named them, for errors.
+            temperatures: of training questions, where these are held out; else they are fitted.
 
         Raises:
             UserError: if a store has no scores, or another menu than the first.
@@ -85,14 +96,19 @@ class ScoreMatrix:
         filled = numpy.full((len(scores), len(chains), most), -numpy.inf)
         for row, rows in enumerate(scores):
             filled[row, :, : len(rows[0])] = rows
-        return cls(chains, tuple(questions), filled)
+        if temperatures is None:
+            tasks, gold = [question.task for question in questions], [question.gold for question in questions]
+            temperatures = task_temperatures(tasks, gold, [rows[0] for rows in scores])
+        return cls(chains, tuple(questions), filled, temperatures)
 
     def __len__(self) -> int:
         return len(self.questions)
 
     def take(self, rows: NDArray[numpy.int64]) -> "ScoreMatrix":
         """Some of the questions."""
-        return ScoreMatrix(self.chains, tuple(self.questions[row] for row in rows), self.scores[rows])
+        return ScoreMatrix(
+            self.chains, tuple(self.questions[row] for row in rows), self.scores[rows], self.temperatures
+        )
 
     @cached_property
     def tasks(self) -> NDArray[numpy.str_]:
@@ -111,9 +127,10 @@ class ScoreMatrix:
 
     @cached_property
     def probabilities(self) -> Array:
-        """Softmax over the options, ``[Q, C, O]``."""
-        raised = numpy.exp(self.scores - self.scores.max(-1, keepdims=True))
-        return raised / raised.sum(-1, keepdims=True)
+        """Softmax over the options at the temperature of each task, ``[Q, C, O]``."""
+        temperatures = numpy.array([self.temperatures.get(task, 1.0) for task in self.tasks.tolist()])
+        found: Array = softmax(self.scores / temperatures[:, None, None], axis=-1)
+        return found
 
     @cached_property
     def rewards(self) -> Array:

@@ -19,7 +19,7 @@ class Scores(Protocol):
     def reward(self, gold: int) -> float:
         """1.0 if the answer is ``gold``, else 0.0."""
 
-    def probability(self, gold: int) -> float:
+    def probability(self, gold: int, temperature: float = 1.0) -> float:
         """How probable the answer ``gold`` is: a reward far less noisy than right or wrong."""
 
     def margin(self, gold: int) -> float:
@@ -28,8 +28,8 @@ class Scores(Protocol):
 
 @dataclass(frozen=True)
 class OptionScores:
-    """The score of every option under one chain: sum of token log-probabilities in nats (``acc``), or that
-    divided by the option's characters (``acc_norm``). What is right is not known here; ask with a gold index.
+    """The score of every option under one chain, in nats: sum of token log-probabilities (``acc``), that per character
+    (``acc_norm``) or less the same without the question (``pmi``). Which is right is not known here.
     """
 
     values: tuple[float, ...]
@@ -43,10 +43,11 @@ class OptionScores:
         """1.0 if the answer is ``gold``, else 0.0."""
         return float(self.choice == gold)
 
-    def probability(self, gold: int) -> float:
-        """Softmax of the scores at ``gold``: a reward far less noisy than right or wrong."""
+    def probability(self, gold: int, temperature: float = 1.0) -> float:
+        """Softmax of the scores over a temperature at ``gold``: a reward far less noisy than right or wrong."""
         best = max(self.values)
-        return math.exp(self.values[gold] - best) / sum(math.exp(value - best) for value in self.values)
+        raised = [math.exp((value - best) / temperature) for value in self.values]
+        return raised[gold] / sum(raised)
 
     def margin(self, gold: int) -> float:
         """Score of ``gold`` minus the best other score."""
@@ -82,8 +83,8 @@ class AnswerScores:
         """1.0 if the answer ``gold`` is written, else 0.0."""
         return float(self.right[gold])
 
-    def probability(self, gold: int) -> float:
-        """Probability of the spellings of ``gold``."""
+    def probability(self, gold: int, temperature: float = 1.0) -> float:
+        """Probability of the spellings of ``gold``, whatever the temperature."""
         return math.exp(min(0.0, self.logprobs[gold]))
 
     def margin(self, gold: int) -> float:

@@ -31,7 +31,7 @@ class Scoring:
     """
 
     template: Template = "cloze"
-    metric: Literal["auto"] | Metric = "acc"
+    metric: Literal["auto"] | Metric = "auto"
     reward: Literal["auto"] | Reward = "auto"
     prompt: Prompt = field(default_factory=Prompt)
     bos: Bos = "auto"

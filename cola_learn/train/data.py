@@ -21,6 +21,7 @@ from cola_learn.label.records import Label, Trial
 from cola_learn.label.score_matrix import open_stores, questions_of
 from cola_learn.tasks.questions import Question, as_sample
 from cola_learn.tasks.scores import OptionScores
+from cola_learn.tasks.temperature import task_temperatures
 from cola_learn.train.batches import Example, collate
 from cola_learn.train.features import stored_features
 from cola_learn.train.vocabulary import EditVocabulary
@@ -179,11 +180,19 @@ class LabelDataModule(lightning.LightningDataModule):
             return
         features = self._features or self._read_features()
         self.hidden_size = features[self._labels[0].key].shape[-1]
+        self._temperatures = self._fit_temperatures()
         self.examples = [self._example(label, features[label.key]) for label in self._labels]
         order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self.seed)).tolist()
         held_out = max(1, round(self._validation_share * len(order)))
         self.validation = sorted((self.examples[index] for index in order[:held_out]), key=_length)
         self.training = [self.examples[index] for index in order[held_out:]]
+
+    def _fit_temperatures(self) -> dict[str, float]:
+        known = [label for label in self._labels if not math.isnan(label.base.margin)]
+        base = [_scores(label.base, self._questions[label.key]) for label in known]
+        return task_temperatures(
+            [label.task for label in known], [gold for _, gold in base], [scores for scores, _ in base]
+        )
 
     def _read_features(self) -> dict[str, Tensor]:
         """By question, ``[T, F, H]`` each."""
@@ -214,12 +223,13 @@ class LabelDataModule(lightning.LightningDataModule):
         good = [trial for trial in trials if trial.reward >= 1.0]
         preferred = chain_weights([trial.chain.depth for trial in good], self.num_layers, self._depth_preference)
         weights = iter(preferred)
-        base = _soft_reward(label.base, question)
+        temperature = self._temperatures.get(label.task, 1.0)
+        base = _soft_reward(label.base, question, temperature)
         return Example(
             features,
             tuple(tuple(self._vocabulary.encode(trial.chain)) for trial in trials),
             tuple(next(weights) if trial.reward >= 1.0 else 0.0 for trial in trials),
-            tuple(_soft_reward(trial, question) - base for trial in trials),
+            tuple(_soft_reward(trial, question, temperature) - base for trial in trials),
             tuple(trial.chain.depth / self.num_layers for trial in trials),
             label.task,
         )
@@ -244,11 +254,14 @@ def _length(example: Example) -> int:
     return len(example.features)
 
 
-def _soft_reward(trial: Trial, question: Question) -> float:
-    """Probability of the gold option; where scores were not kept, its probability beside the best other one; where
-    margins are not known either, as of imported labels, the reward itself."""
-    if trial.scores:
-        return OptionScores(tuple(trial.scores)).probability(question.gold)
+def _scores(trial: Trial, question: Question) -> tuple[tuple[float, ...], int]:
+    """Scores of the options and which is the gold one; without scores, the gold one beside the best other."""
+    return (tuple(trial.scores), question.gold) if trial.scores else ((trial.margin, 0.0), 0)
+
+
+def _soft_reward(trial: Trial, question: Question, temperature: float) -> float:
+    """Probability of the gold option; where margins are not known, as of imported labels, the reward itself."""
     if math.isnan(trial.margin):
         return trial.reward
-    return 1 / (1 + math.exp(-max(-700.0, min(700.0, trial.margin))))
+    scores, gold = _scores(trial, question)
+    return OptionScores(scores).probability(gold, temperature)

@@ -37,7 +37,7 @@ def table_of(seed: int, size: int = 200, first: int = 0) -> ScoreMatrix:
     scores = draws.normal(0, 1, (size, len(MENU), 3))
     for row, question in enumerate(questions):
         scores[row, 1 + row % 3, question.gold] += 1.0
-    return ScoreMatrix(tuple(Chain.parse(text, 6) for text in MENU), questions, scores)
+    return ScoreMatrix(tuple(Chain.parse(text, 6) for text in MENU), questions, scores, {})
 
 
 @given(texts=st.lists(st.sampled_from(["0-5", "0-3 5", "0-2 5", "0 (1)x3 2-5", "1-5"]), min_size=1, max_size=5))
@@ -103,6 +103,7 @@ def test_other_gold_answers_change_nothing_that_is_chosen() -> None:
         held.chains,
         tuple(dataclasses.replace(question, gold=(question.gold + 1) % 3) for question in held.questions),
         held.scores,
+        held.temperatures,
     )
     one, other = study_of(pool, held).rows(), study_of(pool, moved).rows()
     assert [row.policy for row in one] == [row.policy for row in other]

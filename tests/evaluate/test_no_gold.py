@@ -26,7 +26,7 @@ DEPLOYABLE = ("base", "static", "shuffled_prompt", "controller")
 
 
 def test_other_gold_answers_change_no_deployable_choice(smollm: Backbone, arc: list[Question], tmp_path: Path) -> None:
-    job = Job("embedded", Scoring(reward="choices"), Plan(MCTS(6)))
+    job = Job("embedded", Scoring(metric="acc", reward="choices"), Plan(MCTS(6)))
     labelled = load_task("arc_easy", "test", 6)
     labeller = Labeller(make_judge(smollm, job.scoring), job)
     store = LabelStore.create(tmp_path / "labels", Manifest.of(labeller.identity, job, "arc_easy", labelled[0]))

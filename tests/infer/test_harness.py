@@ -73,7 +73,7 @@ def test_answers_are_ours(policy: str, task: Path, questions: list[Question], sm
         theirs = answers_of_harness(task, controller=str(MENU))
     else:
         theirs = answers_of_harness(task, chain="0-29" if policy == "base" else STATIC)
-    judge = make_judge(smollm32, Scoring())
+    judge = make_judge(smollm32, Scoring(metric="acc"))
     ours = [
         scores[chains[question.key]].choice
         for question, scores in score_questions(judge, questions, lambda one: [chains[one.key]])

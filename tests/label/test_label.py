@@ -25,7 +25,7 @@ from cola_learn.tasks.scores import OptionScores
 from cola_learn.tasks.scoring import Scoring
 
 PLAN = Plan(MCTS(12))
-JOB = Job("embedded", Scoring(reward="choices"), PLAN, Resources(trees=1))
+JOB = Job("embedded", Scoring(metric="acc", reward="choices"), PLAN, Resources(trees=1))
 
 
 @pytest.fixture(scope="module")

@@ -65,11 +65,11 @@ def test_compose_adds_what_gains_most(smollm: Backbone, arc: list[Question]) -> 
 def test_cross_keeps_the_score_of_every_option(command: Command, tmp_path: Path, smollm: Backbone) -> None:
     menu = tmp_path / "menu.txt"
     menu.write_text("0-13 15-29\n0-22 22-29\n")
-    arguments = ("--menu", menu, "--tasks", "arc_easy:test", "piqa:validation", "--limit", "4")
+    arguments = ("--menu", menu, "--tasks", "arc_easy:test", "winogrande:validation", "--limit", "4")
     code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
     assert code == 0, said
-    scorer = OptionScorer(Executor(smollm, cache_bytes=0))
-    for task, split in (("arc_easy", "test"), ("piqa", "validation")):
+    for task, split, metric in (("arc_easy", "test", "acc_norm"), ("winogrande", "validation", "acc")):
+        scorer = OptionScorer(Executor(smollm, cache_bytes=0), metric)
         store = LabelStore.open(tmp_path / "cross" / f"{task}-{split}")
         assert store.manifest.scores
         questions = {question.key: question for question in load_task(task, split)}

@@ -28,8 +28,12 @@ def test_a_table_holds_what_each_chain_scores_alone(command: Command, tmp_path: 
     assert [str(chain) for chain in table.chains] == ["0-29", "0-13 15-29", "0-21 (22)x2 23-29"]
     assert table.scores.shape == (6, 3, 4)
     assert sorted(set(table.tasks.tolist())) == ["openbookqa", "winogrande"]
-    scorer = OptionScorer(Executor(smollm, cache_bytes=0))
+    scorers = {
+        "openbookqa": OptionScorer(Executor(smollm, cache_bytes=0), "pmi"),
+        "winogrande": OptionScorer(Executor(smollm, cache_bytes=0), "acc"),
+    }
     for row, question in enumerate(table.questions):
+        scorer = scorers[question.task]
         scorer.open(as_sample(question))
         for place, chain in enumerate(table.chains):
             alone = scorer.score([(question.key, chain)])[0]
@@ -37,7 +41,9 @@ def test_a_table_holds_what_each_chain_scores_alone(command: Command, tmp_path: 
             assert table.scores[row, place, :count] == pytest.approx(alone.values, abs=1e-4)
             assert numpy.isneginf(table.scores[row, place, count:]).all()
             assert table.rewards[row, place] == alone.reward(question.gold)
-            assert table.soft[row, place] == pytest.approx(alone.probability(question.gold), abs=1e-4)
+            assert table.soft[row, place] == pytest.approx(
+                alone.probability(question.gold, table.temperatures[question.task]), abs=1e-4
+            )
         scorer.close(question.key)
     part = table.take(numpy.array([4, 1]))
     assert part.questions == (table.questions[4], table.questions[1])

@@ -1,0 +1,75 @@
+"""The temperature at which scores are probabilities: fitted on what the plain model makes of questions."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from cola_learn.chains import Chain
+from cola_learn.tasks.questions import Question
+from cola_learn.tasks.scores import Scores
+
+Array = NDArray[numpy.float64]
+_WIDEST = 30.0  # times the scores' own spread, either way: few questions may be all right, or no better than chance
+
+
+def fit_temperature(scores: Array, gold: NDArray[numpy.int64]) -> float:
+    """The temperature ``t`` at which ``softmax(scores / t)`` gives the gold options the highest likelihood
+    (Guo et al., arXiv 1706.04599).
+
+    Scores of different metrics differ in scale: a log-likelihood has tens of nats between options, one per character a
+    fraction of one. At their own temperature the probability of the gold option means the same under all of them.
+
+    Args:
+        scores: of the options under the plain model, minus infinity behind a question's last one, ``[Q, O]``.
+        gold: index of the right option, ``[Q]``.
+    """
+    known = numpy.isfinite(scores)
+    centred = numpy.where(known, scores - numpy.mean(scores, axis=1, where=known, keepdims=True), 0.0)
+    spread = float(numpy.sqrt((centred**2).sum() / max(1, known.sum())))
+    if not len(scores) or not spread:
+        return 1.0
+
+    def loss(log_scale: float) -> float:
+        logprobs = log_softmax(scores / (spread * numpy.exp(log_scale)), axis=1)
+        return -float(logprobs[numpy.arange(len(gold)), gold].mean())
+
+    widest = float(numpy.log(_WIDEST))
+    found = minimize_scalar(loss, bounds=(-widest, widest), method="bounded")
+    return spread * float(numpy.exp(found.x))
+
+
+def task_temperatures(tasks: Sequence[str], gold: Sequence[int], base: Sequence[Sequence[float]]) -> dict[str, float]:
+    """The temperature of each task.
+
+    Args:
+        tasks: of each question.
+        gold: index of the right option of each.
+        base: the scores of the base chain on each, of its options.
+    """
+    found = {}
+    for task in dict.fromkeys(tasks):
+        rows = [row for row, name in enumerate(tasks) if name == task]
+        scores = numpy.full((len(rows), max(len(base[row]) for row in rows)), -numpy.inf)
+        for place, row in enumerate(rows):
+            scores[place, : len(base[row])] = base[row]
+        found[task] = fit_temperature(scores, numpy.array([gold[row] for row in rows]))
+    return found
+
+
+def soft_rewards(questions: Sequence[Question], found: Sequence[Mapping[Chain, Scores]]) -> dict[Chain, float]:
+    """Mean probability of the gold option of each chain on some questions.
+
+    Args:
+        questions: what was scored.
+        found: the scores of each question: of the same chains, the base chain first.
+    """
+    tasks, gold = [question.task for question in questions], [question.gold for question in questions]
+    temperatures = task_temperatures(tasks, gold, [next(iter(scores.values())).values for scores in found])
+    totals = dict.fromkeys(found[0], 0.0)
+    for question, scores in zip(questions, found, strict=True):
+        for chain, score in scores.items():
+            totals[chain] += score.probability(question.gold, temperatures[question.task])
+    return {chain: total / len(questions) for chain, total in totals.items()}
