@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 # Images that tell Python to keep no bytecode would have every command compile its libraries anew: ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all install assets lint benchmark clean
+.PHONY: demo test test-all install assets lint benchmark gpu clean
 
 demo: $(VENV)/.installed assets
 	$(BIN)/python -m cola_learn.label --config configs/label/demo.yaml --output $(RUN)/labels
@@ -32,6 +32,10 @@ lint: $(VENV)/.installed-dev
 
 assets: $(VENV)/.installed
 	$(BIN)/python -m cola_learn.assets
+
+# Seven minutes with a GPU; docs/performance.md says what for.
+gpu: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.gpu
 
 benchmark: $(VENV)/.installed assets
 	$(BIN)/python -m benchmarks.executor

@@ -197,7 +197,7 @@ def examine(model_type: str) -> Finding:
         base = _error(replayed_logits(backbone, Chain.base(LAYERS), tokens), plain)
     except Exception as error:
         return Finding(model_type, class_name, note=f"fails: {_first_line(error)}")
-    shape = {
+    shape: dict[str, Any] = {
         "shares_prompts": backbone.capabilities.shares_prompts,
         "packed": backbone.capabilities.packing is not None,
         "slotted": backbone.capabilities.slots,
@@ -245,7 +245,7 @@ def write_table(options: TableOptions) -> None:
 
 def as_markdown(findings: list[Finding]) -> str:
     run = [finding for finding in findings if finding.base is not None]
-    sound = [finding for finding in run if finding.base <= TOLERANCE and (finding.chains or 0) <= TOLERANCE]
+    sound = [finding for finding in run if (finding.base or 0) <= TOLERANCE and (finding.chains or 0) <= TOLERANCE]
     counts = {kind: sum(kind in finding.note for finding in findings) for kind in ("refused", "not built")}
     transformers = importlib.metadata.version("transformers")
     lines = [

@@ -99,6 +99,8 @@ class Report:
         if not discordant:
             return ""
         least = 100 * detectable(discordant, self.n)
+        if least > 100:
+            return f"{self.n} questions are too few to show any difference between controller and base."
         return (
             f"{self.n} questions show a difference of {least:.1f} points between controller and base with 80% power; "
             "a smaller one is easily missed."
