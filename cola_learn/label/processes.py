@@ -92,13 +92,19 @@ def _start(job: Job, started: Any, settled: Any) -> None:
     quiet_libraries()
     with started.get_lock():
         number, started.value = started.value, started.value + 1
-    gpus = 0 if job.resources.device == "cpu" else torch.cuda.device_count()
-    if not gpus:
+    device = _device_of(number, job)
+    if not device.startswith("cuda"):
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // job.resources.workers))
     try:
-        _labeller = Labeller.load(job, f"cuda:{number % gpus}" if gpus else job.resources.device)
+        _labeller = Labeller.load(job, device)
     except UserError as error:  # an initializer that raises would only be said to be broken
         _labeller = error
+
+
+def _device_of(number: int, job: Job) -> str:
+    """Where a worker runs: the GPUs are taken in turn."""
+    gpus = 0 if job.resources.device == "cpu" else torch.cuda.device_count()
+    return f"cuda:{number % gpus}" if gpus else job.resources.device
 
 
 def _identity() -> Identity:
