@@ -18,13 +18,16 @@ class PolicyRow:
         policy: name.
         target: the mean depth it was set to, as a share of the base chain's; None for those that have no price.
         accuracy, depth: on the held-out questions; depth in layers run, shared ones counted once.
-        to_base, to_static: paired differences in accuracy to the base chain and to the best static chain of no more
-            depth, with 95% intervals; None where there is no such chain.
+        to_base, to_static: paired differences in accuracy to the base chain and to the static front at the same depth,
+            with 95% intervals; None below the front.
         p_base, p_static: of McNemar's exact test, or of a paired t test where several controllers are averaged.
+        static: the static chains that the front is made of at this depth, with their chances.
         by_task: difference to base of each task.
         collapse: diagnostics of the choice; empty for policies that run several chains.
         to_shuffled, p_shuffled: of a controller, difference to its choices for shuffled prompts, in the mean over all
             ways to shuffle them: what of its result depends on the input.
+        to_shuffled_in_task, p_shuffled_in_task: the same with prompts shuffled among those of their task: what it reads
+            beside the task.
         price: of depth that a controller was set to, as ``--price`` takes it.
     """
 
@@ -41,6 +44,8 @@ class PolicyRow:
     collapse: dict[str, float]
     to_shuffled: Interval | None = None
     p_shuffled: float | None = None
+    to_shuffled_in_task: Interval | None = None
+    p_shuffled_in_task: float | None = None
     price: float | None = None
 
 
@@ -74,13 +79,15 @@ def _cells(row: PolicyRow) -> list[str]:
         "" if row.p_static is None else f"{row.p_static:.3f}",
         points(row.to_shuffled),
         "" if row.p_shuffled is None else f"{row.p_shuffled:.3f}",
+        points(row.to_shuffled_in_task),
+        "" if row.p_shuffled_in_task is None else f"{row.p_shuffled_in_task:.3f}",
         f"{row.collapse['base_share']:.0%}" if row.collapse else "",
     ]
 
 
 _HEADINGS = (
-    *("policy", "set to", "price", "layers", "accuracy", "Δ base (95% CI)", "p", "Δ static (95% CI)", "p"),
-    *("Δ shuffled (95% CI)", "p", "base share"),
+    *("policy", "set to", "price", "layers", "accuracy", "Δ base (95% CI)", "p", "Δ static front (95% CI)", "p"),
+    *("Δ shuffled (95% CI)", "p", "Δ in task (95% CI)", "p", "base share"),
 )
 
 
@@ -107,5 +114,5 @@ def print_rows(rows: Sequence[PolicyRow], pool: ScoreMatrix, held: ScoreMatrix) 
         grid.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for row in rows:
         grid.add_row(*_cells(row), style="dim" if "oracle" in row.policy else None)
-    PlainConsole(width=170).print(grid)
+    PlainConsole(width=200).print(grid)
     console.print(f"{len(held)} held-out questions; chosen and fitted on {len(pool)} others")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -28,6 +29,7 @@ from cola_learn.evaluate.learners import menu_classifier, menu_regressor, pooled
 from cola_learn.evaluate.menu_report import MenuReport, PolicyRow, as_markdown, print_rows
 from cola_learn.evaluate.options import MenuEvaluateOptions
 from cola_learn.evaluate.routers import LayerRouters, SegmentPredictor, fit_router, route
+from cola_learn.evaluate.static_front import StaticFront
 from cola_learn.evaluate.statistics import p_value
 from cola_learn.evaluate.utilities import Utilities, controller_utilities, mean_utilities
 from cola_learn.files import writable_folder, write_json, write_text
@@ -87,7 +89,7 @@ class Study:
         self.controllers, self._features, self._backbone, self._options = controllers, features, backbone, options
         draws = numpy.random.default_rng(options.seed)
         self._tuning = draws.permutation(len(pool))[: min(_TUNING, len(pool) // 5)]
-        self._shuffle = draws.permutation(len(held))
+        self._front = StaticFront.of(pool)
 
     @classmethod
     def load(cls, options: MenuEvaluateOptions) -> "Study":
@@ -142,9 +144,10 @@ class Study:
         rows = [self._row("base", None, held.rewards[:, 0], held.depths[:1].repeat(len(held)))]
         for share in self._options.depths:
             limit = share * pool.depths[0]
-            chain = self.static(limit)
-            if chain is not None:
-                rows.append(self._chosen("static", share, numpy.full(len(held), chain)))
+            mixed = self._front.at(limit)
+            if mixed is not None:
+                layers = numpy.full(len(held), float(held.depths @ mixed))
+                rows.append(self._row("static", share, held.rewards @ mixed, layers))
             rows.append(self._chosen("static_per_task_oracle", share, self._per_task(limit)))
             voters = multichain.choose_voters(pool, 5, limit)
             if len(voters) > 1:
@@ -250,8 +253,6 @@ class Study:
                 chosen = utilities(price).argmax(1)
                 told = price if controller.rule.priced else None
                 rows.append(self._beside_shuffled(replace(self._chosen(name, share, chosen), price=told), [chosen]))
-                rows.append(self._chosen(f"{name}, shuffled prompt", share, chosen[self._shuffle]))
-                rows.append(self._chosen(f"{name}, shuffled in task", share, chosen[self._within_tasks()]))
         for name, members in groups.items():
             if len(members) > 1:
                 rows += self._of_seeds(name, members)
@@ -272,27 +273,38 @@ class Study:
         return rows + self._at_depths(f"{name}, ensemble of {len(members)}", tuning, utilities)
 
     def _beside_shuffled(self, row: PolicyRow, chosen: Sequence[Chosen]) -> PolicyRow:
-        """With the difference to the same choices dealt to other questions, in the mean over all ways to deal them and
-        over several controllers."""
+        """With the differences to the same choices dealt to other questions, of all tasks and of the same task."""
         mine = numpy.mean([self._rewards(one) for one in chosen], axis=0)
-        counts = numpy.mean([numpy.bincount(one, minlength=len(self.held.chains)) for one in chosen], axis=0)
-        dealt = self.held.rewards @ (counts / len(self.held))
-        above = paired_difference(list(mine), list(dealt), self._options.seed)
-        return replace(row, to_shuffled=above, p_shuffled=p_value(mine, dealt))
+        anywhere = self._dealt(chosen, numpy.zeros(len(self.held)))
+        in_task = self._dealt(chosen, numpy.unique(self.held.tasks, return_inverse=True)[1])
+        seed = self._options.seed
+        return replace(
+            row,
+            to_shuffled=paired_difference(list(mine), list(anywhere), seed),
+            p_shuffled=p_value(mine, anywhere),
+            to_shuffled_in_task=paired_difference(list(mine), list(in_task), seed),
+            p_shuffled_in_task=p_value(mine, in_task),
+        )
 
-    def _within_tasks(self) -> Chosen:
-        order = numpy.arange(len(self.held))
-        draws = numpy.random.default_rng(self._options.seed)
-        for task in set(self.held.tasks.tolist()):
-            places = numpy.flatnonzero(self.held.tasks == task)
-            order[places] = draws.permutation(places)
-        return order
+    def _dealt(self, chosen: Sequence[Chosen], groups: NDArray[Any]) -> Array:
+        """Rewards of choices dealt to the questions of their group, in the mean over all ways to deal them and over
+        several controllers, ``[Q]``."""
+        found = numpy.zeros(len(self.held))
+        for group in numpy.unique(groups):
+            own = groups == group
+            counts = numpy.mean([numpy.bincount(one[own], minlength=len(self.held.chains)) for one in chosen], axis=0)
+            found[own] = self.held.rewards[own] @ (counts / own.sum())
+        return found
 
     def _chosen(self, name: str, share: float | None, chosen: Chosen) -> PolicyRow:
         held = self.held
         gains = held.soft - held.soft[:, :1]
         found = collapse(Choices(chosen, gains, held.depths / held.depths[0], held.tasks))
         return self._row(name, share, self._rewards(chosen), held.depths[chosen], found)
+
+    def _mixture(self, chances: Array) -> str:
+        """Such as ``60% 0-17 20-29, 40% 0-29``."""
+        return ", ".join(f"{chances[chain]:.0%} {self.held.chains[chain]}" for chain in numpy.flatnonzero(chances))
 
     def _rewards(self, chosen: Chosen) -> Array:
         return self.held.rewards[numpy.arange(len(self.held)), chosen]
@@ -302,8 +314,8 @@ class Study:
     ) -> PolicyRow:
         held, seed = self.held, self._options.seed
         base = held.rewards[:, 0]
-        chain = self.static(float(layers.mean()))
-        static = None if chain is None else held.rewards[:, chain]
+        mixed = self._front.at(float(layers.mean()))
+        static = None if mixed is None else held.rewards @ mixed
         return PolicyRow(
             policy=name,
             target=share,
@@ -313,7 +325,7 @@ class Study:
             p_base=p_value(rewards, base),
             to_static=None if static is None else paired_difference(list(rewards), list(static), seed),
             p_static=None if static is None else p_value(rewards, static),
-            static="" if chain is None else str(held.chains[chain]),
+            static="" if mixed is None else self._mixture(mixed),
             by_task={
                 task: float((rewards - base)[held.tasks == task].mean()) for task in sorted(set(held.tasks.tolist()))
             },

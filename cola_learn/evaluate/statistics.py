@@ -83,7 +83,7 @@ def summarize_policy(outcomes: Sequence[Outcome], seed: int = 0) -> PolicySummar
 
 def p_value(values: NDArray[numpy.float64], others: NDArray[numpy.float64]) -> float:
     """McNemar's exact test where both are right or wrong, else a paired t test."""
-    gains = values - others
+    gains = numpy.round(values - others, 12)  # mixtures that are equal but for rounding
     if set(numpy.unique(gains)) <= {-1.0, 0.0, 1.0}:
         return mcnemar(int((gains > 0).sum()), int((gains < 0).sum()))
     return float(stats.ttest_rel(values, others).pvalue)

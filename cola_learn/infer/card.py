@@ -171,7 +171,7 @@ def _measured_on_a_menu(report: MenuReport, digest: str) -> str:
     lines = [
         f"On {report.n} held-out questions ({', '.join(report.tasks)}), at several prices of depth:",
         "",
-        "| policy | price | layers | accuracy | Δ vs base, points (95% CI) | Δ vs static at no more depth |",
+        "| policy | price | layers | accuracy | Δ vs base, points (95% CI) | Δ vs static front at the same depth |",
         "|---|---|---|---|---|---|",
     ]
     for row in report.rows:

@@ -131,7 +131,8 @@ def test_what_can_be_read_off_the_prompt_is_found() -> None:
         assert sum(row.by_task.values()) / 3 == pytest.approx(row.to_base.mean, abs=0.005)
     static = rows["static", 0.7]
     assert static.to_static is not None
-    assert static.to_static.mean == 0
+    assert static.to_static.mean == pytest.approx(0, abs=1e-9)
+    assert static.p_static == 1
 
 
 def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
