@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 # Images that tell Python to keep no bytecode would have every command compile its libraries anew: ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all install assets lint benchmark gpu clean
+.PHONY: demo test test-all install assets lint benchmark gpu docs clean
 
 demo: $(VENV)/.installed assets
 	$(BIN)/python -m cola_learn.label --config configs/label/demo.yaml --output $(RUN)/labels
@@ -33,6 +33,10 @@ lint: $(VENV)/.installed-dev
 assets: $(VENV)/.installed
 	$(BIN)/python -m cola_learn.assets
 
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html"
+
 # Seven minutes with a GPU; docs/performance.md says what for.
 gpu: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.gpu
@@ -56,4 +60,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs site .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,6 @@
 """How others evaluate chains: the model's list of layers is rebuilt for every chain and the model runs as it is.
 
-Every function takes the plain model of transformers and its tokenizer; see :func:`plain_model`.
+Every function takes the plain model of transformers and its tokenizer; see ``plain_model``.
 """
 
 import copy

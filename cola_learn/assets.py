@@ -140,7 +140,7 @@ def downloaded(source: Path) -> Path:
 
 
 def model_folder(name: str = DEFAULT) -> Path:
-    """The converted embedded model of a name in :data:`MODELS`, a folder that ``from_pretrained`` loads.
+    """The converted embedded model of a name in ``MODELS``, a folder that ``from_pretrained`` loads.
 
     Raises:
         UserError: if it is missing or damaged.

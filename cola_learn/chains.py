@@ -267,7 +267,7 @@ class SearchSpace:
         return edits
 
     def apply(self, chain: Chain, edit: Edit) -> Chain:
-        """The chain that ``edit``, one of :meth:`legal_edits`, makes of ``chain``."""
+        """The chain that ``edit``, one of ``legal_edits``, makes of ``chain``."""
         if self.edits == "nested":
             return chain.apply(edit)
         return Chain.from_edits([*chain.edits(), edit], chain.num_layers)

@@ -135,7 +135,7 @@ class _Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):
 
 
 Main = Callable[[str, Sequence[str]], None]
-"""What runs ``python -m name`` with arguments: a :class:`Command` or a function."""
+"""What runs ``python -m name`` with arguments: a ``Command`` or a function."""
 
 
 def run_stage(name: str, main: Main, others: Mapping[str, Main], arguments: Sequence[str] | None = None) -> None:
@@ -234,7 +234,7 @@ def _spelled(arguments: Sequence[str], flags: set[str]) -> list[str]:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn :class:`UserError` into one line and exit code 2, Ctrl-C and a scheduler's SIGTERM into one line and exit
+    """Turn ``UserError`` into one line and exit code 2, Ctrl-C and a scheduler's SIGTERM into one line and exit
     codes 130 and 143."""
     quiet_libraries()
     before = signal.signal(signal.SIGTERM, _terminate)

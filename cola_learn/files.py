@@ -47,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write an object with its own SHA-256 in it, for :func:`read_json`.
+    """Write an object with its own SHA-256 in it, for ``read_json``.
 
     Raises:
         UserError: if it cannot be written.
@@ -57,7 +57,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, edited: bool = False) -> dict[str, Any]:
-    """The object that :func:`write_json` wrote. One that people may have ``edited`` may have lost its digest.
+    """The object that ``write_json`` wrote. One that people may have ``edited`` may have lost its digest.
 
     Raises:
         OSError, ValueError: if it cannot be read, or has been changed.
@@ -126,7 +126,7 @@ def digests(files: Iterable[Path], memory: Path) -> dict[Path, str]:
 
 @contextmanager
 def sealing(target: Path) -> Iterator[Path]:
-    """:func:`replacing`, with the SHA-256 of what was written in a file beside it, for :func:`check_seal`."""
+    """``replacing``, with the SHA-256 of what was written in a file beside it, for ``check_seal``."""
     with replacing(target) as scratch:
         yield scratch
         found = sha256(scratch)

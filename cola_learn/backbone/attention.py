@@ -1,7 +1,7 @@
 """Attention for packed rows: each row attends to itself only, without padding.
 
 Made known to transformers under names of its own, so that any architecture built on its attention interface
-can run rows of different lengths as one sequence. Outside :func:`rows` it is what the model had before.
+can run rows of different lengths as one sequence. Outside ``rows`` it is what the model had before.
 """
 
 import sys
@@ -108,7 +108,7 @@ def rows(layout: Sequence[Group]) -> Iterator[None]:
 
 @contextmanager
 def of_packed_rows(model: Any) -> Iterator[bool]:
-    """Within the block a model attends as :func:`rows` says; whether its attention is known to do so."""
+    """Within the block a model attends as ``rows`` says; whether its attention is known to do so."""
     before = model.config._attn_implementation
     if before not in NAMES:
         yield False
@@ -121,7 +121,7 @@ def of_packed_rows(model: Any) -> Iterator[bool]:
 
 
 def install(model: Any) -> None:
-    """Have a model attend as :func:`rows` says, from now on."""
+    """Have a model attend as ``rows`` says, from now on."""
     register()
     model.set_attn_implementation(NAMES[model.config._attn_implementation])
 

@@ -21,7 +21,7 @@ class Backbone(Replay):
         model: any decoder-only model in eval mode, on its device.
         tokenizer: its tokenizer.
         name: how the user named it, kept in every output.
-        bos: which special tokens are written before prompts (:class:`PromptEncoder`).
+        bos: which special tokens are written before prompts (``PromptEncoder``).
         fingerprint: of the files that the model was loaded from; None takes that of its weights in memory.
 
     Attributes:
@@ -69,7 +69,7 @@ class Backbone(Replay):
         return self._fingerprint or of_memory(self.model, self.tokenizer)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """:meth:`finish`, batch-invariant where the backbone is: ``[P, H]`` to ``[P, V]``, filled up to a call size."""
+        """``finish``, batch-invariant where the backbone is: ``[P, H]`` to ``[P, V]``, filled up to a call size."""
         count = len(hidden)
         missing = min(self.capabilities.missing(count), self.max_tokens - count)
         if missing > 0:

@@ -83,7 +83,7 @@ class Executor:
         backbone: whose layers run.
         cache_bytes: budget of the activation trie; 0 keeps nothing, by default a share of the free memory.
         call_tokens: most tokens in one layer call; by default as the backbone says.
-        bucket: rows attend in one call where their lengths differ by less, see :class:`Batch`; by default none on a
+        bucket: rows attend in one call where their lengths differ by less, see ``Batch``; by default none on a
             CPU.
 
     Attributes:

@@ -117,7 +117,7 @@ def fingerprint_of(name: str) -> str | None:
 
 
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a backbone, named as for :func:`load_backbone`.
+    """The tokenizer of a backbone, named as for ``load_backbone``.
 
     Raises:
         UserError: if it cannot be loaded.

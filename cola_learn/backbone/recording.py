@@ -28,7 +28,7 @@ class Recording:
     Attributes:
         hidden: the embedded input, ``[1, T, H]``.
         calls: for each layer its positional arguments after the hidden state and its keyword arguments but the
-            mask, every tensor replaced by a :class:`Leaf`.
+            mask, every tensor replaced by a ``Leaf``.
         masks: for each layer the attention mask it was given, ``[1, 1, T, T]`` or None.
         leaves: the distinct tensors among the arguments; most architectures give all layers the same few.
     """
@@ -82,7 +82,7 @@ class Batch:
         return [recording.hidden.shape[1] for recording in self._recordings]
 
     def arguments(self, layer: int) -> tuple[Any, dict[str, Any]]:
-        """See :class:`Together`."""
+        """See ``Together``."""
         args, kwargs = self._recordings[0].calls[layer]
         joined = map_tree(kwargs, Leaf, self._leaf)
         if MASK in kwargs:
@@ -90,7 +90,7 @@ class Batch:
         return map_tree(args, Leaf, self._leaf), joined
 
     def layout(self, layer: int) -> Sequence[Group]:
-        """See :class:`Together`; neighbours of about one length are one group."""
+        """See ``Together``; neighbours of about one length are one group."""
         masks = [recording.masks[layer] for recording in self._recordings]
         key = tuple(map(id, masks))  # layers of one kind are given the same masks
         if key not in self._layouts:

@@ -115,7 +115,7 @@ class Replay:
         return embedded[0][0]
 
     def record_inputs(self, **inputs: Any) -> Recording:
-        """:meth:`record` for any inputs of the model's forward with batch size 1."""
+        """``record`` for any inputs of the model's forward with batch size 1."""
         seen: list[tuple[Any, dict[str, Any]]] = []
         hidden: list[Tensor] = []
         masks: list[Tensor | None] = []
@@ -159,7 +159,7 @@ class Replay:
         return output[0] if isinstance(output, tuple | list) else output
 
     def run_rows(self, layer: int, hidden: Sequence[Tensor], batch: Together) -> Sequence[Tensor]:
-        """:meth:`run_layer` for the states ``[T, H]`` of several rows, wherever they are."""
+        """``run_layer`` for the states ``[T, H]`` of several rows, wherever they are."""
         here = [state.to(self.places[layer]) for state in hidden]
         if not batch.packed:
             return self.run_layer(layer, torch.stack(here), batch).unbind()

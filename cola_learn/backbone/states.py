@@ -152,7 +152,7 @@ class _Step:
 
 @dataclass(frozen=True, eq=False)
 class _Together:
-    """Some rows' new tokens as :meth:`Replay.run_layer` takes them."""
+    """Some rows' new tokens as ``Replay.run_layer`` takes them."""
 
     step: _Step
     leaves: list[Tensor]

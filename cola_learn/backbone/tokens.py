@@ -1,6 +1,6 @@
 """Token ids of texts, with the special tokens that the model's own tokenizer writes before a prompt: decided here only.
 
-Scoring, verification, generation, chat and a controller's features all encode through a :class:`PromptEncoder`.
+Scoring, verification, generation, chat and a controller's features all encode through a ``PromptEncoder``.
 """
 
 import sys

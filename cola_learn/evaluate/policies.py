@@ -1,7 +1,7 @@
 """Policies: what maps a prompt to the chain it runs through.
 
 A policy sees prompts only. The two that see the gold answer, the top-5 oracle and the search, are built in
-:mod:`cola_learn.evaluate.live` from their trials and are always called oracles.
+``cola_learn.evaluate.live`` from their trials and are always called oracles.
 """
 
 import random

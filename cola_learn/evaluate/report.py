@@ -51,7 +51,7 @@ class Report:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Report":
-        """The inverse of :meth:`as_json`.
+        """The inverse of ``as_json``.
 
         Raises:
             ValueError: if it is none.

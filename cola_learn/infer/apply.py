@@ -28,7 +28,7 @@ class apply_chain(AbstractContextManager[Any]):  # it is called like a function
 
     Args:
         model: a causal LM of transformers.
-        chain: which layers run; as text, such as ``"0-11 14-19 (20)x2 21-29"``, or a :class:`Chain`.
+        chain: which layers run; as text, such as ``"0-11 14-19 (20)x2 21-29"``, or a ``Chain``.
 
     Attributes:
         model: the same model.

@@ -31,7 +31,7 @@ def apply_chains(model: Any, chains: Sequence[Chain], beginning: Beginning | Non
             not run again.
 
     Raises:
-        UserError: as :class:`apply_chain`.
+        UserError: as ``apply_chain``.
     """
     union = reduce(supersequence, dict.fromkeys(chain.layers for chain in chains))
     with apply_chain(model, Chain(union, chains[0].num_layers)):

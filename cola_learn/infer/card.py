@@ -78,7 +78,7 @@ def read_report(source: Path, option: str) -> Report:
 
 
 def read_results(source: Path, option: str) -> Report | MenuReport:
-    """The report of ``evaluate`` or of ``evaluate menu``, as :func:`read_report`."""
+    """The report of ``evaluate`` or of ``evaluate menu``, as ``read_report``."""
     file = source / "report.json" if source.is_dir() else source
     try:
         return as_value(MenuReport, read_json(file))

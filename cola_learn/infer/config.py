@@ -9,7 +9,7 @@ class ColaConfig(PreTrainedConfig):
     """What ``config.json`` of an exported controller says, for transformers' Auto classes.
 
     Attributes:
-        controller: fields of a :class:`~cola_learn.ControllerConfig`.
+        controller: fields of a ``ControllerConfig``.
         rule: fields of its choice rule.
         backbone: fields of the backbone's own configuration; empty until it is loaded.
     """

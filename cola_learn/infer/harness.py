@@ -33,7 +33,7 @@ class ColaLM(HFLM):
         backbone: default the one that the controller was trained for, or ``embedded``.
         price: of depth.
         dtype: of the backbone.
-        options: of :class:`lm_eval.models.huggingface.HFLM`: ``batch_size``, ``max_length``, ...
+        options: of ``lm_eval.models.huggingface.HFLM``: ``batch_size``, ``max_length``, ...
 
     Raises:
         ValueError: unless one of controller and chain is given.

@@ -197,7 +197,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             attention_mask: 0 where a row is padding, ``[B, T]``.
             labels: as of any causal LM, ``[B, T]``; with them there is a loss.
             chain: run this one instead of choosing.
-            price: of depth, as for :meth:`choose_chains`.
+            price: of depth, as for ``choose_chains``.
             inputs: what else the backbone's forward takes.
 
         Raises:
@@ -232,7 +232,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             inputs: prompts ``[B, T]``, padded on the left; also as ``input_ids``.
             generation_config: as of transformers.
             chain: run this one instead of choosing.
-            price: of depth, as for :meth:`choose_chains`.
+            price: of depth, as for ``choose_chains``.
             options: ``attention_mask``, ``max_new_tokens``, ``streamer`` and all else that ``generate`` takes.
 
         Returns:
@@ -275,7 +275,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         return nn.utils.rnn.pad_sequence([written[row] for row in sorted(written)], True, pad)
 
     def choose(self, prompt: str, price: float | None = None) -> Chain:
-        """:meth:`choose_chains` for a text."""
+        """``choose_chains`` for a text."""
         return self.choose_chains(self._encoded(prompt), price=price)[0]
 
     def alternatives(self, prompt: str, count: int = 5) -> list[tuple[Chain, float]]:
@@ -300,7 +300,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         price: float | None = None,
         **options: Any,
     ) -> str | list[str]:
-        """:meth:`generate` for a text or several; greedy and 64 tokens unless ``options`` say otherwise."""
+        """``generate`` for a text or several; greedy and 64 tokens unless ``options`` say otherwise."""
         rows = [self._encoded(text)[0] for text in ([prompts] if isinstance(prompts, str) else prompts)]
         ids = nn.utils.rnn.pad_sequence(rows, True, padding_side="left")
         mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], True, padding_side="left")
@@ -312,7 +312,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         return texts[0] if isinstance(prompts, str) else texts
 
     def chat(self, messages: str | Sequence[Mapping[str, str]], **options: Any) -> str:
-        """The answer to a question, or to a conversation as chat templates take it; options as for :meth:`write`."""
+        """The answer to a question, or to a conversation as chat templates take it; options as for ``write``."""
         return self.write(as_chat(messages, self.tokenizer), **options)
 
     def _encoded(self, text: str) -> Tensor:

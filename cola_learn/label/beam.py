@@ -70,7 +70,7 @@ class BeamSearch:
     Best is: right before wrong, of right ones the shortest, then the highest margin. A width of 1 is greedy search.
 
     Args:
-        num_layers, space, budget, seed: as of :meth:`SearchMethod.start`, and the chains asked for in all.
+        num_layers, space, budget, seed: as of ``SearchMethod.start``, and the chains asked for in all.
         width: chains kept.
         branch: edits tried in one step, over all chains kept.
     """

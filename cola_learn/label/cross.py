@@ -29,7 +29,7 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
     """Run the menu on the tasks, one store each; what is there already is not run again.
 
     The stores are label stores like any other, with the score of every option for each (question, chain) beside reward
-    and margin: :attr:`~cola_learn.label.records.Trial.scores`.
+    and margin: ``scores``.
 
     Raises:
         UserError: for options that cannot be met.

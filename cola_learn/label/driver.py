@@ -25,7 +25,7 @@ def label_questions(
     on_round: Callable[[int], None] = lambda simulations: None,
 ) -> Iterator[list[tuple[Question, Label]]]:
     """Label every question, ``trees`` at a time; yields the finished ones of each round that finishes any. Nothing was
-    run again yet: :class:`~cola_learn.label.verify.Verifier` does so, for the luck control as for the search.
+    run again yet: ``Verifier`` does so, for the luck control as for the search.
 
     Searches are seeded by question, ask one chain at a time, and see only their own rewards, so labels do not depend
     on ``trees``, on order or on which other questions there are. Questions run in order of length, so that their rows

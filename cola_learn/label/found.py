@@ -34,7 +34,7 @@ class Found:
         tally: counts over its labels.
         right, corrected: shallowest right chains of the questions that the base chain answers rightly, and of those
             that it answers wrongly.
-        percentiles: for each of :data:`PERCENTILES`, the depth at it among each question's good chains.
+        percentiles: for each of ``PERCENTILES``, the depth at it among each question's good chains.
         keys: the questions.
     """
 

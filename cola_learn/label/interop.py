@@ -136,7 +136,7 @@ def from_drllm(content: Any, num_layers: int, questions: Sequence[Question]) -> 
 
 
 def to_drllm(labels: Iterable[Label], questions: Mapping[str, Question]) -> dict[str, list[Any]]:
-    """The arrays that :func:`from_drllm` reads; chains that were not good, margins and visits are lost."""
+    """The arrays that ``from_drllm`` reads; chains that were not good, margins and visits are lost."""
     rows = []
     for label in labels:
         good = sorted((trial.chain for trial in label.good), key=lambda chain: (chain.depth, chain.layers))
@@ -246,7 +246,7 @@ def to_count_rows(labels: Iterable[Label]) -> Iterator[dict[str, Any]]:
 
 
 def from_count_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Label]:
-    """Labels of rows as :func:`to_count_rows` writes them; the base chain is put first.
+    """Labels of rows as ``to_count_rows`` writes them; the base chain is put first.
 
     Raises:
         UserError: naming a row that cannot be read.

@@ -46,7 +46,7 @@ class Effort:
 
 
 class Workers(Protocol):
-    """Whatever labels questions: a :class:`Labeller` here, processes, or a Ray cluster."""
+    """Whatever labels questions: a ``Labeller`` here, processes, or a Ray cluster."""
 
     @property
     def identity(self) -> Identity:

@@ -166,7 +166,7 @@ class Manifest:
 
     @property
     def scoring(self) -> Scoring:
-        """How chains were judged; for the special tokens, see :meth:`cola_learn.Backbone.write_special_tokens`."""
+        """How chains were judged; for the special tokens, see ``write_special_tokens``."""
         prompt, truncate = self._prompt(), self.truncate
         return Scoring(self.template, self.metric, self.reward, prompt, truncate=truncate)
 

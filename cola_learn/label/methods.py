@@ -1,4 +1,4 @@
-"""The search methods that come with cola-learn; a user's own subclass :class:`SearchMethod` too."""
+"""The search methods that come with cola-learn; a user's own subclass ``SearchMethod`` too."""
 
 from cola_learn.label.beam import Beam, Greedy
 from cola_learn.label.listed import Menu, Scan

@@ -127,7 +127,7 @@ def _loaded() -> Labeller:
 
 
 def end_with_parent() -> None:
-    """Have this process, a worker that :mod:`multiprocessing` has started, end as soon as its parent has, even by a
+    """Have this process, a worker that ``multiprocessing`` has started, end as soon as its parent has, even by a
     ``kill -9``: it would wait for ever for more to do, and keep its memory."""
     parent = multiprocessing.parent_process()
     assert parent

@@ -1,6 +1,6 @@
 """The interface of search methods and searches.
 
-A method is a value: settings, and :meth:`SearchMethod.start`. What it starts, one search for one question, is asked for
+A method is a value: settings, and ``SearchMethod.start``. What it starts, one search for one question, is asked for
 chains and told what they are worth; it never knows what evaluates them.
 """
 

@@ -33,7 +33,7 @@ inspect` shows what it holds.
 class LabelStore:
     """Labels of one run, in Parquet files: ``part-*`` while it is under way, ``labels-*`` when it is done.
 
-    Open an existing one with :meth:`open`, begin or resume one with :meth:`create`.
+    Open an existing one with ``open``, begin or resume one with ``create``.
 
     Attributes:
         folder: where it is.

@@ -40,7 +40,7 @@ def boxed(text: str) -> str | None:
 
 @lru_cache(maxsize=65536)
 def spellings(answer: str) -> tuple[str, ...]:
-    r"""Ways to write an answer, the given one (tidied) first: at most :data:`MOST_SPELLINGS`, none twice.
+    r"""Ways to write an answer, the given one (tidied) first: at most ``MOST_SPELLINGS``, none twice.
 
     ``$`` and a full stop at the end fall away; so do ``\left``, ``\right`` and spaces of LaTeX. Then, each on its own
     and together: without units (``\text{ cm}``, ``^\circ``, ``\%``), without ``x=`` or ``x\in``, words out of

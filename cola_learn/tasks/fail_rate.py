@@ -42,7 +42,7 @@ def read_by_fail_rate(task: str, split: str, pools: Sequence[Pool] = POOLS) -> l
     """The questions of one fifth; every question is in one split only. Downloads 2 GB the first time.
 
     Args:
-        task: a name in :data:`FAIL_RATE`.
+        task: a name in ``FAIL_RATE``.
         split: train, validation or test: 62.5%, 12.5% and 25% in an order that depends on the questions' ids alone.
         pools: where to read.
 

@@ -91,7 +91,7 @@ def hub_table(
     columns: Sequence[str] | None = None,
     revision: str | None = None,
 ) -> tuple[Any, str]:
-    """:func:`hub_rows` as a :class:`datasets.Dataset`, with all columns or some.
+    """``hub_rows`` as a ``datasets.Dataset``, with all columns or some.
 
     Raises:
         UserError: if it cannot be loaded.

@@ -55,7 +55,7 @@ class Grader:
     def grade(self, text: str, gold: str) -> Grade:
         r"""Whether the last ``\boxed{}`` of a text, or the whole text without one, is the gold answer.
 
-        One of the gold answer's :func:`~cola_learn.tasks.answers.spellings` is right as it stands; anything else
+        One of the gold answer's ``spellings`` is right as it stands; anything else
         goes to math-verify, unless it is a sum, product or power of numbers where the gold answer is one number: that
         is a question, not an answer.
         """

@@ -33,11 +33,11 @@ class Judge(Protocol):
 
 
 class ModelJudge(ABC):
-    """A :class:`Judge` that runs a backbone.
+    """A ``Judge`` that runs a backbone.
 
     Attributes:
         backbone: what it runs.
-        provisional: whether a good reward stands only once :meth:`reference` has found it too.
+        provisional: whether a good reward stands only once ``reference`` has found it too.
     """
 
     provisional: ClassVar[bool] = False
@@ -71,7 +71,7 @@ class ModelJudge(ABC):
 
     @abstractmethod
     def open(self, sample: Sample) -> None:
-        """Make a sample ready for :meth:`score`, until :meth:`close`.
+        """Make a sample ready for ``score``, until ``close``.
 
         Raises:
             UserError: if it is too long for the model.

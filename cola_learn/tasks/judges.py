@@ -16,13 +16,16 @@ from cola_learn.tasks.scoring import Scoring
 
 
 def make_judge(backbone: Backbone, scoring: Scoring, cache_gib: float | None = None) -> ModelJudge:
-    """The judge of a scoring whose reward and metric are no longer auto (:meth:`Scoring.of`).
+    """The judge of a scoring.
 
     Args:
         backbone: what it runs.
-        scoring: what it goes by.
+        scoring: what it goes by; ``Scoring.of`` some questions says what auto is for them.
         cache_gib: memory for hidden states that chains share, in GiB; 0 keeps nothing, by default a share of what is
             free.
+
+    Raises:
+        ValueError: if its metric is still auto.
     """
     cache_bytes = None if cache_gib is None else int(cache_gib * 2**30)
     cut = scoring.truncate == "left"
@@ -31,7 +34,8 @@ def make_judge(backbone: Backbone, scoring: Scoring, cache_gib: float | None = N
     executor = Executor(backbone, cache_bytes)
     if scoring.reward == "verify":
         return AnswerVerifier(executor, scoring.prompt, truncate=cut)
-    assert scoring.metric != "auto"
+    if scoring.metric == "auto":
+        raise ValueError("the metric is auto; Scoring(...).of(questions) is what that means for some questions")
     return OptionScorer(executor, scoring.metric, truncate=cut)
 
 

@@ -65,7 +65,7 @@ class Sample:
         continuations: for each option the text whose log-probability is its score; of an open question the bare
             answers.
         lengths: for each option the characters that ``acc_norm`` divides by.
-        open: whether it is an open question, which a :class:`~cola_learn.tasks.prompts.Prompt` has yet to put.
+        open: whether it is an open question, which a ``Prompt`` has yet to put.
     """
 
     key: str

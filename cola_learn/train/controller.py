@@ -107,7 +107,7 @@ class Controller(nn.Module):
         return memory, padding
 
     def decode(self, memory: Tensor, padding: Tensor, tokens: Tensor) -> Tensor:
-        """States ``[B, C, L, width]`` after every prefix of edits; arguments as for :meth:`forward`.
+        """States ``[B, C, L, width]`` after every prefix of edits; arguments as for ``forward``.
 
         The chains of a prompt lie side by side in one sequence, each seeing itself only: the prompt is read once.
         """
@@ -136,20 +136,20 @@ class Controller(nn.Module):
         return self.next_tokens(self.decode(memory, padding, tokens), tokens)
 
     def next_tokens(self, states: Tensor, tokens: Tensor) -> Tensor:
-        """Log-probabilities ``[B, C, L, V]`` of the next token, from :meth:`decode`'s states."""
+        """Log-probabilities ``[B, C, L, V]`` of the next token, from ``decode``'s states."""
         begun = torch.cat([torch.full_like(tokens[:, :, :1], STOP), tokens[:, :, 1:]], dim=2)
         legal = self.vocabulary.legal_everywhere(begun.flatten(0, 1)).view(*tokens.shape, -1)
         return self._logprobs(states, legal, self._edit_embeddings())
 
     def _logprobs(self, states: Tensor, legal: Tensor, table: Tensor) -> Tensor:
-        """Of the next token, ``[..., V]``, after states ``[..., width]``; ``table`` is :meth:`_edit_embeddings`."""
+        """Of the next token, ``[..., V]``, after states ``[..., width]``; ``table`` is ``_edit_embeddings``."""
         return (states @ table.T + self.bias).masked_fill(~legal, float("-inf")).log_softmax(-1)
 
     def likelihood(self, states: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Log-probability of writing each chain, ``[B, C]``.
 
         Args:
-            states: of :meth:`decode`, ``[B, C, L, width]``.
+            states: of ``decode``, ``[B, C, L, width]``.
             tokens: begin mark, edits, then stop tokens, ``[B, C, L + 1]``.
             lengths: edits and one stop token of each chain, ``[B, C]``.
         """
@@ -166,9 +166,10 @@ class Controller(nn.Module):
         suits, and what suits it, is found in far fewer steps that way.
 
         Args:
-            states: of :meth:`decode`, ``[B, C, L, width]``.
+            states: of ``decode``, ``[B, C, L, width]``.
             lengths: edits and one stop token of each chain, ``[B, C]``.
-            memory, padding: of :meth:`encode`.
+            memory: of ``encode``, ``[B, M, width]``.
+            padding: of it, ``[B, M]``.
         """
         ends = states.gather(2, (lengths - 1)[..., None, None].expand(-1, -1, 1, states.shape[3]))[:, :, 0]
         value, spread = self.value(ends).unbind(-1)
@@ -192,7 +193,7 @@ class Controller(nn.Module):
         return (values - values[:, :1]) * self.rule.gain_scale
 
     def weigh_all(self, features: Sequence[Tensor], price: float | None = None) -> Tensor:
-        """:meth:`weigh` in eval mode for any number of prompts ``[T, F, H]``; the result is on the CPU."""
+        """``weigh`` in eval mode for any number of prompts ``[T, F, H]``; the result is on the CPU."""
         order = sorted(range(len(features)), key=lambda index: len(features[index]))  # so that little is padding
         found = torch.empty(len(features), len(self.menu))
         with self._evaluating():
@@ -202,7 +203,7 @@ class Controller(nn.Module):
         return found
 
     def utilities(self, weighed: Tensor, price: float | None = None) -> Tensor:
-        """By what the menu's chains are chosen, from what :meth:`weigh` gave, ``[B, C]``: log-probabilities or, where
+        """By what the menu's chains are chosen, from what ``weigh`` gave, ``[B, C]``: log-probabilities or, where
         values decide, predicted gains and what the saved layers are worth at this price. There the base chain's is 0,
         and those of chains that do not exceed the threshold are below.
         """

@@ -69,7 +69,7 @@ def stored_features(
     dtype: str,
     special_tokens: str = "",
 ) -> list[Tensor]:
-    """:func:`prompt_features` that are computed once and kept in the cache; ``load`` gives the backbone, if it is
+    """``prompt_features`` that are computed once and kept in the cache; ``load`` gives the backbone, if it is
     needed, that ``fingerprint``, ``dtype`` and ``special_tokens`` are of."""
     identity = json.dumps([fingerprint, dtype, special_tokens, list(layers), list(prompts), MAX_TOKENS])
     file = cache_folder() / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"

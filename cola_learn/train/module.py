@@ -46,8 +46,8 @@ class ControllerModule(lightning.LightningModule):
         learning_rate: peak learning rate of AdamW.
         weight_decay: weight decay of AdamW.
         warm_up_steps: linear warm-up steps; cosine decay to zero follows.
-        shape: the :class:`ControllerConfig` as a dict; the command fills it in from the labels.
-        rule: the :class:`ChoiceRule` as a dict; validation fills it in.
+        shape: the ``ControllerConfig`` as a dict; the command fills it in from the labels.
+        rule: the ``ChoiceRule`` as a dict; validation fills it in.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def evaluate_command(controller: Path, labels: Path | None) -> list[object]:
-    """The command for a controller trained on these labels, as :func:`cola_learn.console.next_command` takes it; empty
+    """The command for a controller trained on these labels, as ``next_command`` takes it; empty
     if what it would need is not there.
 
     Args:

@@ -89,5 +89,5 @@ class EditVocabulary:
         return allowed & ~(empties[None, :] & all_skipped)
 
     def legal_everywhere(self, tokens: Tensor) -> Tensor:
-        """:meth:`legal` for every prefix at once: ``[B, L]`` to ``[B, L, V]``."""
+        """``legal`` for every prefix at once: ``[B, L]`` to ``[B, L, V]``."""
         return torch.stack([self.legal(tokens[:, : index + 1]) for index in range(tokens.shape[1])], dim=1)
