@@ -3,9 +3,16 @@
 from collections.abc import Sequence
 
 from cola_learn.command import Command, Main, run_stage
-from cola_learn.evaluate.options import EvaluateOptions, MenuEvaluateOptions
+from cola_learn.evaluate.options import CompareOptions, EvaluateOptions, MenuEvaluateOptions
 
 COMMANDS: dict[str, Main] = {
+    "compare": Command(
+        CompareOptions,
+        "cola_learn.evaluate.compare:run_compare",
+        "Line up evaluations of the same questions, paired question by question.",
+        ("evaluations",),
+        ("python -m cola_learn.evaluate compare runs/a/evaluate runs/b/evaluate --policies controller",),
+    ),
     "menu": Command(
         MenuEvaluateOptions,
         "cola_learn.evaluate.menu_study:run_menu_evaluate",

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.fingerprint import of_memory
@@ -11,12 +12,13 @@ from cola_learn.backbone.load import fingerprint_of, load_backbone
 from cola_learn.command import settings_of
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
+from cola_learn.evaluate.answers import write_answers
 from cola_learn.evaluate.costs import Cost, policy_costs
 from cola_learn.evaluate.live import evaluate_policies, judge_of_policies
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.report import EXPLAINED, Report, print_report, write_html
 from cola_learn.evaluate.statistics import Outcome, sees_gold, summarize_policy
-from cola_learn.files import digest, locked, read_json, replacing, writable_folder, write_json
+from cola_learn.files import digest, locked, read_json, writable_folder, write_json
 from cola_learn.label.show import show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.columns import Layout
@@ -83,7 +85,7 @@ def _evaluate(
         judge = judge_of_policies(make_judge(backbone, scoring, cache_gib=0), scoring).alone()
         costs = policy_costs(judge, questions, scoring.template, chains, choosers, options.cost_questions)
         report = _make_report(outcomes, costs, store, controller, backbone, options, identity)
-        _write_questions(options.output / "questions.parquet", outcomes)
+        write_answers(options.output, _answers(outcomes, {question.key: question.digest for question in questions}))
         write_html(options.output / "report.html", report, outcomes, {q.key: q for q in questions})
         write_json(options.output / "report.json", report.as_json())
         for name, row in report.rows().items():
@@ -210,14 +212,12 @@ def _examples(outcomes: Sequence[Outcome]) -> list[tuple[str, str, float, float]
     return [(row.key, str(row.chain), row.reward, row.base_reward) for row in outcomes[:50]]
 
 
-def _write_questions(path: Path, outcomes: Mapping[str, Sequence[Outcome]]) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    rows = [
+def _answers(outcomes: Mapping[str, Sequence[Outcome]], digests: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
         {
             "policy": name,
             "question": outcome.key,
+            "digest": digests[outcome.key],
             "chain": str(outcome.chain),
             "depth": outcome.chain.depth,
             "unique_depth": outcome.chain.unique_depth,
@@ -229,5 +229,3 @@ def _write_questions(path: Path, outcomes: Mapping[str, Sequence[Outcome]]) -> N
         for name, found in outcomes.items()
         for outcome in found
     ]
-    with replacing(path) as scratch:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), scratch, write_page_checksum=True)

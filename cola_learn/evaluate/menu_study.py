@@ -24,6 +24,7 @@ from cola_learn.backbone.load import load_backbone
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate import multichain
+from cola_learn.evaluate.answers import write_answers
 from cola_learn.evaluate.figures import accuracy_curves
 from cola_learn.evaluate.learners import menu_classifier, menu_regressor, pooled, probe
 from cola_learn.evaluate.menu_report import MenuReport, PolicyRow, as_markdown, print_rows
@@ -60,6 +61,7 @@ def run_menu_evaluate(options: MenuEvaluateOptions) -> list[PolicyRow]:
     tasks = tuple(dict.fromkeys(question.task for question in study.held.questions))
     write_json(options.output / "report.json", asdict(MenuReport(len(study.held), tasks, digests, tuple(rows))))
     write_text(options.output / "report.md", as_markdown(rows, study.pool, study.held))
+    write_answers(options.output, study.answers)
     write_text(options.output / "curves.svg", accuracy_curves(rows, study.held.depths[0]))
     console.print(f"report      {options.output / 'report.md'}", soft_wrap=True)
     if options.controllers:
@@ -74,6 +76,7 @@ class Study:
     Attributes:
         pool, held: training and held-out questions.
         controllers: those compared, by name.
+        answers: of every policy so far, as ``write_answers`` takes them.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Study:
         draws = numpy.random.default_rng(options.seed)
         self._tuning = draws.permutation(len(pool))[: min(_TUNING, len(pool) // 5)]
         self._front = StaticFront.of(pool)
+        self.answers: list[dict[str, Any]] = []
 
     @classmethod
     def load(cls, options: MenuEvaluateOptions) -> "Study":
@@ -314,6 +318,17 @@ class Study:
     ) -> PolicyRow:
         held, seed = self.held, self._options.seed
         base = held.rewards[:, 0]
+        label = name if share is None else f"{name} at {share:.0%}"
+        self.answers += [
+            {
+                "policy": label,
+                "question": question.key,
+                "digest": question.digest,
+                "depth": float(depth),
+                "reward": float(reward),
+            }
+            for question, depth, reward in zip(held.questions, layers, rewards, strict=True)
+        ]
         mixed = self._front.at(float(layers.mean()))
         static = None if mixed is None else held.rewards @ mixed
         return PolicyRow(

@@ -65,6 +65,23 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
+class CompareOptions:
+    """Options of python -m cola_learn.evaluate compare.
+
+    Attributes:
+        evaluations: folders of evaluations of the same questions; the others are compared with the first.
+        policies: which policies of each; default all that do not see the gold answer.
+        output: JSON file for the numbers.
+        seed: of the bootstrap.
+    """
+
+    evaluations: list[Path]
+    policies: list[str] = field(default_factory=list)
+    output: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class MenuEvaluateOptions:
     """Options of python -m cola_learn.evaluate menu.
 
