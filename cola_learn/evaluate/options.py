@@ -82,6 +82,23 @@ class CompareOptions:
 
 
 @dataclass(frozen=True)
+class DashboardOptions:
+    """Options of python -m cola_learn.evaluate dashboard.
+
+    Attributes:
+        project: of W&B; default WANDB_PROJECT, else cola-learn.
+        entity: user or team; default WANDB_ENTITY, else your own.
+        name: of the workspace.
+        dry_run: print what would be in it; needs no account.
+    """
+
+    project: str | None = None
+    entity: str | None = None
+    name: str = "cola-learn"
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
 class MenuEvaluateOptions:
     """Options of python -m cola_learn.evaluate menu.
 

@@ -16,6 +16,7 @@ from huggingface_hub import ModelCard
 
 from cola_learn import Chain, ColaForCausalLM, Controller, LabelStore
 from cola_learn.errors import UserError
+from cola_learn.evaluate.dashboard import SECTIONS, _section
 from tests.test_tracking import read_back
 
 Command = Callable[..., tuple[int, str]]
@@ -150,6 +151,7 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     logged = read_back(folder / "evaluate")
     assert {"controller/accuracy", "menu/accuracy"} <= logged["summary"].keys()
     assert_lineage(folder, logged)
+    assert_dashboard(folder, logged)
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled")
     assert code == 0
     assert "evaluate: done already" in said
@@ -161,6 +163,17 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled")
     assert code == 0
     assert "evaluate: done already" not in said  # it is not the controller that was evaluated
+
+
+def assert_dashboard(folder: Path, evaluation: dict[str, Any]) -> None:
+    """Every plot of the dashboard can be built, and is of something that was logged."""
+    curves = read_back(folder / "labels", "label")["metrics"] | read_back(folder / "train", "train")["metrics"]
+    for name, panels in SECTIONS.items():
+        assert len(_section(name, panels).panels) == len(panels)
+        for panel in panels:
+            kept = curves if panel.x and not panel.scatter else evaluation["summary"]
+            named = {*panel.y, *filter(None, [panel.x])} - {"trainer/global_step"}  # which W&B keeps with every step
+            assert named <= kept.keys(), (name, str(panel))
 
 
 def assert_lineage(folder: Path, evaluation: dict[str, Any]) -> None:
