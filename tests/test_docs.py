@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 WRITTEN_THERE = (
     "halves.Halves",
     "shy.SHY",
+    "brief.BRIEF",
 )  # classes that docs/architecture.md writes; tests/test_extensions.py runs them
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -16,6 +16,7 @@ from cola_learn.evaluate.answers import write_answers
 from cola_learn.evaluate.costs import Cost, policy_costs
 from cola_learn.evaluate.live import evaluate_policies, judge_of_policies
 from cola_learn.evaluate.options import EvaluateOptions
+from cola_learn.evaluate.policies import Policy, policy_named
 from cola_learn.evaluate.report import EXPLAINED, Report, print_report, write_html
 from cola_learn.evaluate.statistics import Outcome, sees_gold, summarize_policy
 from cola_learn.files import digest, locked, read_json, writable_folder, write_json
@@ -39,8 +40,10 @@ def run_evaluate(options: EvaluateOptions) -> Report:
     """
     controller = Controller.from_pretrained(options.controller)
     beside = {str(folder): Controller.from_pretrained(folder) for folder in options.beside}
-    if taken := [name for name in beside if name in EXPLAINED or sees_gold(name)]:
-        raise UserError(f"--beside {taken[0]} is the name of another policy; rename the folder")
+    own = [policy_named(path) for path in options.policies]
+    names = [*beside, *(policy.name for policy in own)]
+    if taken := [name for name in names if name in EXPLAINED or sees_gold(name) or names.count(name) > 1]:
+        raise UserError(f"{taken[0]} is the name of another policy; rename the folder of --beside, or the policy")
     store = LabelStore.open(options.labels)
     questions = _held_out_questions(options, store)
     writable_folder(options.output)
@@ -48,7 +51,7 @@ def run_evaluate(options: EvaluateOptions) -> Report:
         identity = _identity(options, controller, store, questions)
         report = _finished_report(options.output / "report.json", identity)
         if report is None:
-            report = _evaluate(controller, beside, store, questions, options, identity)
+            report = _evaluate(controller, beside, own, store, questions, options, identity)
         else:
             console.print("evaluate: done already with these settings, labels and controller")
     print_report(report)
@@ -60,6 +63,7 @@ def run_evaluate(options: EvaluateOptions) -> Report:
 def _evaluate(
     controller: Controller,
     beside: Mapping[str, Controller],
+    own: Sequence[Policy],
     store: LabelStore,
     questions: Sequence[Question],
     options: EvaluateOptions,
@@ -78,7 +82,7 @@ def _evaluate(
         tracker.input(store.artifact())
         for folder in (options.controller, *options.beside):
             tracker.input(controller_artifact(folder))
-        outcomes = evaluate_policies(controller, beside, store, backbone, questions, options)
+        outcomes = evaluate_policies(controller, beside, store, backbone, questions, options, own)
         chains = {name: [row.chain for row in rows] for name, rows in outcomes.items() if not sees_gold(name)}
         choosers = {"shuffled_prompt": controller, "controller": controller, **beside}
         scoring = store.manifest.scoring

@@ -7,7 +7,7 @@ from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
 from cola_learn.evaluate.options import EvaluateOptions
-from cola_learn.evaluate.policies import choose_static, controller_beams, shuffled, static_candidates
+from cola_learn.evaluate.policies import Policy, choose_static, chosen_by, controller_beams, shuffled, static_candidates
 from cola_learn.evaluate.statistics import Outcome
 from cola_learn.label.labeller import Labeller
 from cola_learn.label.manifest import Manifest
@@ -33,11 +33,14 @@ def evaluate_policies(
     backbone: Backbone,
     questions: Sequence[Question],
     options: EvaluateOptions,
+    own: Sequence[Policy] = (),
 ) -> dict[str, list[Outcome]]:
     """The outcome of every policy on every question, in the order in which the report lists them."""
     scoring = store.manifest.scoring
     judge = make_judge(backbone, scoring, options.cache_gib)
-    prompts = [as_sample(question, scoring.template).prompt for question in questions]
+    samples = [as_sample(question, scoring.template) for question in questions]
+    prompts = [sample.prompt for sample in samples]
+    mine = {policy.name: chosen_by(policy, samples, backbone.num_layers) for policy in own}
     features = prompt_features(backbone, prompts, controller.config.feature_layers)
     others = {
         name: list(map(other.choose, prompt_features(backbone, prompts, other.config.feature_layers)))
@@ -54,8 +57,9 @@ def evaluate_policies(
         "shuffled_prompt": shuffled(top1, options.seed),
         "controller": top1,
         **others,
+        **mine,
     }
-    wanted = [{*own, *(chains[index] for chains in policies.values())} for index, own in enumerate(beams)]
+    wanted = [{*beam, *(chains[index] for chains in policies.values())} for index, beam in enumerate(beams)]
     scores = _score_all(judge_of_policies(judge, scoring), questions, wanted, scoring.template, options.trees)
     outcomes = {
         name: [

@@ -18,6 +18,7 @@ class EvaluateOptions:
         controller: folder of an exported controller.
         labels: label store it was trained on; the static chain is chosen on these questions.
         beside: other exported controllers to compare with.
+        policies: policies of your own to compare with, by dotted path: each a Policy of cola_learn.evaluate.policies.
         task: held-out task; default that of the labels.
         split: held-out split; questions that were labelled are refused.
         limit: evaluate only this many questions, sampled with the seed; default all.
@@ -39,6 +40,7 @@ class EvaluateOptions:
     controller: Path
     labels: Path
     beside: list[Path] = field(default_factory=list)
+    policies: list[str] = field(default_factory=list)
     task: str | None = None
     split: str = "validation"
     limit: int | None = None

@@ -6,21 +6,76 @@ A policy sees prompts only. The two that see the gold answer, the top-5 oracle a
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 
 from torch import Tensor
 
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
+from cola_learn.errors import UserError
 from cola_learn.label.records import Label
 from cola_learn.tasks.judge import Judge
 from cola_learn.tasks.judges import score_questions
-from cola_learn.tasks.questions import Question, Template
+from cola_learn.tasks.questions import Question, Sample, Template
 from cola_learn.tasks.scores import Scores
 from cola_learn.tasks.temperature import soft_rewards
 from cola_learn.train.controller import Controller
 
 _TOGETHER = 8  # questions scored in one call
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy of your own, named by its dotted path (``--policies my_module.MINE``).
+
+    Attributes:
+        name: in the report.
+        choose: a chain, or its text, for each of some samples. These do not say which option is right.
+    """
+
+    name: str
+    choose: Callable[[Sequence[Sample]], Sequence[Chain | str]]
+
+
+def policy_named(path: str) -> Policy:
+    """A policy by its dotted path.
+
+    Raises:
+        UserError: if there is none.
+    """
+    home, dot, last = path.rpartition(".")
+    try:
+        found = getattr(import_module(home), last) if dot else None
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"--policies {path} cannot be imported ({error})") from None
+    if not isinstance(found, Policy):
+        raise UserError(f"--policies {path} is no Policy; give the dotted path of one, such as my_module.MINE")
+    return found
+
+
+def chosen_by(policy: Policy, samples: Sequence[Sample], num_layers: int) -> list[Chain]:
+    """What a policy of one's own chooses.
+
+    Raises:
+        UserError: if that is not a chain of the backbone for each sample.
+    """
+    found = list(policy.choose(samples))
+    if len(found) != len(samples):
+        raise UserError(f"policy {policy.name} chose {len(found)} chains for {len(samples)} questions")
+    chains = []
+    for sample, chain in zip(samples, found, strict=True):
+        try:
+            own = Chain.parse(chain, num_layers) if isinstance(chain, str) else chain
+        except ValueError as error:
+            raise UserError(f"policy {policy.name}, question {sample.key}: {error}") from None
+        if not isinstance(own, Chain) or own.num_layers != num_layers:
+            raise UserError(
+                f"policy {policy.name}, question {sample.key}: {chain!r} is no chain of {num_layers} layers"
+            )
+        chains.append(own)
+    return chains
 
 
 def controller_beams(controller: Controller, features: Sequence[Tensor], beams: int = 5) -> list[list[Chain]]:

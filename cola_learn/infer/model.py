@@ -22,13 +22,12 @@ from cola_learn.backbone.load import source_of
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
-from cola_learn.infer.apply import apply_chain
 from cola_learn.infer.apply_rows import apply_chains
 from cola_learn.infer.beginning import Beginning, run_beginning
 from cola_learn.infer.config import ColaConfig
 from cola_learn.infer.export import write_controller
 from cola_learn.infer.prompts import as_chat
-from cola_learn.infer.rows import rows_of, unpadded
+from cola_learn.infer.rows import generate_apart, unpadded
 from cola_learn.infer.turns import Turns, in_turn
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import MAX_TOKENS
@@ -250,29 +249,11 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         if whole:
             chains, beginning = self._chains(input_ids, options.get("attention_mask"), chain, price), None
             if len(set(chains)) > 1:
-                return self._apart(chains, options, settings, whole[0])
+                return generate_apart(self.backbone, chains, options, settings, whole[0])
         else:
             chains, beginning = self._begin(self.backbone.generate, options, chain, price)
         with apply_chains(self.backbone, chains, beginning) as model:
             return model.generate(**options)
-
-    def _apart(self, chains: list[Chain], options: dict[str, Any], settings: GenerationConfig, why: str) -> Tensor:
-        """Generate for the rows of one chain after another, as what needs a cache of the whole batch has to."""
-        if options.get("return_dict_in_generate") or settings.return_dict_in_generate:
-            raise ValueError(
-                f"rows take different chains, so {why} gives no dict; ask for one at a time, or give chain="
-            )
-        written: dict[int, Tensor] = {}
-        for own in dict.fromkeys(chains):
-            rows = torch.tensor([row for row, other in enumerate(chains) if other == own])
-            with apply_chain(self.backbone, own) as model:
-                found = model.generate(**rows_of(options, rows))
-            each = len(found) // len(rows)
-            for place, row in enumerate(rows.tolist()):
-                written |= {row * each + index: found[place * each + index] for index in range(each)}
-        end = settings.pad_token_id if settings.pad_token_id is not None else settings.eos_token_id
-        pad = options.get("pad_token_id", end[0] if isinstance(end, list) else end) or 0
-        return nn.utils.rnn.pad_sequence([written[row] for row in sorted(written)], True, pad)
 
     def choose(self, prompt: str, price: float | None = None) -> Chain:
         """``choose_chains`` for a text."""

@@ -1,9 +1,14 @@
-"""Rows of a padded batch."""
+"""Rows of a padded batch, each with a chain of its own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
+
+from cola_learn.chains import Chain
+from cola_learn.infer.apply import apply_chain
 
 
 def unpadded(input_ids: Tensor, attention_mask: Tensor | None) -> Iterator[Tensor]:
@@ -20,3 +25,27 @@ def rows_of(options: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
         return isinstance(value, Tensor) and value.dim() > 0 and len(value) == size
 
     return {name: value[rows.to(value.device)] if of_batch(value) else value for name, value in options.items()}
+
+
+def generate_apart(
+    model: PreTrainedModel, chains: Sequence[Chain], options: Mapping[str, Any], settings: GenerationConfig, why: str
+) -> Tensor:
+    """The model's ``generate`` for the rows of one chain after another, as ``why``, which needs a cache of the whole batch,
+    wants it.
+
+    Raises:
+        ValueError: if more than tokens is asked for.
+    """
+    if options.get("return_dict_in_generate") or settings.return_dict_in_generate:
+        raise ValueError(f"rows take different chains, so {why} gives no dict; ask for one at a time, or give chain=")
+    written: dict[int, Tensor] = {}
+    for own in dict.fromkeys(chains):
+        rows = torch.tensor([row for row, other in enumerate(chains) if other == own])
+        with apply_chain(model, own):
+            found = model.generate(**rows_of(options, rows))
+        each = len(found) // len(rows)
+        for place, row in enumerate(rows.tolist()):
+            written |= {row * each + index: found[place * each + index] for index in range(each)}
+    end = settings.pad_token_id if settings.pad_token_id is not None else settings.eos_token_id
+    pad = options.get("pad_token_id", end[0] if isinstance(end, list) else end) or 0
+    return nn.utils.rnn.pad_sequence([written[row] for row in sorted(written)], True, pad)

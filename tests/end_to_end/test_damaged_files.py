@@ -200,7 +200,7 @@ def test_crafted_controllers(name: str, value: Any, finished: Path, tmp_path: Pa
     values = read_json(folder / "config.json")
     part = "rule" if name in values["rule"] else "controller"
     write_json(folder / "config.json", {**values, part: {**values[part], name: value}})
-    with pytest.raises(UserError, match=r"controller .* cannot be read \("):
+    with pytest.raises(UserError, match=r"--controller .* cannot be read \("):
         Controller.from_pretrained(folder)
 
 

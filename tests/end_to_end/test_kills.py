@@ -202,7 +202,7 @@ def test_evaluate(kills: int, small: Path, nursery: Nursery, tmp_path: Path) -> 
         kills,
         tmp_path,
         kept,
-        last=0.5,  # then only costs are measured and pages drawn
+        last=0.7,  # then only costs are measured and pages drawn
     )
     one, other = (read_json(folder / "report.json") for folder in (undisturbed, killed))
     assert without_times(one) == without_times(other)

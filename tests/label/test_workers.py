@@ -82,7 +82,7 @@ def labelled(workers: Workers, during: Callable[[], None] = lambda: None) -> lis
 
 
 def job_of(backbone: str = "embedded", **resources: Any) -> Job:
-    return Job(backbone, Scoring(metric="acc", reward="choices"), Plan(MCTS(10)), Resources(trees=4, **resources))
+    return Job(backbone, Scoring(metric="acc_norm", reward="choices"), Plan(MCTS(10)), Resources(trees=4, **resources))
 
 
 def test_two_processes_make_the_same_labels(undisturbed: list[Label]) -> None:
