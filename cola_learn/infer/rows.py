@@ -30,8 +30,14 @@ def rows_of(options: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
 def generate_apart(
     model: PreTrainedModel, chains: Sequence[Chain], options: Mapping[str, Any], settings: GenerationConfig, why: str
 ) -> Tensor:
-    """The model's ``generate`` for the rows of one chain after another, as ``why``, which needs a cache of the whole batch,
-    wants it.
+    """The model's ``generate`` for the rows of one chain after another.
+
+    Args:
+        model: generates.
+        chains: of each row.
+        options: of ``generate``, for all rows.
+        settings: the generation config that counts.
+        why: the option that needs a cache of the whole batch.
 
     Raises:
         ValueError: if more than tokens is asked for.
