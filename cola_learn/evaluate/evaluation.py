@@ -106,15 +106,15 @@ def _identity(
     options: EvaluateOptions, controller: Controller, store: LabelStore, questions: Sequence[Question]
 ) -> str:
     """Changes with everything that the numbers depend on."""
-    settings = {
-        key: value for key, value in asdict(options).items() if key not in ("tracking", "wandb", "output", "trees")
-    }
+    without = ("tracking", "wandb", "output", "trees", "workers", "executor", "ray_address")
+    settings = {key: value for key, value in asdict(options).items() if key not in without}
     settings["search"] = [options.search.name, vars(options.search)]
     settings["fingerprint"] = fingerprint_of(options.backbone or controller.config.backbone)
     settings["questions"] = {question.key: question.digest for question in questions}
     folders = [fetched(folder) for folder in (options.controller, *options.beside)]
     controllers = [folder / name for folder in folders for name in ("config.json", "model.safetensors")]
-    return digest(settings, *controllers, *store.files())
+    searched = LabelStore.open(options.searched, "--searched").files() if options.searched else []
+    return digest(settings, *controllers, *store.files(), *searched)
 
 
 def _finished_report(file: Path, identity: str) -> Report | None:
@@ -181,7 +181,11 @@ def _make_report(
 ) -> Report:
     manifest = store.manifest
     task = options.task or manifest.task
-    budget = options.search.budget(backbone.num_layers, manifest.search_space)
+    budget = (
+        LabelStore.open(options.searched).manifest.search["simulations"]
+        if options.searched
+        else options.search.budget(backbone.num_layers, manifest.search_space)
+    )
     return Report(
         n=len(outcomes["base"]),
         policies={name: summarize_policy(rows, options.seed) for name, rows in outcomes.items()},
@@ -208,7 +212,8 @@ def _command_of(options: EvaluateOptions, task: str) -> str:
     """The command line of this evaluation."""
     limit = [] if options.limit is None else ["--limit", options.limit]
     given = ["--controller", options.controller, "--labels", options.labels, "--task", task, "--split", options.split]
-    parts = [*given, *limit, "--seed", options.seed, *options.search.flags()]
+    search = ["--searched", options.searched] if options.searched else options.search.flags()
+    parts = [*given, *limit, "--seed", options.seed, *search]
     return "python -m cola_learn.evaluate " + shlex.join(map(str, parts))
 
 

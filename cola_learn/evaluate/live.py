@@ -1,19 +1,22 @@
 """Outcomes of every policy on held-out questions, from runs of the backbone."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
+from cola_learn.errors import UserError
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy, choose_static, chosen_by, controller_beams, shuffled, static_candidates
 from cola_learn.evaluate.statistics import Outcome
 from cola_learn.label.labeller import Labeller
 from cola_learn.label.manifest import Manifest
-from cola_learn.label.plan import Job, Plan, Resources
+from cola_learn.label.plan import Job, Plan
 from cola_learn.label.records import Label
-from cola_learn.label.run import fill_store
+from cola_learn.label.run import fill_store, start_workers
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.judge import ModelJudge
 from cola_learn.tasks.judges import make_judge, score_questions
@@ -127,15 +130,38 @@ def _outcome(question: Question, chain: Chain, scores: Mapping[Chain, Scores], b
 def _searched(
     judge: ModelJudge, questions: Sequence[Question], manifest: Manifest, options: EvaluateOptions
 ) -> dict[str, Label]:
-    """Labels of the held-out questions: full search like that of the labels, with its luck control."""
+    """Labels of the held-out questions: those given, or full search like that of the labels, with its luck control."""
+    if options.searched is not None:
+        return _given(options.searched, questions, manifest)
     plan = Plan(options.search, manifest.search_space, seed=options.seed)
-    resources = Resources(trees=options.trees, cache_gib=options.cache_gib)
-    job = Job(judge.backbone.name, manifest.scoring, plan, resources)
-    labeller = Labeller(judge, job)
-    own = Manifest.of(labeller.identity, job, options.task or manifest.task, questions[0])
-    store = LabelStore.create(options.output / "search", own)
-    fill_store(store, labeller, questions, plan, "full search")
+    job = Job(judge.backbone.name, manifest.scoring, plan, options.resources(manifest.dtype))
+    here = job.resources.workers == 1 and job.resources.executor == "local"
+    with closing(Labeller(judge, job) if here else start_workers(job)) as workers:
+        own = Manifest.of(workers.identity, job, options.task or manifest.task, questions[0])
+        store = LabelStore.create(options.output / "search", own)
+        fill_store(store, workers, questions, plan, "full search")
     return {label.key: label for label in store}
+
+
+def _given(folder: Path, questions: Sequence[Question], manifest: Manifest) -> dict[str, Label]:
+    """The labels of a store of the user's.
+
+    Raises:
+        UserError: if they are of another model or scored otherwise, or some of the questions have none.
+    """
+    store = LabelStore.open(folder, "--searched")
+    for name in ("fingerprint", "special_tokens", "template", "metric", "reward"):
+        mine, theirs = getattr(store.manifest, name), getattr(manifest, name)
+        if mine != theirs:
+            raise UserError(f"--searched {folder} was made with {name} {mine}, the --labels with {theirs}")
+    store.check(questions)
+    found = {label.key: label for label in store}
+    if missing := [question.key for question in questions if question.key not in found]:
+        raise UserError(
+            f"--searched {folder} lacks {len(missing)} of {len(questions)} questions, such as {missing[0]}; label them "
+            "too, or leave --searched out"
+        )
+    return found
 
 
 def _search_outcome(question: Question, label: Label, base_reward: float) -> Outcome:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from cola_learn.backbone.options import Dtype
 from cola_learn.label.methods import MCTS
@@ -27,10 +28,14 @@ class EvaluateOptions:
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: default that of the labels.
         search: method of the search oracle and its luck control, as for label; --search.simulations is the budget.
+        searched: label store of the held-out questions, made before; they are not searched again.
         static_candidates: how many chains, the best in the labels, compete to be the static chain.
         static_questions: labelled questions that each candidate is scored on.
         cost_questions: questions, one at a time, on which FLOPs and time of the policies are measured.
         trees: questions searched in parallel.
+        workers: of the search, as for label: processes, one per GPU if there are GPUs, or Ray actors.
+        executor: of the search: local, or ray for a Ray cluster.
+        ray_address: address of a running Ray cluster, or auto to find it.
         cache_gib: prefix cache in GiB; default a share of free memory.
         seed: random seed.
         tracking: W&B online, offline or disabled; auto follows WANDB_MODE, else is online when logged in, else offline.
@@ -49,21 +54,37 @@ class EvaluateOptions:
     device: str = "auto"
     dtype: Dtype | None = None
     search: SearchMethod = field(default_factory=MCTS)
+    searched: Path | None = None
     static_candidates: int = 16
     static_questions: int = 100
     cost_questions: int = 16
     trees: int = 32
+    workers: int = 1
+    executor: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
     cache_gib: float | None = None
     seed: int = 0
     tracking: Mode = "auto"
     wandb: Wandb = field(default_factory=Wandb)
 
     def __post_init__(self) -> None:
-        Resources(trees=self.trees, cache_gib=self.cache_gib)
+        self.resources()
         Plan(seed=self.seed)
         for name in ("static_candidates", "static_questions", "cost_questions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+
+    def resources(self, dtype: Dtype = "auto") -> Resources:
+        """Where the search runs, in the precision given unless another was asked for."""
+        return Resources(
+            device=self.device,
+            dtype=self.dtype or dtype,
+            trees=self.trees,
+            cache_gib=self.cache_gib,
+            workers=self.workers,
+            executor=self.executor,
+            ray_address=self.ray_address,
+        )
 
 
 @dataclass(frozen=True)
