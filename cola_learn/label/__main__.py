@@ -34,6 +34,13 @@ COMMANDS: dict[str, Main] = {
         "Run every chain of a menu on every question of some tasks.",
         ("--menu", "--tasks"),
     ),
+    "widen": Command(
+        options.WidenOptions,
+        "cola_learn.label.widen:run_widen",
+        "Join stores of the same questions and different menus: every question gets the chains of all.",
+        ("stores",),
+        ("python -m cola_learn.label widen runs/menu runs/more --output runs/wide",),
+    ),
     "figures": Command(
         options.FiguresOptions,
         "cola_learn.label.found:run_figures",

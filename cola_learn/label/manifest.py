@@ -111,7 +111,7 @@ class Manifest:
         """
         scoring, plan = job.scoring.of([question]), job.plan
         given = vars(plan.search).items()
-        settings = {name: _content(value) if isinstance(value, Path) else value for name, value in given}
+        settings = {name: content_of(value) if isinstance(value, Path) else value for name, value in given}
         assert scoring.reward != "auto"
         assert scoring.metric != "auto"
         return cls(
@@ -200,6 +200,6 @@ class Manifest:
         return (names[0], mine[names[0]], others[names[0]]) if names else None
 
 
-def _content(path: Path) -> str:
+def content_of(path: Path) -> str:
     """Digest of a file, or of the labels of a store: what a path holds counts, not where it lies."""
     return digest({}, *([path] if path.is_file() else sorted(path.glob("*.parquet"))))

@@ -204,6 +204,19 @@ class CrossOptions:
 
 
 @dataclass(frozen=True)
+class WidenOptions:
+    """Options of python -m cola_learn.label widen.
+
+    Attributes:
+        stores: label stores of the same questions and different menus, or folders of such, as label cross writes them.
+        output: folder for the stores with the chains of all, and for menu.txt, which lists these.
+    """
+
+    stores: list[Path]
+    output: Path = Path("runs/wide")
+
+
+@dataclass(frozen=True)
 class FiguresOptions:
     """Options of python -m cola_learn.label figures.
 
