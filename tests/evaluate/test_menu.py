@@ -92,7 +92,7 @@ def study_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> Study:
         **{"labels": Path("pool"), "held": Path("held"), "depths": [0.7, 1.0], "learners": True, **changes}
     )  # type: ignore[arg-type]
     study = Study(pool, held, {"mine": controller}, features, lambda: None, options)  # type: ignore[arg-type,return-value]
-    study.probe_row = lambda layers: study._row("probe", None, held.rewards[:, 0], held.depths)  # type: ignore[method-assign]
+    study.probe_row = lambda layers: study._row("probe", None, held.rewards[:, 0], numpy.zeros(len(held)))  # type: ignore[method-assign]
     return study
 
 
