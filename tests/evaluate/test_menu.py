@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy
+import pyarrow.parquet
 import pytest
 import torch
 from hypothesis import given
@@ -162,7 +163,18 @@ def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
     assert report["n"] == 24
     names = {row["policy"] for row in report["rows"]}
     assert {"base", "static", "static_per_task_oracle", "vote", "cascade", "ridge", "logistic", "drllm"} <= names
-    assert {"polar", "probe", "value", "value, shuffled prompt", "menu_oracle"} <= names
+    assert {"polar", "probe", "value", "menu_oracle"} <= names
+    rows = pyarrow.parquet.read_table(tmp_path / "evaluate" / "questions.parquet").to_pylist()
+    for row in report["rows"]:  # by plain loops over the questions
+        name = row["policy"] if row["target"] is None else f"{row['policy']} at {row['target']:.0%}"
+        own = {one["question"]: one for one in rows if one["policy"] == name}
+        base = {one["question"]: one["reward"] for one in rows if one["policy"] == "base"}
+        assert own.keys() == base.keys()
+        assert sum(one["reward"] for one in own.values()) / 24 == pytest.approx(row["accuracy"])
+        assert sum(one["depth"] for one in own.values()) / 24 == pytest.approx(row["depth"])
+        difference = sum(one["reward"] - base[key] for key, one in own.items()) / 24
+        assert difference == pytest.approx(row["to_base"]["mean"])
+        assert (row["to_shuffled_in_task"] is not None) == (row["policy"] == "value")
     assert "| value |" in (tmp_path / "evaluate" / "report.md").read_text()
     assert (tmp_path / "evaluate" / "curves.svg").read_text().startswith("<svg")
     assert all((row["price"] is not None) == (row["policy"] == "value") for row in report["rows"])
