@@ -91,7 +91,7 @@ def test_two_processes_make_the_same_labels(undisturbed: list[Label]) -> None:
         assert workers.effort.usage.layers_run < workers.effort.usage.layers_asked
 
 
-@pytest.mark.parametrize("executor", ["local", "ray"])
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_backbone_that_is_not_there_is_one_line(executor: str) -> None:
     with pytest.raises(UserError, match="nowhere"):
         start_workers(job_of(workers=2, backbone="./nowhere", executor=executor))
