@@ -304,7 +304,10 @@ BAD = {
     "device": (["label", "--limit", "1", "--device", "cuda:9"], "--device cuda:9 cannot be used"),
     "output": (["label", "--limit", "1", "--output", "{tmp}/empty.jsonl/x"], "--output {tmp}/empty.jsonl/x cannot be"),
     "other space": (
-        ["label", "--limit", "8", "--output", "{run}/labels", "--space.max_block", "2", "--search.simulations", "8"],
+        [
+            *("label", "--limit", "8", "--output", "{run}/labels", "--space.max_block", "2"),
+            *("--search.simulations", "8", "--metric", "acc"),
+        ],
         "holds labels made with space",
     ),
     "no workers": (["label", "--workers", "0"], "--workers is 0; give at least 1"),
