@@ -211,6 +211,19 @@ def settings_of(options: Any) -> dict[str, Any]:
     return found
 
 
+def by_path(path: str, option: str) -> Any:
+    """What a dotted path such as ``my_module.MINE``, given to an option, names; None without a dot.
+
+    Raises:
+        UserError: if it cannot be imported.
+    """
+    home, dot, last = path.rpartition(".")
+    try:
+        return getattr(import_module(home), last) if dot else None
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{option} {path} cannot be imported ({error})") from None
+
+
 def _item_of(kind: Any) -> Any:
     """What a list field holds; None for other fields."""
     kinds = [kind, *get_args(kind)] if get_origin(kind) in (Union, UnionType) else [kind]

@@ -8,11 +8,11 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 
 from torch import Tensor
 
 from cola_learn.chains import Chain
+from cola_learn.command import by_path
 from cola_learn.console import progress_bar
 from cola_learn.errors import UserError
 from cola_learn.label.records import Label
@@ -45,11 +45,7 @@ def policy_named(path: str) -> Policy:
     Raises:
         UserError: if there is none.
     """
-    home, dot, last = path.rpartition(".")
-    try:
-        found = getattr(import_module(home), last) if dot else None
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"--policies {path} cannot be imported ({error})") from None
+    found = by_path(path, "--policies")
     if not isinstance(found, Policy):
         raise UserError(f"--policies {path} is no Policy; give the dotted path of one, such as my_module.MINE")
     return found

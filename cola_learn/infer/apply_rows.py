@@ -12,7 +12,7 @@ from cola_learn.backbone.layers import find_layers
 from cola_learn.backbone.recording import map_tree
 from cola_learn.chains import Chain
 from cola_learn.infer.apply import apply_chain
-from cola_learn.infer.beginning import Beginning
+from cola_learn.infer.beginning import Around, Beginning
 
 
 @contextmanager
@@ -86,19 +86,12 @@ def _places(layers: Sequence[int], union: Sequence[int]) -> Iterator[int]:
         place += 1
 
 
-class _SomeRows(nn.Module):
+class _SomeRows(Around):
     """A layer that some rows of a batch run; the others pass by unchanged."""
 
     def __init__(self, layer: nn.Module, rows: Sequence[int], batch: int) -> None:
-        super().__init__()
-        self.layer = layer
+        super().__init__(layer)
         self._rows, self._batch = rows, batch
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:  # such as the kind of its attention, which some models ask their layers for
-            return getattr(super().__getattr__("layer"), name)
 
     def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
         each = hidden.shape[0] // self._batch

@@ -90,20 +90,27 @@ def run_beginning(model: PreTrainedModel, depth: int, call: Callable[[], Any]) -
     return Beginning(tuple(states), tuple(outputs), tuple(slots), resumes)
 
 
-class _Given(nn.Module):
-    """A layer that, the first time it is given a known state, returns what it made of it before."""
+class Around(nn.Module):
+    """What stands in a model's list in the place of a layer, and has the layer's attributes."""
 
-    def __init__(self, layer: nn.Module, place: int, state: Tensor, output: Any, slot: tuple[Tensor, ...]) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
-        self._place, self._slot = place, slot
-        self._known: tuple[Tensor, Any] | None = (state, output)
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:  # such as the kind of its attention, which some models ask their layers for
             return getattr(super().__getattr__("layer"), name)
+
+
+class _Given(Around):
+    """A layer that, the first time it is given a known state, returns what it made of it before."""
+
+    def __init__(self, layer: nn.Module, place: int, state: Tensor, output: Any, slot: tuple[Tensor, ...]) -> None:
+        super().__init__(layer)
+        self._place, self._slot = place, slot
+        self._known: tuple[Tensor, Any] | None = (state, output)
 
     def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self._known is None or not torch.equal(hidden, self._known[0]):

@@ -1,6 +1,6 @@
 """A controller in front of a transformers model: every prompt runs through a chain of its own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -174,9 +174,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         Raises:
             UserError: for a price below 0, or any if the controller was trained without one.
         """
-        if price is not None:
-            self.controller.rule.check_price(price, "the controller")
-        return [self.controller.choose(self._states(row), price) for row in unpadded(input_ids, attention_mask)]
+        return self._chosen(map(self._states, unpadded(input_ids, attention_mask)), price)
 
     @in_turn
     @torch.inference_mode()
@@ -317,14 +315,18 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         input_ids, attention_mask = options["input_ids"], options.get("attention_mask")
         if chain is not None or max(self._layers) == 0 or input_ids.shape[1] > MAX_TOKENS:
             return self._chains(input_ids, attention_mask, chain, price), None
-        if price is not None:
-            self.controller.rule.check_price(price, "the controller")
         own = {name: value for name, value in options.items() if name not in ("streamer", "labels")}
         beginning = run_beginning(self.backbone, max(self._layers), lambda: call(**own))
         states = beginning.prompts(
             self._layers, torch.ones_like(input_ids) if attention_mask is None else attention_mask
         )
-        return [self.controller.choose(state, price) for state in states], beginning
+        return self._chosen(states, price), beginning
+
+    def _chosen(self, states: Iterable[Tensor], price: float | None) -> list[Chain]:
+        """The chain for each prompt's states ``[T, F, H]``."""
+        if price is not None:
+            self.controller.rule.check_price(price, "the controller")
+        return [self.controller.choose(state, price) for state in states]
 
     def _chains(
         self, input_ids: Tensor, attention_mask: Tensor | None, chain: Chain | str | None, price: float | None

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import NamedTuple
 
 from torch import Tensor
 from torch.nn import functional
 
+from cola_learn.command import by_path
 from cola_learn.errors import UserError
 from cola_learn.train.batches import TrainingBatch
 from cola_learn.train.choice import Decides
@@ -120,11 +120,7 @@ def objective_named(name: str) -> Objective:
     """
     if name in OBJECTIVES:
         return OBJECTIVES[name]
-    home, dot, last = name.rpartition(".")
-    try:
-        found = getattr(import_module(home), last) if dot else None
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"--model.objective {name} cannot be imported ({error})") from None
+    found = by_path(name, "--model.objective")
     if not isinstance(found, Objective):
         names = ", ".join(OBJECTIVES)
         raise UserError(
