@@ -56,7 +56,7 @@ def test_each_actor_is_given_a_gpu_of_the_cluster(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 def test_training_on_two_devices(tmp_path: Path) -> None:
     """Lightning's own options: two processes with gloo, as two GPUs would be with nccl."""
-    arguments = ["--config", "configs/train/demo.yaml", "--labels", "data/labels/arc_easy-test", "--limit", "40"]
+    arguments = ["--config", "configs/train/small.yaml", "--labels", "data/labels/arc_easy-test", "--limit", "40"]
     arguments += ["--output", str(tmp_path / "train"), "--tracking", "disabled", "--trainer.devices", "2"]
     arguments += ["--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
     asked = [sys.executable, "-m", "cola_learn.train", *arguments]

@@ -21,7 +21,7 @@ COMMANDS: dict[str, Main] = {
     ),
     "menu": Command(
         MenuEvaluateOptions,
-        "cola_learn.evaluate.menu_study:run_menu_evaluate",
+        "cola_learn.evaluate.menu:run_menu_evaluate",
         "Compare policies that choose from one menu of chains, at equal depth, on stored scores of many tasks.",
     ),
 }

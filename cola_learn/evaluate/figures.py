@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy
 
+from cola_learn.evaluate.reliability import Reliability
 from cola_learn.evaluate.statistics import PolicySummary, sees_gold
 from cola_learn.plots import FADED, GRID, INK, ORACLE, REPEAT, SKIP, as_svg, themed
 
@@ -71,4 +72,18 @@ def accuracy_curves(rows: Sequence[Any], num_layers: float) -> str:
         axes.set_xlabel("mean depth (layers executed)")
         axes.set_ylabel("accuracy, %")
         axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
+        return as_svg(figure)
+
+
+def reliability_curves(found: Sequence[Reliability]) -> str:
+    """Realised against predicted gains of each controller, in bins; on the diagonal they are true."""
+    with themed(5.2, 4.6) as figure:
+        axes = figure.add_subplot()
+        edges = [value for one in found for value in (*one.predicted, *one.realised)]
+        axes.plot([min(edges), max(edges)], [min(edges), max(edges)], color=GRID, linewidth=1.5)
+        for one in found:
+            axes.plot(one.predicted, one.realised, marker="o", markersize=4, label=one.controller)
+        axes.set_xlabel("predicted gain, nats")
+        axes.set_ylabel("realised gain, nats")
+        axes.legend(frameon=False, fontsize=8.5)
         return as_svg(figure)

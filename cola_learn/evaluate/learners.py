@@ -38,7 +38,7 @@ def menu_regressor(prompts: Array, table: ScoreMatrix, held: Array) -> Array:
 
 def menu_classifier(prompts: Array, table: ScoreMatrix, held: Array) -> Array:
     """Log-probability that each chain is the best for held-out prompts ``[Q', C]``, by logistic regression from
-    prompts ``[Q, D]`` to the chain with the highest probability of the gold option."""
+    prompts ``[Q, D]`` to the chain with the highest soft reward."""
     best = table.soft.argmax(1)
     model = make_pipeline(StandardScaler(), _components(prompts), LogisticRegression(C=1e-3, max_iter=300))
     model.fit(prompts, best)

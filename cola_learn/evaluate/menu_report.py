@@ -1,11 +1,13 @@
 """Results of the policies of a menu, as a table in the terminal and in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy
 from rich.table import Table
 
 from cola_learn.console import PlainConsole, console
+from cola_learn.evaluate.reliability import Reliability
 from cola_learn.intervals import Interval, points
 from cola_learn.label.score_matrix import ScoreMatrix
 
@@ -22,7 +24,7 @@ class PolicyRow:
             with 95% intervals; None below the front.
         p_base, p_static: of McNemar's exact test, or of a paired t test where several controllers are averaged.
         static: the static chains that the front is made of at this depth, with their chances.
-        by_task: difference to base of each task.
+        by_group: difference to base of each task, and of the other groups of ``breakdown.groupings``.
         collapse: diagnostics of the choice; empty for policies that run several chains.
         to_shuffled, p_shuffled: of a controller, difference to its choices for shuffled prompts, in the mean over all
             ways to shuffle them: what of its result depends on the input.
@@ -40,7 +42,7 @@ class PolicyRow:
     to_static: Interval | None
     p_static: float | None
     static: str
-    by_task: dict[str, float]
+    by_group: dict[str, dict[str, float]]
     collapse: dict[str, float]
     to_shuffled: Interval | None = None
     p_shuffled: float | None = None
@@ -58,18 +60,22 @@ class MenuReport:
         tasks: theirs.
         controllers: digest of the weights of each controller, by its name in the rows.
         rows: the policies at each depth.
+        part: of the held-out questions: all, open or blind.
+        reliability: of the gains that controllers predict.
     """
 
     n: int
     tasks: tuple[str, ...]
     controllers: dict[str, str]
     rows: tuple[PolicyRow, ...]
+    part: str = "all"
+    reliability: tuple[Reliability, ...] = ()
 
 
 def _cells(row: PolicyRow) -> list[str]:
     return [
         row.policy,
-        "" if row.target is None else f"{row.target:.0%}",
+        _share(row.target),
         "" if row.price is None else f"{row.price:.3g}",
         f"{row.depth:.1f}",
         f"{row.accuracy:.1%}",
@@ -91,28 +97,87 @@ _HEADINGS = (
 )
 
 
-def as_markdown(rows: Sequence[PolicyRow], pool: ScoreMatrix, held: ScoreMatrix) -> str:
-    """The table, and differences to base by task."""
-    lines = [f"{len(held)} held-out questions, {len(pool)} training questions.", ""]
-    lines += [f"| {' | '.join(_HEADINGS)} |", "|---" * len(_HEADINGS) + "|"]
-    lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
-    tasks = sorted(rows[0].by_task)
-    counts = {task: int((held.tasks == task).sum()) for task in tasks}
-    lines += ["", "Difference to base in points, by task (questions):", ""]
-    lines += [f"| policy | set to | {' | '.join(f'{task} ({counts[task]})' for task in tasks)} |"]
-    lines += ["|---" * (2 + len(tasks)) + "|"]
-    for row in rows[1:]:
-        cells = [f"{100 * row.by_task[task]:+.1f}" for task in tasks]
-        lines.append(f"| {row.policy} | {'' if row.target is None else f'{row.target:.0%}'} | {' | '.join(cells)} |")
+def as_markdown(report: MenuReport, pool: ScoreMatrix, held: ScoreMatrix) -> str:
+    """The table, differences to base by group, areas and reliability."""
+    rows = report.rows
+    part = "" if report.part == "all" else f" ({report.part} part)"
+    lines = [f"{len(held)} held-out questions{part}, {len(pool)} training questions.", ""]
+    lines += _table(_HEADINGS, map(_cells, rows))
+    counts = {task: int((held.tasks == task).sum()) for task in rows[0].by_group["task"]}
+    for name, groups in rows[0].by_group.items():
+        lines += ["", f"Difference to base in points, by {name}:", ""]
+        shown = [f"{group} ({counts[group]})" if name == "task" else group for group in groups]
+        lines += _table(
+            ("policy", "set to", *shown),
+            (
+                [row.policy, _share(row.target), *(f"{100 * value:+.1f}" for value in row.by_group[name].values())]
+                for row in rows[1:]
+            ),
+        )
+    lines += [
+        "",
+        "Mean height of the curve of each policy over the static front, in points:",
+        "",
+    ]
+    lines += _table(
+        ("policy", "layers", "height"),
+        ([name, f"{low:.1f} to {high:.1f}", f"{100 * height:+.1f}"] for name, low, high, height in heights(rows)),
+    )
+    if report.reliability:
+        lines += ["", "Predicted gains of all chains but base, in nats of the right option's log-probability:", ""]
+        lines += _table(
+            ("controller", "expected calibration error", "correlation with realised gains"),
+            ([one.controller, f"{one.error:.4f}", f"{one.correlation:.3f}"] for one in report.reliability),
+        )
     return "\n".join(lines) + "\n"
 
 
+def heights(rows: Sequence[PolicyRow]) -> list[tuple[str, float, float, float]]:
+    """Of every policy with several depths: its name, least and largest depth, and the mean height of its curve over the
+    static front between them, by the trapezoidal rule."""
+    found = []
+    for name in dict.fromkeys(row.policy for row in rows):
+        own = sorted((row.depth, row.to_static.mean) for row in rows if row.policy == name and row.to_static)
+        if len(own) > 1 and own[-1][0] > own[0][0]:
+            depths, over = zip(*own, strict=True)
+            height = float(numpy.trapezoid(over, depths)) / (depths[-1] - depths[0])
+            found.append((name, depths[0], depths[-1], height))
+    return found
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _share(target: float | None) -> str:
+    return "" if target is None else f"{target:.0%}"
+
+
 def print_rows(rows: Sequence[PolicyRow], pool: ScoreMatrix, held: ScoreMatrix) -> None:
-    """The table, on standard output."""
+    """The table, on standard output: a star where p < 0.05."""
+    headings = (
+        "policy",
+        "set to",
+        "price",
+        "layers",
+        "accuracy",
+        "Δ base",
+        "Δ static front",
+        "Δ shuffled",
+        "Δ in task",
+    )
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in _HEADINGS:
+    for heading in headings:
         grid.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for row in rows:
-        grid.add_row(*_cells(row), style="dim" if "oracle" in row.policy else None)
-    PlainConsole(width=200).print(grid)
-    console.print(f"{len(held)} held-out questions; chosen and fitted on {len(pool)} others")
+        cells = _cells(row)
+        starred = [
+            difference + ("*" if p and float(p) < 0.05 else "")
+            for difference, p in zip(cells[5:13:2], cells[6:14:2], strict=True)
+        ]
+        grid.add_row(*cells[:5], *starred, style="dim" if "oracle" in row.policy else None)
+    PlainConsole(width=160).print(grid)
+    console.print(
+        "Δ: difference in accuracy, points (95% CI), * p < 0.05; in task: to choices shuffled within tasks\n"
+        f"{len(held)} held-out questions; chosen and fitted on {len(pool)} others"
+    )

@@ -4,13 +4,10 @@
 evaluated without running the backbone again; only its prompt features are computed.
 """
 
-import itertools
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -19,55 +16,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.fingerprint import of_memory
-from cola_learn.backbone.load import load_backbone
-from cola_learn.console import console, next_command
-from cola_learn.errors import UserError
+from cola_learn.console import console
 from cola_learn.evaluate import multichain
-from cola_learn.evaluate.answers import write_answers
-from cola_learn.evaluate.figures import accuracy_curves
+from cola_learn.evaluate.breakdown import differences_by_group, groupings
 from cola_learn.evaluate.learners import menu_classifier, menu_regressor, pooled, probe
-from cola_learn.evaluate.menu_report import MenuReport, PolicyRow, as_markdown, print_rows
+from cola_learn.evaluate.menu_report import PolicyRow
 from cola_learn.evaluate.options import MenuEvaluateOptions
+from cola_learn.evaluate.reliability import Reliability, reliability
 from cola_learn.evaluate.routers import LayerRouters, SegmentPredictor, fit_router, route
 from cola_learn.evaluate.static_front import StaticFront
 from cola_learn.evaluate.statistics import p_value
 from cola_learn.evaluate.utilities import Utilities, controller_utilities, mean_utilities
-from cola_learn.files import writable_folder, write_json, write_text
 from cola_learn.intervals import paired_difference
-from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
-from cola_learn.tasks.questions import as_sample
+from cola_learn.label.score_matrix import Array, ScoreMatrix
 from cola_learn.train.controller import Controller
 from cola_learn.train.diagnostics import Choices, collapse
-from cola_learn.train.features import stored_features
 
 Chosen = NDArray[numpy.int64]
 
-PRICES = (0.0, *numpy.geomspace(0.002, 1.0, 120).tolist())
+PRICES = (0.0, *numpy.geomspace(1e-3, 10.0, 240).tolist())
 _TUNING = 2000  # training questions, a fifth of them at most, on which the price for a depth is found
-
-
-def run_menu_evaluate(options: MenuEvaluateOptions) -> list[PolicyRow]:
-    """Compare the policies, print the table and write the report.
-
-    Raises:
-        UserError: for stores or controllers that do not belong together.
-    """
-    writable_folder(options.output)
-    study = Study.load(options)
-    rows = study.rows()
-    print_rows(rows, study.pool, study.held)
-    digests = {name: of_memory(controller) for name, controller in study.controllers.items()}
-    tasks = tuple(dict.fromkeys(question.task for question in study.held.questions))
-    write_json(options.output / "report.json", asdict(MenuReport(len(study.held), tasks, digests, tuple(rows))))
-    write_text(options.output / "report.md", as_markdown(rows, study.pool, study.held))
-    write_answers(options.output, study.answers)
-    write_text(options.output / "curves.svg", accuracy_curves(rows, study.held.depths[0]))
-    console.print(f"report      {options.output / 'report.md'}", soft_wrap=True)
-    if options.controllers:
-        question = "What do plants need to grow?"
-        next_command(["python -m cola_learn.infer", "--controller", options.controllers[0], question])
-    return rows
 
 
 class Study:
@@ -77,6 +45,7 @@ class Study:
         pool, held: training and held-out questions.
         controllers: those compared, by name.
         answers: of every policy so far, as ``write_answers`` takes them.
+        reliability: of the gains that controllers predict.
     """
 
     def __init__(
@@ -93,54 +62,9 @@ class Study:
         draws = numpy.random.default_rng(options.seed)
         self._tuning = draws.permutation(len(pool))[: min(_TUNING, len(pool) // 5)]
         self._front = StaticFront.of(pool)
+        self._groups = groupings(held)
         self.answers: list[dict[str, Any]] = []
-
-    @classmethod
-    def load(cls, options: MenuEvaluateOptions) -> "Study":
-        stores, others = open_stores(options.labels), open_stores(options.held, "--held")
-        pool = ScoreMatrix.load(stores)
-        held = ScoreMatrix.load(others, "--held", pool.temperatures)
-        manifest = stores[0].manifest
-        if pool.chains != held.chains or manifest.fingerprint != others[0].manifest.fingerprint:
-            raise UserError(f"--held {options.held} was run through another menu or model than --labels")
-        seen = {question.key for question in pool.questions} & {question.key for question in held.questions}
-        if seen:
-            raise UserError(f"--held {options.held}: {len(seen)} questions, such as {min(seen)}, are among --labels")
-        controllers: dict[Path, Controller] = {}
-        for folder in options.controllers:
-            controller = Controller.from_pretrained(folder)
-            controller.config.check_backbone(manifest.num_layers, manifest.fingerprint, manifest.backbone)
-            if controller.menu != pool.chains:
-                raise UserError(f"--controllers {folder} chooses from another menu than that of --labels")
-            controllers[folder] = controller
-        names = [folder.parent.name if folder.name == "controller" else folder.name for folder in controllers]
-        named = {
-            name if names.count(name) == 1 else str(folder): controller
-            for name, (folder, controller) in zip(names, controllers.items(), strict=True)
-        }
-
-        @lru_cache
-        def backbone() -> Backbone:
-            loaded = load_backbone(manifest.backbone, options.device, manifest.dtype)
-            loaded.write_special_tokens(manifest.special_tokens, f"--labels {options.labels}")
-            return loaded
-
-        @lru_cache(maxsize=2)  # controllers that read the same layers follow each other
-        def read(table: ScoreMatrix, layers: tuple[int, ...]) -> list[Tensor]:
-            found: list[Tensor] = []
-            for _, questions in itertools.groupby(
-                table.questions, key=lambda question: (question.task, question.split)
-            ):
-                prompts = [as_sample(question, manifest.template).prompt for question in questions]
-                found += stored_features(
-                    manifest.fingerprint, prompts, layers, backbone, manifest.dtype, manifest.special_tokens
-                )
-            return found
-
-        def features(table: ScoreMatrix, layers: Sequence[int]) -> list[Tensor]:
-            return read(table, tuple(layers))
-
-        return cls(pool, held, named, features, backbone, options)
+        self.reliability: list[Reliability] = []
 
     def rows(self) -> list[PolicyRow]:
         """Every policy at every depth."""
@@ -172,7 +96,7 @@ class Study:
         return rows
 
     def static(self, limit: float) -> int | None:
-        """The chain of no more depth with the highest mean probability of the gold option on training questions."""
+        """The chain of no more depth with the highest mean soft reward on training questions."""
         short = numpy.where(self.pool.depths <= limit + 1e-9, self.pool.soft.mean(0), -numpy.inf)
         return int(short.argmax()) if numpy.isfinite(short).any() else None
 
@@ -252,6 +176,9 @@ class Study:
             tuning = controller_utilities(controller, [prompts[row] for row in self._tuning])
             utilities = controller_utilities(controller, others)
             groups.setdefault(re.sub(r"-\d+$", "", name), []).append((tuning, utilities))
+            if controller.rule.decides == "gain":
+                predicted = controller.weigh_all(others).double().numpy()
+                self.reliability.append(reliability(name, predicted, self.held.soft))
             for share in self._options.depths:
                 price = self._price(tuning, share * self.pool.depths[0])
                 chosen = utilities(price).argmax(1)
@@ -341,8 +268,6 @@ class Study:
             to_static=None if static is None else paired_difference(list(rewards), list(static), seed),
             p_static=None if static is None else p_value(rewards, static),
             static="" if mixed is None else self._mixture(mixed),
-            by_task={
-                task: float((rewards - base)[held.tasks == task].mean()) for task in sorted(set(held.tasks.tolist()))
-            },
+            by_group=differences_by_group(rewards - base, self._groups),
             collapse=found or {},
         )

@@ -128,17 +128,20 @@ class MenuEvaluateOptions:
     Attributes:
         labels: training questions: stores that label cross made. Everything is chosen and fitted on these.
         held: held-out questions: stores of the same menu.
+        part: of the held-out questions: all, the blind fifth, or the open rest. Whoever tries many things looks at the
+            open ones, and once, at the end, at the blind ones.
         controllers: exported controllers with that menu.
         depths: mean depths at which policies are compared, relative to the base chain. Each policy gets the lowest
             price of depth that reaches it on the training questions.
         learners: also fit ridge and logistic regression, a probe, and the routers of Dr.LLM and PoLar.
-        output: folder for report.json, report.md and curves.svg.
+        output: folder for report.json, report.md, questions.parquet, curves.svg and reliability.svg.
         device: where prompt features are computed.
         seed: random seed.
     """
 
     labels: Path
     held: Path
+    part: Literal["all", "open", "blind"] = "all"
     controllers: list[Path] = field(default_factory=list)
     depths: list[float] = field(default_factory=lambda: [0.85, 0.9, 0.95, 1.0])
     learners: bool = True

@@ -114,7 +114,7 @@ def static_candidates(labels: Sequence[Label], max_depth: float, count: int) -> 
 def choose_static(
     judge: Judge, questions: Sequence[Question], candidates: Sequence[Chain], template: Template
 ) -> Chain:
-    """The candidate with the highest mean probability of the gold option on labelled training questions."""
+    """The candidate with the highest mean soft reward on labelled training questions."""
     base = Chain.base(judge.num_layers)
     tried = tuple(dict.fromkeys([base, *candidates]))
     with progress_bar() as bar:

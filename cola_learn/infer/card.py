@@ -201,7 +201,11 @@ def _results(report: Report, name: str) -> dict[str, Any]:
 def _reads(config: ControllerConfig) -> str:
     places = ["the embedding layer" if layer == 0 else f"layer {layer}" for layer in config.feature_layers]
     states = f"hidden states of the prompt after {', '.join(places)}"
-    return states if config.pooling == "attend" else f"{config.components} principal components of the mean of {states}"
+    return (
+        states
+        if config.pooling == "attend"
+        else f"{config.components} principal components of the mean and the last of the {states}"
+    )
 
 
 def _writes(config: ControllerConfig) -> str:

@@ -168,8 +168,8 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         Args:
             input_ids: ``[B, T]``.
             attention_mask: 0 where a row is padding, ``[B, T]``.
-            price: of depth, default the controller's own: the gain in the probability of a right answer that all layers
-                of the base chain are worth; more of it makes chains shorter.
+            price: of depth, default the controller's own: the gain in the log-probability of a right answer (nats) that
+                all layers of the base chain are worth; more of it makes chains shorter.
 
         Raises:
             UserError: for a price below 0, or any if the controller was trained without one.

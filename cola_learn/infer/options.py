@@ -21,8 +21,8 @@ class InferOptions:
         compare: in a chat, show the plain model's answer too.
         controller: exported controller: folder or hub id.
         chain: run this chain instead of one that a controller chooses, such as "0-17 20-29".
-        price: price of depth: higher means shorter chains. It is the gain in the probability of a right answer that all
-            layers together are worth; default the controller's own.
+        price: price of depth: higher means shorter chains. It is the gain in the log-probability of a right answer
+            (nats) that all layers together are worth; default the controller's own.
         choices: score these options instead of generating, for example: --choices rust gold.
         backbone: default the one that the controller was trained for, or embedded.
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
@@ -74,7 +74,7 @@ class ExportOptions:
         chain: instead, export the backbone with this static chain, such as "0-17 20-29", as an ordinary Hugging Face
             checkpoint.
         static: the same with the best static chain of an evaluation (its folder or report.json) or of a label store
-            (the highest mean probability of the gold option).
+            (the highest mean log-probability of the gold option).
         max_depth: for --static LABELS: at most this many layers.
         backbone: for static chains: embedded, a Hugging Face id, or a folder; default that of the labels or report.
         device: for --static LABELS: where chains are compared.

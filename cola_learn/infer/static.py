@@ -85,7 +85,7 @@ def _of_labels(store: LabelStore, max_depth: int | None, device: str) -> StaticC
     chain = choose_static(make_judge(backbone, manifest.scoring), questions, candidates, manifest.template)
     measured = (
         f"Of {len(candidates)} chains that did well in labels of {manifest.task} {manifest.split} it gives the gold "
-        f"option the highest mean probability on {len(questions)} of the labelled questions; on others it was not "
+        f"option the highest mean log-probability on {len(questions)} of the labelled questions; on others it was not "
         "measured here."
     )
     return StaticChain(str(chain), manifest.backbone, measured)

@@ -91,8 +91,8 @@ def covering(labels: Sequence[Label], size: int) -> list[Chain]:
 def compose(
     judge: Judge, questions: Iterable[Question], edits: Sequence[Edit], steps: int, template: Template = "cloze"
 ) -> list[Chain]:
-    """Chains of more and more edits: at each step the edit is added that gives the highest mean probability of the
-    gold answer, and, in a second series, the highest among the skips.
+    """Chains of more and more edits: at each step the edit is added that gives the highest mean soft reward,
+    and, in a second series, the highest among the skips.
     """
     questions = list(questions)
     base = Chain.base(judge.num_layers)

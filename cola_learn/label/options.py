@@ -157,8 +157,8 @@ class MenuOptions:
         size: how many chains the menu has at most, the base chain included.
         compose: how many edits are put together, one after another, each the best of those that gain most by
             themselves, and once more of skips alone; every step is a chain of the menu. 0 composes nothing.
-        compose_questions: how many questions of each store decide about compositions, by the mean probability of the
-            gold answer.
+        compose_questions: how many questions of each store decide about compositions, by the mean log-probability of
+            the gold answer.
         compose_edits: how many single edits are tried at every step.
         output: file for the menu, one chain a line.
         device: as for label.

@@ -13,7 +13,7 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.questions import Question
-from cola_learn.tasks.temperature import task_temperatures
+from cola_learn.tasks.temperature import LEAST_PROBABILITY, task_temperatures
 
 Array = NDArray[numpy.float64]
 
@@ -139,5 +139,6 @@ class ScoreMatrix:
 
     @cached_property
     def soft(self) -> Array:
-        """Probability of the right option, ``[Q, C]``: a reward far less noisy than right or wrong."""
-        return numpy.take_along_axis(self.probabilities, self.gold[:, None, None], 2)[:, :, 0]
+        """The soft reward in nats, ``[Q, C]``: log-probability of the right option, as in ``tasks.temperature``."""
+        right = numpy.take_along_axis(self.probabilities, self.gold[:, None, None], 2)[:, :, 0]
+        return numpy.log(numpy.maximum(right, LEAST_PROBABILITY))

@@ -1,5 +1,7 @@
-"""The temperature at which scores are probabilities: fitted on what the plain model makes of questions."""
+"""The soft reward: log-probability of the gold option, at a temperature fitted on what the plain model makes of
+questions."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy
@@ -12,6 +14,7 @@ from cola_learn.tasks.questions import Question
 from cola_learn.tasks.scores import Scores
 
 Array = NDArray[numpy.float64]
+LEAST_PROBABILITY = 1e-3  # of a gold option: below it no chain is worse than another
 _WIDEST = 30.0  # times the scores' own spread, either way: few questions may be all right, or no better than chance
 
 
@@ -59,8 +62,17 @@ def task_temperatures(tasks: Sequence[str], gold: Sequence[int], base: Sequence[
     return found
 
 
+def soft_reward(scores: Scores, gold: int, temperature: float) -> float:
+    """Log-probability of the gold option in nats, at least that of ``LEAST_PROBABILITY``.
+
+    It is far less noisy than right or wrong, and being a proper scoring rule (Gneiting and Raftery 2007) it ranks
+    chains as accuracy over many questions does; the probability itself hardly rewards what decides a close question.
+    """
+    return math.log(max(scores.probability(gold, temperature), LEAST_PROBABILITY))
+
+
 def soft_rewards(questions: Sequence[Question], found: Sequence[Mapping[Chain, Scores]]) -> dict[Chain, float]:
-    """Mean probability of the gold option of each chain on some questions.
+    """Mean soft reward of each chain on some questions, in nats.
 
     Args:
         questions: what was scored.
@@ -71,5 +83,5 @@ def soft_rewards(questions: Sequence[Question], found: Sequence[Mapping[Chain, S
     totals = dict.fromkeys(found[0], 0.0)
     for question, scores in zip(questions, found, strict=True):
         for chain, score in scores.items():
-            totals[chain] += score.probability(question.gold, temperatures[question.task])
+            totals[chain] += soft_reward(score, question.gold, temperatures[question.task])
     return {chain: total / len(questions) for chain, total in totals.items()}

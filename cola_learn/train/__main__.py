@@ -20,7 +20,7 @@ FIT = Command(
     "cola_learn.train.fit:fit",
     f"{ABOUT} --help.all lists these too. Other commands: {', '.join(COMMANDS)}.",
     examples=(
-        "python -m cola_learn.train --config configs/train/demo.yaml --labels runs/demo/labels",
+        "python -m cola_learn.train --config configs/train/small.yaml --labels runs/demo/labels",
         "python -m cola_learn.train --labels runs/mine --model.width 64 --trainer.max_epochs 20",
         "python -m cola_learn.train --labels runs/cross --data.trials all --model.objective value",
     ),

@@ -24,6 +24,13 @@ def mean_token(features: Tensor, padding: Tensor) -> Tensor:
     return ((features * real).sum(1) / real.sum(1)).flatten(1)
 
 
+def mean_and_last_token(features: Tensor, padding: Tensor) -> Tensor:
+    """Prompts ``[B, T, F, H]`` as vectors ``[B, 2 F H]``: their mean token and their last one."""
+    last = (~padding).sum(1) - 1
+    ends = features[torch.arange(len(features), device=features.device), last]
+    return torch.cat([mean_token(features, padding), ends.flatten(1)], dim=1)
+
+
 def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Prompts ``[T_i, F, H]`` as one batch ``[B, T, F, H]`` and its padding mask ``[B, T]``, True = padding."""
     lengths = torch.tensor([len(tensor) for tensor in features])
@@ -53,7 +60,7 @@ class Example:
 
 
 class TrainingBatch(NamedTuple):
-    """B examples joined, with up to C chains each; where one has fewer, its row is filled with its first at weight 0.
+    """B examples joined, with up to C chains each; where one has fewer, its row is filled with its first.
 
     Attributes:
         features: ``[B, T, F, H]``.
@@ -63,6 +70,7 @@ class TrainingBatch(NamedTuple):
         weights: of each chain as a thing to imitate, ``[B, C]``.
         gains: of each chain over the base chain, in soft reward, ``[B, C]``.
         depths: of each chain, as a share of the base chain's, ``[B, C]``.
+        real: 0 where a row is filled, else 1, ``[B, C]``.
     """
 
     features: Tensor
@@ -72,6 +80,7 @@ class TrainingBatch(NamedTuple):
     weights: Tensor
     gains: Tensor
     depths: Tensor
+    real: Tensor
 
 
 def collate(examples: Sequence[Example]) -> TrainingBatch:
@@ -89,6 +98,6 @@ def collate(examples: Sequence[Example]) -> TrainingBatch:
         return torch.tensor([[*row, *[0.0] * (most - len(row))] for row in rows])
 
     shape = (len(examples), most)
-    return TrainingBatch(
-        features, padding, tokens.view(*shape, -1), lengths.view(shape), *map(filled, ("weights", "gains", "depths"))
-    )
+    real = torch.tensor([[place < len(example.sequences) for place in range(most)] for example in examples]).float()
+    weights, gains, depths = map(filled, ("weights", "gains", "depths"))
+    return TrainingBatch(features, padding, tokens.view(*shape, -1), lengths.view(shape), weights, gains, depths, real)

@@ -19,6 +19,7 @@ class ChoiceRule:
         priced: whether a price of depth changes what is chosen.
         price: of depth, unless another is given: the gain that N layers, all of the base chain, are worth.
         gain_scale: what predicted gains are multiplied with, so that they are true on validation questions.
+        shifts: what is then added to those of each chain of the menu, for the same reason; none adds nothing.
         threshold: the base chain runs unless another's predicted gain, with what its depth saves, exceeds this.
     """
 
@@ -26,12 +27,15 @@ class ChoiceRule:
     priced: bool = False
     price: float = 0.0
     gain_scale: float = 1.0
+    shifts: tuple[float, ...] = ()
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("gain_scale", "threshold", "price"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}, not a finite number")
+        if not all(map(math.isfinite, self.shifts)):
+            raise ValueError(f"shifts are {self.shifts}, not finite numbers")
 
     def check_price(self, price: float, source: Path | str) -> None:
         """Refuse a price that the controller of ``source`` was not trained for, or that would pay for depth.

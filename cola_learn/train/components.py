@@ -1,4 +1,4 @@
-"""Prompts as principal components of their mean hidden state."""
+"""Prompts as principal components of their mean and last hidden state."""
 
 import torch
 from torch import Tensor, nn

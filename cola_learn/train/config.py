@@ -20,7 +20,7 @@ class ControllerConfig:
         dropout: while training.
         backbone, fingerprint: the model it was trained for.
         special_tokens: written before every prompt that it was trained on, as text.
-        pooling: attend to every token of the prompt, or read principal components of their mean.
+        pooling: attend to every token of the prompt, or read principal components of their mean and last token.
         components: how many; those of the training prompts, which the controller holds fixed.
         menu: chains to choose among, the base chain first; with none it writes any chain of the space.
         objective: what it was trained for.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
 from cola_learn.files import as_value, read_json, replacing, sha256, writable_folder, write_json
-from cola_learn.train.batches import join_sequences, mean_token, pad_features
+from cola_learn.train.batches import join_sequences, mean_and_last_token, mean_token, pad_features
 from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.components import Components
 from cola_learn.train.config import ControllerConfig
@@ -28,7 +28,7 @@ from cola_learn.train.hub import fetched
 from cola_learn.train.steps import DecoderSteps
 from cola_learn.train.vocabulary import STOP, EditVocabulary
 
-FORMAT = 4
+FORMAT = 5
 _WEIGHTS = "model.safetensors"
 _PROMPTS_AT_ONCE = 64
 _MOST_PROBABLE = ChoiceRule()
@@ -49,13 +49,15 @@ class Controller(nn.Module):
         super().__init__()
         if rule.decides == "gain" and not config.menu:
             raise ValueError("predicted gains decide, but there is no menu")
+        if len(rule.shifts) not in (0, len(config.menu)):
+            raise ValueError(f"{len(rule.shifts)} shifts for a menu of {len(config.menu)} chains")
         self.config = config
         self.rule = rule
         self.vocabulary = EditVocabulary(config.num_layers, config.space)
         width, features = config.width, len(config.feature_layers)
         self.scale: nn.Module
         if config.pooling == "components":
-            self.scale = Components(features * config.hidden_size, config.components)
+            self.scale = Components(2 * features * config.hidden_size, config.components)
             self.read = nn.Linear(config.components, width)
         else:
             self.scale = nn.ModuleList([nn.LayerNorm(config.hidden_size) for _ in config.feature_layers])
@@ -82,7 +84,7 @@ class Controller(nn.Module):
     def fit_components(self, prompts: Sequence[Tensor]) -> None:
         """Where components are read, find them in training prompts ``[T, F, H]``; to be done before training."""
         if isinstance(self.scale, Components):
-            self.scale.fit(torch.cat([mean_token(*pad_features([prompt])) for prompt in prompts]))
+            self.scale.fit(torch.cat([mean_and_last_token(*pad_features([prompt])) for prompt in prompts]))
 
     def encode(self, features: Tensor, padding: Tensor, prices: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the decoder reads of prompts.
@@ -97,7 +99,7 @@ class Controller(nn.Module):
         """
         features = features.to(self.read.weight.dtype)
         if isinstance(self.scale, Components):
-            scaled, padding = self.scale(mean_token(features, padding))[:, None], padding[:, :1]
+            scaled, padding = self.scale(mean_and_last_token(features, padding))[:, None], padding[:, :1]
         else:
             norms = enumerate(self.scale.children())
             scaled = torch.cat([norm(features[:, :, index]) for index, norm in norms], dim=-1)
@@ -190,7 +192,8 @@ class Controller(nn.Module):
         if self.rule.decides == "probability":
             return self.likelihood(states, tokens, lengths)
         values, _ = self.worth(states, lengths, memory, hidden)
-        return (values - values[:, :1]) * self.rule.gain_scale
+        gains = (values - values[:, :1]) * self.rule.gain_scale
+        return gains + gains.new_tensor(self.rule.shifts) if self.rule.shifts else gains
 
     def weigh_all(self, features: Sequence[Tensor], price: float | None = None) -> Tensor:
         """``weigh`` in eval mode for any number of prompts ``[T, F, H]``; the result is on the CPU."""

@@ -19,9 +19,10 @@ from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.label.records import Label, Trial
 from cola_learn.label.score_matrix import open_stores, questions_of
+from cola_learn.label.store import LabelStore
 from cola_learn.tasks.questions import Question, as_sample
 from cola_learn.tasks.scores import OptionScores
-from cola_learn.tasks.temperature import task_temperatures
+from cola_learn.tasks.temperature import soft_reward, task_temperatures
 from cola_learn.train.batches import Example, collate
 from cola_learn.train.features import stored_features
 from cola_learn.train.vocabulary import EditVocabulary
@@ -88,6 +89,8 @@ class LabelDataModule(lightning.LightningDataModule):
 
     Args:
         labels: folder of a label store, or of several, such as label cross writes.
+        extra_labels: labels that are trained on too, such as a search's beside those of a menu; their chains need
+            not be the menu's, and none of them is validated on.
         limit: train on at most this many labelled questions, drawn with the seed.
         backbone: whose hidden states are the features; default the one that the labels were made with.
         device: for computing features.
@@ -104,6 +107,7 @@ class LabelDataModule(lightning.LightningDataModule):
     def __init__(
         self,
         labels: Path = Path("runs/demo/labels"),
+        extra_labels: Path | None = None,
         limit: int | None = None,
         backbone: str | None = None,
         device: str = "auto",
@@ -117,6 +121,9 @@ class LabelDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         self.stores = open_stores(labels)
+        self.extra_stores = open_stores(extra_labels, "--extra_labels") if extra_labels else []
+        for store in self.extra_stores:
+            _check_same(self.stores, store)
         manifest = self.stores[0].manifest
         self.num_layers = manifest.num_layers
         self.space: SearchSpace = manifest.search_space
@@ -144,9 +151,10 @@ class LabelDataModule(lightning.LightningDataModule):
             self._vocabulary = EditVocabulary(self.num_layers, self.space)
         except ValueError as error:
             raise UserError(f"--labels {labels}: {error}") from None
-        self._pools = [questions_of(store) for store in self.stores]
+        self._pools = [questions_of(store) for store in (*self.stores, *self.extra_stores)]
         self._questions = {question.key: question for pool in self._pools for question in pool}
         self._labels = self._usable_labels(limit)
+        self._extra = [label for store in self.extra_stores for label in store if label.good or trials == "all"]
         self._features: dict[str, Tensor] = {}
         self.examples: list[Example] = []
         self.hidden_size = 0
@@ -180,15 +188,17 @@ class LabelDataModule(lightning.LightningDataModule):
             return
         features = self._features or self._read_features()
         self.hidden_size = features[self._labels[0].key].shape[-1]
-        self._temperatures = self._fit_temperatures()
+        self._temperatures = self._fit_temperatures(self._extra) | self._fit_temperatures(self._labels)
         self.examples = [self._example(label, features[label.key]) for label in self._labels]
         order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self.seed)).tolist()
         held_out = max(1, round(self._validation_share * len(order)))
         self.validation = sorted((self.examples[index] for index in order[:held_out]), key=_length)
-        self.training = [self.examples[index] for index in order[held_out:]]
+        unseen = {self._labels[index].key for index in order[:held_out]}
+        extra = [self._example(label, features[label.key]) for label in self._extra if label.key not in unseen]
+        self.training = [self.examples[index] for index in order[held_out:]] + extra
 
-    def _fit_temperatures(self) -> dict[str, float]:
-        known = [label for label in self._labels if not math.isnan(label.base.margin)]
+    def _fit_temperatures(self, labels: Sequence[Label]) -> dict[str, float]:
+        known = [label for label in labels if not math.isnan(label.base.margin)]
         base = [_scores(label.base, self._questions[label.key]) for label in known]
         return task_temperatures(
             [label.task for label in known], [gold for _, gold in base], [scores for scores, _ in base]
@@ -198,7 +208,7 @@ class LabelDataModule(lightning.LightningDataModule):
         """By question, ``[T, F, H]`` each."""
         backbone = lru_cache(self._load_backbone)
         found: dict[str, Tensor] = {}
-        for store, pool in zip(self.stores, self._pools, strict=True):
+        for store, pool in zip((*self.stores, *self.extra_stores), self._pools, strict=True):
             prompts = [as_sample(question, store.manifest.template).prompt for question in pool]
             features = stored_features(
                 self.fingerprint, prompts, self.feature_layers, backbone, self._dtype, self.special_tokens
@@ -250,6 +260,25 @@ class LabelDataModule(lightning.LightningDataModule):
         return DataLoader(self.validation, self._batch_size, collate_fn=collate)  # type: ignore[arg-type]
 
 
+def _check_same(stores: Sequence[LabelStore], extra: LabelStore) -> None:
+    """Refuse extra labels of another model, or of a task that is scored in another way.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    mine, theirs = stores[0].manifest, extra.manifest
+    for name in ("fingerprint", "special_tokens", "space", "template"):
+        if (ours := getattr(mine, name)) != (other := getattr(theirs, name)):
+            raise UserError(f"--extra_labels {extra.folder}: {name} is {other}, of --labels {ours}")
+    for store in stores:
+        manifest = store.manifest
+        if (manifest.task, manifest.split) == (theirs.task, theirs.split) and manifest.scoring != theirs.scoring:
+            raise UserError(
+                f"--extra_labels {extra.folder}: {theirs.task} is scored by {theirs.metric}, in {store.folder} by "
+                f"{manifest.metric}; label it with --metric {manifest.metric}"
+            )
+
+
 def _length(example: Example) -> int:
     return len(example.features)
 
@@ -260,8 +289,8 @@ def _scores(trial: Trial, question: Question) -> tuple[tuple[float, ...], int]:
 
 
 def _soft_reward(trial: Trial, question: Question, temperature: float) -> float:
-    """Probability of the gold option; where margins are not known, as of imported labels, the reward itself."""
+    """The soft reward in nats; where margins are not known, as of imported labels, the reward itself."""
     if math.isnan(trial.margin):
         return trial.reward
     scores, gold = _scores(trial, question)
-    return OptionScores(scores).probability(gold, temperature)
+    return soft_reward(OptionScores(scores), gold, temperature)

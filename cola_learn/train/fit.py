@@ -21,6 +21,7 @@ from cola_learn.command import user_errors
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError, first_line
 from cola_learn.files import digest, locked, read_json, writable_folder, write_json
+from cola_learn.label.store import LabelStore
 from cola_learn.tracking import Mode, Tracker
 from cola_learn.train.checkpoints import SealedCheckpointIO, usable
 from cola_learn.train.data import LabelDataModule
@@ -35,7 +36,7 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(TrainOptions, as_group=False)
-        for shared in ("labels", "limit", "backbone", "device", "dtype"):
+        for shared in ("labels", "extra_labels", "limit", "backbone", "device", "dtype"):
             parser.link_arguments(shared, f"data.{shared}")
         parser.link_arguments("seed", "data.seed")
         parser.link_arguments("seed", "seed_everything")
@@ -110,10 +111,16 @@ def identity(cli: TrainCLI) -> dict[str, Any]:
     for name, value in settings.items():
         inner = value if isinstance(value, dict) else {"": value}
         flat |= {f"{name}.{own}".rstrip("."): one for own, one in inner.items()}
-    del flat["labels"], flat["data.labels"], flat["data.device"]
-    flat["labels"] = digest({}, *(file for store in cli.datamodule.stores for file in store.files()))
+    for placed in ("labels", "extra_labels"):
+        del flat[placed], flat[f"data.{placed}"]
+    del flat["data.device"]
+    flat["labels"] = digest({}, *(file for store in _stores(cli) for file in store.files()))
     found: dict[str, Any] = json.loads(json.dumps(flat, default=str, sort_keys=True))
     return found
+
+
+def _stores(cli: TrainCLI) -> list[LabelStore]:
+    return [*cli.datamodule.stores, *cli.datamodule.extra_stores]
 
 
 def check_resume(output: Path, own: dict[str, Any]) -> Path | None:
@@ -165,7 +172,7 @@ def _run_train(cli: TrainCLI, output: Path) -> None:
         if cli.first:
             write_json(output / "training.json", own)
         with cli.tracker as tracker:
-            for store in cli.datamodule.stores:
+            for store in _stores(cli):
                 tracker.input(store.artifact())
             result = _train(cli, tracker, last)
         if cli.first and cli.best and cli.best.best_model_path:

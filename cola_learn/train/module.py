@@ -15,12 +15,14 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.files import as_value
 from cola_learn.train.batches import Example, TrainingBatch
-from cola_learn.train.calibration import calibrate
+from cola_learn.train.calibration import Rule, calibrate
 from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
 from cola_learn.train.diagnostics import Choices, collapse
 from cola_learn.train.objectives import Objective, Read, objective_named
+
+_AS_PREDICTED = Rule(1.0, (), 0.0)
 
 
 class ControllerModule(lightning.LightningModule):
@@ -32,7 +34,8 @@ class ControllerModule(lightning.LightningModule):
             preference: that it writes a chain more (or less) probably than the base chain if that chain gains (or
             loses), each pair counting by how much. value: predicting what each chain gains, and how surely. All but
             imitation need labels of a menu (data.trials: all). Or the dotted path of an Objective of your own.
-        pooling: attend to every token of the prompt, or read principal components of their mean.
+        pooling: attend to every token of the prompt, or read principal components of their mean and last
+            token.
         components: how many, for the latter.
         width: hidden size of the controller's decoder.
         blocks: decoder layers.
@@ -40,7 +43,7 @@ class ControllerModule(lightning.LightningModule):
         dropout: dropout rate.
         max_price: a price of depth is sampled for each prompt from 0 to this and fed to the network, so that one
             controller serves every budget; only for expected and preference.
-        price: default price of depth at inference: the gain in soft reward that all N layers are worth.
+        price: default price of depth at inference: the gain in soft reward (nats) that all N layers are worth.
         error_rate: allowed false-positive rate for leaving the base chain: it runs unless the lower confidence bound of
             the gain at this rate, on validation questions, is above zero. 1 acts on any predicted gain.
         learning_rate: peak learning rate of AdamW.
@@ -105,11 +108,11 @@ class ControllerModule(lightning.LightningModule):
 
     def _made(self, shape: dict[str, Any]) -> Controller:
         found = self.hparams["rule"]
-        rule = as_value(ChoiceRule, found) if found else self._rule(1.0, 0.0)
+        rule = as_value(ChoiceRule, found) if found else self._rule()
         return Controller(as_value(ControllerConfig, shape), rule)
 
-    def _rule(self, gain_scale: float, threshold: float) -> ChoiceRule:
-        return ChoiceRule(self.objective.decides, self.objective.priced, self.hparams["price"], gain_scale, threshold)
+    def _rule(self, calibrated: Rule = _AS_PREDICTED) -> ChoiceRule:
+        return ChoiceRule(self.objective.decides, self.objective.priced, self.hparams["price"], *calibrated)
 
     def examples(self, limit: int = 50) -> list[tuple[int, str, str]]:
         """Validation prompts: number of good chains, the most weighted one, and the chain chosen now."""
@@ -198,13 +201,15 @@ class ControllerModule(lightning.LightningModule):
     def _choices(self, examples: Sequence[Example]) -> Choices:
         """What is chosen for examples that hold the whole menu; where values decide, they are calibrated on them."""
         assert self.controller is not None
-        self.controller.rule = self._rule(1.0, 0.0)
+        self.controller.rule = self._rule()
         weighed = self.controller.weigh_all([example.features for example in examples])
         gains = torch.tensor([example.gains for example in examples]).double().numpy()
         if self.objective.decides == "gain":
-            found = calibrate(weighed.double().numpy(), gains, self.hparams["error_rate"])
-            weighed = weighed * found.gain_scale
-            self.controller.rule = self._rule(found.gain_scale, found.threshold)
+            every: Sequence[Example] = self.trainer.datamodule.examples  # type: ignore[attr-defined]
+            means = torch.tensor([example.gains for example in every]).double().numpy().mean(0)
+            found = calibrate(weighed.double().numpy(), gains, self.hparams["error_rate"], means)
+            weighed = weighed * found.gain_scale + torch.tensor(found.shifts)
+            self.controller.rule = self._rule(found)
         self.hparams["rule"] = asdict(self.controller.rule)
         chosen = self.controller.utilities(weighed).argmax(1).numpy()
         tasks = numpy.array([example.task for example in examples])

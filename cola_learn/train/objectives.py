@@ -79,8 +79,8 @@ def value(controller: Controller, batch: TrainingBatch, read: Read) -> Tensor:
     values, spreads = controller.worth(read.states, batch.lengths, read.memory, read.padding)
     # The variance does not weigh the errors of the mean: the base chain's gain, always 0, would outweigh all others.
     values, gains = 10 * values, 10 * batch.gains
-    spread = functional.gaussian_nll_loss(values.detach(), gains, 100 * spreads.exp(), eps=1e-2)
-    return functional.mse_loss(values, gains) + 0.1 * spread
+    spread = functional.gaussian_nll_loss(values.detach(), gains, 100 * spreads.exp(), eps=1e-2, reduction="none")
+    return (batch.real * ((values - gains) ** 2 + 0.1 * spread)).sum() / batch.real.sum()
 
 
 def _utilities(batch: TrainingBatch, read: Read) -> Tensor:

@@ -51,6 +51,7 @@ class TrainOptions:
 
     Attributes:
         labels: folder of a label store, or of several.
+        extra_labels: more labels to train on, such as a search's beside those of a menu.
         output: folder for checkpoints and logs.
         limit: train on only this many labelled questions, sampled with the seed.
         patience: early stopping: epochs without a better val/loss.
@@ -64,6 +65,7 @@ class TrainOptions:
     """
 
     labels: Path = Path("runs/demo/labels")
+    extra_labels: Path | None = None
     output: Path = Path("runs/train")
     limit: int | None = None
     patience: int = 8

@@ -57,7 +57,7 @@ def test_2_label_again_does_nothing_again(command: Command, folder: Path) -> Non
 def test_3_train(command: Command, folder: Path) -> None:
     code, said = command(
         "cola_learn.train",
-        *("--config", "configs/train/demo.yaml", "--labels", folder / "labels", "--output", folder / "train"),
+        *("--config", "configs/train/small.yaml", "--labels", folder / "labels", "--output", folder / "train"),
         *("--trainer.max_epochs", "3", "--tracking", "offline"),
     )
     assert code == 0, said
@@ -69,7 +69,7 @@ def test_3_train(command: Command, folder: Path) -> None:
 def test_4_training_goes_on_from_its_last_epoch(command: Command, folder: Path) -> None:
     code, said = command(
         "cola_learn.train",
-        *("--config", "configs/train/demo.yaml", "--labels", folder / "labels", "--output", folder / "train"),
+        *("--config", "configs/train/small.yaml", "--labels", folder / "labels", "--output", folder / "train"),
         *("--trainer.max_epochs", "5", "--tracking", "offline"),
     )
     assert code == 0, said
@@ -80,7 +80,7 @@ def test_4_training_again_does_nothing_again(command: Command, folder: Path) -> 
     before = (folder / "train" / "last.ckpt").stat().st_mtime_ns
     code, said = command(
         "cola_learn.train",
-        *("--config", "configs/train/demo.yaml", "--labels", folder / "labels", "--output", folder / "train"),
+        *("--config", "configs/train/small.yaml", "--labels", folder / "labels", "--output", folder / "train"),
         *("--trainer.max_epochs", "5", "--tracking", "disabled"),
     )
     assert code == 0, said
@@ -90,7 +90,7 @@ def test_4_training_again_does_nothing_again(command: Command, folder: Path) -> 
 
 def test_4_training_stops_in_good_order(folder: Path, tmp_path: Path) -> None:
     """A scheduler wants the machine back in the middle of an epoch; Ctrl-C goes the same way."""
-    arguments = ["--config", "configs/train/demo.yaml", "--labels", folder / "labels", "--output", tmp_path]
+    arguments = ["--config", "configs/train/small.yaml", "--labels", folder / "labels", "--output", tmp_path]
     more = ["--trainer.max_epochs", "100000", "--patience", "100000", "--tracking", "disabled"]
     training = subprocess.Popen(
         [sys.executable, "-m", "cola_learn.train", *map(str, arguments), *more], stderr=subprocess.PIPE, text=True

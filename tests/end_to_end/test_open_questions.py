@@ -67,7 +67,7 @@ def test_3_train_export_evaluate(command: Command, folder: Path) -> None:
     labels, train, controller = folder / "verify", folder / "train", folder / "controller"
     stages: list[tuple[str | Path, ...]] = [
         (
-            *("cola_learn.train", "--config", "configs/train/demo.yaml", "--labels", labels),
+            *("cola_learn.train", "--config", "configs/train/small.yaml", "--labels", labels),
             *("--output", train, "--trainer.max_epochs", "2", "--tracking", "disabled"),
         ),
         ("cola_learn.export", "--checkpoint", train / "best.ckpt", "--output", controller),

@@ -16,8 +16,12 @@ from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain, SearchSpace
+from cola_learn.evaluate.breakdown import groupings
+from cola_learn.evaluate.menu import is_blind
+from cola_learn.evaluate.menu_report import heights
 from cola_learn.evaluate.menu_study import MenuEvaluateOptions, Study
 from cola_learn.evaluate.multichain import cascade, cascade_limit, choose_voters, shared_layers, vote
+from cola_learn.evaluate.reliability import reliability
 from cola_learn.label.score_matrix import ScoreMatrix
 from cola_learn.tasks.questions import Question
 from cola_learn.train.choice import ChoiceRule
@@ -25,6 +29,7 @@ from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
 
 Command = Callable[..., tuple[int, str]]
+BLIND = [False, False, False, False, True, True, False, False]
 MENU = ("0-5", "0-3 5", "0-2 5", "0-1 5")
 
 
@@ -129,11 +134,44 @@ def test_what_can_be_read_off_the_prompt_is_found() -> None:
         assert row.collapse["task_information_bits"] > 0.5
     for row in rows.values():
         assert row.target is None or row.depth <= 6 * row.target + 0.15, row.policy
-        assert sum(row.by_task.values()) / 3 == pytest.approx(row.to_base.mean, abs=0.005)
+        assert sum(row.by_group["task"].values()) / 3 == pytest.approx(row.to_base.mean, abs=0.005)
     static = rows["static", 0.7]
     assert static.to_static is not None
     assert static.to_static.mean == pytest.approx(0, abs=1e-9)
     assert static.p_static == 1
+
+
+def test_groups_are_thirds_and_reliability_is_counted_by_hand() -> None:
+    table = table_of(6, 90)
+    groups = groupings(table)
+    assert set(groups) == {"task", "length", "lead of base", "difficulty"}
+    assert {int((groups["difficulty"] == third).sum()) for third in set(groups["difficulty"])} == {30}
+    hardest = groups["difficulty"] == "highest third"
+    assert table.soft[hardest].mean() < table.soft[~hardest].mean()
+    predicted = numpy.zeros((50, 3))
+    predicted[:, 1] = numpy.arange(50) / 50
+    predicted[:, 2] = -predicted[:, 1] - 0.01
+    soft = numpy.zeros((50, 3))
+    soft[:, 1:] = 2 * predicted[:, 1:]
+    found = reliability("mine", predicted, soft)
+    assert found.realised == pytest.approx([2 * value for value in found.predicted])
+    assert found.error == pytest.approx(numpy.abs(predicted[:, 1:]).mean())
+    assert found.correlation == pytest.approx(1)
+
+
+def test_height_over_the_front_is_the_area_between_the_curves() -> None:
+    rows = study_of(table_of(2), table_of(3, first=1000), learners=False).rows()
+    found = {name: (low, high, height) for name, low, high, height in heights(rows)}
+    assert found["static"][2] == pytest.approx(0, abs=1e-9)
+    mine = sorted((row.depth, row.to_static.mean) for row in rows if row.policy == "mine" and row.to_static)
+    (low, one), (high, other) = mine
+    assert found["mine"] == pytest.approx((low, high, (one + other) / 2))
+
+
+def test_the_blind_fifth_is_the_same_for_everybody() -> None:
+    keys = [f"task/s/{number}" for number in range(5000)]
+    assert 0.17 < sum(map(is_blind, keys)) / len(keys) < 0.23
+    assert [is_blind(f"sciq/validation/{number}") for number in range(8)] == BLIND
 
 
 def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
@@ -177,7 +215,19 @@ def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
         assert (row["to_shuffled_in_task"] is not None) == (row["policy"] == "value")
     assert "| value |" in (tmp_path / "evaluate" / "report.md").read_text()
     assert (tmp_path / "evaluate" / "curves.svg").read_text().startswith("<svg")
+    assert (tmp_path / "evaluate" / "reliability.svg").read_text().startswith("<svg")
+    assert [one["controller"] for one in report["reliability"]] == ["value"]
     assert all((row["price"] is not None) == (row["policy"] == "value") for row in report["rows"])
+    parts = {}
+    for part in ("open", "blind"):
+        more = ("--part", part, "--learners", "false", "--output", tmp_path / part)
+        code, said = command("cola_learn.evaluate", "menu", "--held", tmp_path / "held", *arguments, *more)
+        assert code == 0, said
+        asked = pyarrow.parquet.read_table(tmp_path / part / "questions.parquet").to_pylist()
+        parts[part] = {row["question"] for row in asked}
+        assert f"held-out questions ({part} part)" in (tmp_path / part / "report.md").read_text()
+    assert not parts["open"] & parts["blind"]
+    assert parts["open"] | parts["blind"] == {row["question"] for row in rows}
     cheap = ("--checkpoint", tmp_path / "value" / "best.ckpt", "--output", tmp_path / "cheap", "--price", "0.07")
     code, said = command("cola_learn.export", *cheap)
     assert code == 0, said

@@ -1,5 +1,6 @@
 """The table of a menu's scores, against scoring each chain alone."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,9 +42,8 @@ def test_a_table_holds_what_each_chain_scores_alone(command: Command, tmp_path: 
             assert table.scores[row, place, :count] == pytest.approx(alone.values, abs=1e-4)
             assert numpy.isneginf(table.scores[row, place, count:]).all()
             assert table.rewards[row, place] == alone.reward(question.gold)
-            assert table.soft[row, place] == pytest.approx(
-                alone.probability(question.gold, table.temperatures[question.task]), abs=1e-4
-            )
+            probability = alone.probability(question.gold, table.temperatures[question.task])
+            assert table.soft[row, place] == pytest.approx(math.log(max(probability, 0.001)), abs=1e-4)
         scorer.close(question.key)
     part = table.take(numpy.array([4, 1]))
     assert part.questions == (table.questions[4], table.questions[1])

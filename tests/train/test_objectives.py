@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.train.batches import Example, collate, mean_token, pad_features
+from cola_learn.train.batches import Example, collate, mean_and_last_token, pad_features
 from cola_learn.train.calibration import calibrate
 from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.config import ControllerConfig
@@ -127,17 +127,17 @@ def test_every_objective_learns_which_prompt_wants_which_chain(objective: str, p
             assert str(controller.choose(prompt(kind))) == MENU[1 + kind]
 
 
-def test_components_are_those_of_the_prompts_means() -> None:
+def test_components_are_those_of_the_prompts_means_and_last_tokens() -> None:
     controller = module_for("value", pooling="components", components=3).controller
     assert controller is not None
     prompts = [torch.randn(length, 2, 16) * torch.linspace(0.1, 3, 16) for length in (3, 7, 5, 4, 9, 2, 6, 8)]
     controller.fit_components(prompts)
-    means = numpy.stack([prompt.mean(0).flatten().numpy() for prompt in prompts]).astype(float)
+    means = numpy.stack([torch.cat([prompt.mean(0), prompt[-1]]).flatten().numpy() for prompt in prompts]).astype(float)
     scaled = (means - means.mean(0)) / means.std(0)
     left, sizes, _ = numpy.linalg.svd(scaled, full_matrices=False)
     expected = left[:, :3] * sizes[:3]
     expected /= expected[:, 0].std(ddof=1)
-    read = torch.cat([controller.scale(mean_token(*pad_features([prompt]))) for prompt in prompts]).numpy()
+    read = torch.cat([controller.scale(mean_and_last_token(*pad_features([prompt]))) for prompt in prompts]).numpy()
     assert numpy.abs(read) == pytest.approx(numpy.abs(expected), abs=1e-4)  # the sign of a component is arbitrary
 
 
@@ -163,6 +163,9 @@ def test_gains_are_believed_only_where_they_came_true() -> None:
     rule = calibrate(predicted, true, 0.05)
     assert rule.gain_scale == pytest.approx(0.5, abs=0.03)
     assert rule.threshold < 0.05
+    moved = calibrate(predicted + 0.03, true + numpy.array([0, 0.1, -0.2, 0.3]), 1.0)
+    promised = moved.gain_scale * (predicted + 0.03) + moved.shifts
+    assert promised[:, 1:].mean(0) == pytest.approx(true[:, 1:].mean(0) + numpy.array([0.1, -0.2, 0.3]))
     unrelated = draws.normal(0, 0.1, predicted.shape)
     unrelated[:, 0] = 0
     assert calibrate(predicted, unrelated - 0.02, 0.05).threshold == 1e9
@@ -199,7 +202,7 @@ def test_collapse_is_seen() -> None:
 def test_a_menu_survives_export(tmp_path: object, examples: list[Example]) -> None:
     from pathlib import Path
 
-    controller = module_for("value", ChoiceRule("gain", True, 0.1, 0.5, 0.25)).controller
+    controller = module_for("value", ChoiceRule("gain", True, 0.1, 0.5, (0.0, 0.1, -0.1, 0.2), 0.25)).controller
     assert controller is not None
     folder = Path(str(tmp_path))
     controller.save_pretrained(folder)

@@ -1,0 +1,225 @@
+"""Damped loops (arXiv 2605.23872) and averaged ones (arXiv 2602.14759) against undamped chains, on the same questions.
+
+A loop runs a block of layers F again: x <- x + a (F(x) - x). With a = 1 it is a repeat as chains have it. ``mean``
+takes the mean of the states of all its turns instead. Training questions of nine tasks rank all loops; the best are
+then compared on others. A killed run goes on.
+
+    python -m benchmarks.damped --output runs/damped.jsonl
+"""
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from benchmarks.journal import Journal
+from cola_learn import Chain, Question, load_backbone, load_task
+from cola_learn.backbone.executor import Executor
+from cola_learn.backbone.options import Dtype
+from cola_learn.backbone.recording import Batch
+from cola_learn.command import Command
+from cola_learn.console import console, progress_bar
+from cola_learn.evaluate.statistics import p_value
+from cola_learn.intervals import paired_difference, points
+from cola_learn.label.score_matrix import Array
+from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.tasks.questions import as_sample
+from cola_learn.tasks.scores import OptionScores
+from cola_learn.tasks.scoring import Scoring
+from cola_learn.tasks.temperature import soft_reward, task_temperatures
+
+TASKS = (
+    *("arc_easy:test", "arc_challenge:test", "openbookqa:test", "commonsense_qa:validation", "sciq:validation"),
+    *("piqa:validation", "social_iqa:validation", "winogrande:validation", "mmlu:test"),
+)
+
+
+@dataclass(frozen=True)
+class DampedOptions:
+    """Options of the study.
+
+    Attributes:
+        backbone: as for label.
+        dtype: as for label.
+        questions: that rank the loops.
+        others: questions that the best are compared on.
+        best: how many loops, damped or averaged, are compared, beside the best undamped one.
+        static: other chains to compare with.
+        longest: most characters of a question.
+        seed: of the draw of questions.
+        output: journal; an unfinished one is gone on with.
+    """
+
+    backbone: str = "embedded"
+    dtype: Dtype = "auto"
+    questions: int = 120
+    others: int = 600
+    best: int = 3
+    static: str = "0-17 20-29; 0-16 (17)x2 20-29"
+    longest: int = 400
+    seed: int = 0
+    output: Path = Path("runs/damped.jsonl")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Layers ``first`` to ``last``, run ``times`` times; ``share`` is the a of the update, 0 the mean of states."""
+
+    first: int
+    last: int
+    times: int
+    share: float
+
+    def __str__(self) -> str:
+        return f"({self.first}-{self.last})x{self.times} " + (f"a={self.share:g}" if self.share else "mean")
+
+
+def loops(num_layers: int) -> list[Loop]:
+    """Blocks of 1, 2 and 4 layers in the middle half of a model, twice and three times."""
+    low, high = num_layers // 4, 3 * num_layers // 4
+    blocks = [
+        (start, start + length - 1)
+        for length in (1, 2, 4)
+        for start in range(low, high - length + 1, max(2, num_layers // 7))
+    ]
+    ways = [(2, 0.25), (2, 0.5), (2, 1.0), (3, 0.25), (3, 0.0)]
+    return [Loop(*block, *way) for block, way in itertools.product(blocks, ways)]
+
+
+class LoopScorer:
+    """Scores loops beside chains: the layers before a block run once for all loops of it, as does its first turn."""
+
+    def __init__(self, scorer: OptionScorer) -> None:
+        self.scorer, self.executor = scorer, scorer.executor
+        self.backbone = scorer.backbone
+        self._kept: dict[Any, Tensor] = {}
+
+    def score(self, question: Question, wanted: Sequence[Loop], chains: Sequence[Chain]) -> list[OptionScores]:
+        """Of the chains, then of the loops."""
+        executor, run = self.executor, self.executor.run
+        self.scorer.open(as_sample(question))
+        found = self.scorer.score([(question.key, chain) for chain in chains])
+        standing = Chain.base(self.backbone.num_layers)
+        for loop in wanted:  # the scorer asks for the base chain, and is given the loop's states
+            executor.run = lambda asked, loop=loop: [self._state(handle, loop) for handle, _ in asked]  # type: ignore
+            found += self.scorer.score([(question.key, standing)])
+        executor.run = run  # type: ignore[method-assign]
+        self.scorer.close(question.key)
+        self._kept.clear()
+        return found
+
+    @torch.inference_mode()
+    def _state(self, handle: int, loop: Loop) -> Tensor:
+        _, recording, wanted = self.executor._rows[handle]
+        batch = Batch([recording], self.backbone.capabilities.packing)
+
+        def layers(state: Tensor, first: int, last: int) -> Tensor:
+            for layer in range(first, last + 1):
+                state = self.backbone.run_rows(layer, [state], batch)[0]
+            return state
+
+        def before(last: int) -> Tensor:
+            key = (handle, last)
+            if key not in self._kept:
+                state = recording.hidden[0] if last < 0 else layers(before(last - 1), last, last)
+                self._kept[key] = state
+            return self._kept[key]
+
+        state = before(loop.last)
+        turns = [state]
+        for turn in range(1, loop.times):
+            key = (handle, loop.first, loop.last, "first")
+            if turn == 1:
+                if key not in self._kept:
+                    self._kept[key] = layers(state, loop.first, loop.last)
+                after = self._kept[key]
+            else:
+                after = layers(state, loop.first, loop.last)
+            state = state + (loop.share or 1.0) * (after - state)
+            turns.append(state)
+        if not loop.share:
+            state = torch.stack(turns).mean(0)
+        return layers(state, loop.last + 1, self.backbone.num_layers - 1)[wanted]
+
+
+def run_damped(options: DampedOptions) -> None:
+    """Rank the loops, compare the best and print both."""
+    backbone = load_backbone(options.backbone, dtype=options.dtype)
+    every = loops(backbone.num_layers)
+    statics = [Chain.parse(text.strip(), backbone.num_layers) for text in options.static.split(";") if text.strip()]
+    settings = {"fingerprint": backbone.fingerprint, "dtype": backbone.dtype_name, "seed": options.seed}
+    journal = Journal(options.output, {**settings, "longest": options.longest, "questions": options.questions})
+    questions = _drawn(options)
+    scorers: dict[str, LoopScorer] = {}
+
+    def measure(part: str, some: Sequence[Question], wanted: Sequence[Loop]) -> tuple[Array, Array]:
+        """Soft rewards and rewards ``[Q, 1 + statics + loops]``."""
+        done: dict[str, Any] = {one["question"]: one["scores"] for one in journal.parts if one["part"] == part}
+        with progress_bar() as bar:
+            task = bar.add_task(part, total=len(some), completed=len(done), unit="questions", note="")
+            for question in some:
+                if question.key in done:
+                    continue
+                metric = Scoring().of([question]).metric
+                assert metric != "auto"
+                scorer = scorers.setdefault(metric, LoopScorer(OptionScorer(Executor(backbone), metric)))
+                scores = scorer.score(question, wanted, [Chain.base(backbone.num_layers), *statics])
+                done[question.key] = [score.values for score in scores]
+                journal.add({"part": part, "question": question.key, "scores": done[question.key]})
+                bar.advance(task)
+        gold = [question.gold for question in some]
+        tasks = [question.task for question in some]
+        heat = task_temperatures(tasks, gold, [done[question.key][0] for question in some])
+        rows = [(question, [OptionScores(tuple(one)) for one in done[question.key]]) for question in some]
+        soft = [[soft_reward(one, question.gold, heat[question.task]) for one in own] for question, own in rows]
+        return numpy.array(soft), numpy.array([[one.reward(question.gold) for one in own] for question, own in rows])
+
+    soft, _ = measure("rank", questions[: options.questions], every)
+    names = ["base", *map(str, statics), *map(str, every)]
+    gains = 100 * (soft - soft[:, :1])
+    order = numpy.argsort(-gains.mean(0))
+    console.print(
+        f"{options.questions} questions, gain in log-probability of the right option, centinats (standard error)"
+    )
+    for place in order[:12]:
+        error = gains[:, place].std() / len(gains) ** 0.5
+        console.print(f"  {names[place]:24s} {gains[:, place].mean():+.2f} ({error:.2f})")
+    ranked = [every[place - 1 - len(statics)] for place in order if place > len(statics)]
+    damped = [loop for loop in ranked if loop.share < 1][: options.best]
+    chosen = [*damped, next(loop for loop in ranked if loop.share == 1)]
+    soft, rewards = measure("compare", questions[options.questions :], chosen)
+    names = ["base", *map(str, statics), *map(str, chosen)]
+    best_chain = 1 + int(soft[:, 1:].mean(0)[[*range(len(statics)), len(names) - 2]].argmax())
+    best_chain = len(names) - 1 if best_chain > len(statics) else best_chain
+    console.print(f"{len(rewards)} others: accuracy, points above base, and above {names[best_chain]}")
+    for place, name in enumerate(names):
+        to_base = paired_difference(list(rewards[:, place]), list(rewards[:, 0]), options.seed)
+        to_chain = paired_difference(list(rewards[:, place]), list(rewards[:, best_chain]), options.seed)
+        p = p_value(rewards[:, place], rewards[:, best_chain])
+        soft_gain = 100 * (soft[:, place] - soft[:, 0]).mean()
+        console.print(
+            f"  {name:24s} {rewards[:, place].mean():.1%}  {points(to_base)}  {points(to_chain)} p {p:.3f}  "
+            f"soft {soft_gain:+.2f}"
+        )
+
+
+def _drawn(options: DampedOptions) -> list[Question]:
+    """Questions of all tasks in turn."""
+    draws = random.Random(options.seed)
+    piles = []
+    for name in TASKS:
+        task, split = name.split(":")
+        fit = [one for one in load_task(task, split) if len(as_sample(one).prompt) <= options.longest]
+        piles.append(draws.sample(fit, min(len(fit), options.questions + options.others)))
+    mixed = [pile[place] for place in range(max(map(len, piles))) for pile in piles if place < len(pile)]
+    return mixed[: options.questions + options.others]
+
+
+if __name__ == "__main__":
+    Command(DampedOptions, run_damped, "Damped and averaged loops against chains.")("benchmarks.damped")
