@@ -87,8 +87,9 @@ def _widened(stores: Sequence[LabelStore], menu: tuple[Chain, ...], folder: Path
 
 def _joined(labels: Sequence[Label], menu: Sequence[Chain], stores: Sequence[LabelStore]) -> Label:
     found: dict[Chain, Trial] = {}
+    digest = next((label.digest for label in labels if label.digest), "")
     for label, store in zip(labels, stores, strict=True):
-        if label.digest != labels[0].digest:
+        if label.digest not in ("", digest):  # older labels have none; the scores below tell their question too
             raise UserError(f"{stores[0].folder} and {store.folder} hold another question named {label.key}")
         pairs = zip(label.base.scores, labels[0].base.scores, strict=True)
         if (apart := max(abs(one - other) for one, other in pairs)) > _SAME:
@@ -100,4 +101,4 @@ def _joined(labels: Sequence[Label], menu: Sequence[Chain], stores: Sequence[Lab
     if missing := [chain for chain in menu if chain not in found]:
         raise UserError(f"question {labels[0].key} was not run through {missing[0]}")
     trials = tuple(replace(found[chain], simulation=place) for place, chain in enumerate(menu, start=1))
-    return replace(labels[0], trials=trials)
+    return replace(labels[0], trials=trials, digest=digest)

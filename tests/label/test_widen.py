@@ -1,6 +1,7 @@
 """Two menus joined, against running the chains of both at once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from cola_learn.label.store import LabelStore
@@ -37,6 +38,14 @@ def test_joined_menus_are_what_both_together_would_be(command: Command, tmp_path
     assert code == 0, said
     again = crossed(command, whole, lines)
     assert again == whole
+
+    old = LabelStore.open(one / "arc_easy-test")
+    bare = LabelStore.create(tmp_path / "bare", old.manifest)
+    with bare.writing():  # as versions wrote them that kept no digests
+        bare.append([replace(label, digest="") for label in old])
+    code, said = command("cola_learn.label", "widen", bare.folder, other / "arc_easy-test", "--output", tmp_path / "b")
+    assert code == 0, said
+    assert LabelStore.open(tmp_path / "b").read() == LabelStore.open(tmp_path / "wide" / "arc_easy-test").read()
 
     code, said = command("cola_learn.label", "widen", one / "arc_easy-test", whole, "--output", tmp_path / "x")
     assert (code, "hold other stores" in said) == (2, True)

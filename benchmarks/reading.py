@@ -1,0 +1,167 @@
+"""What can be read off a prompt about which chain suits it: by layer read, by target, by number of questions.
+
+    python -m benchmarks.reading --layers 0 7
+
+Ridge regression from prompts to the gains of a menu's chains, cross-validated on training questions; nothing held out
+is looked at. Beside it what the name of the task alone would give. Reading a layer takes minutes, once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy
+from numpy.typing import NDArray
+from rich.table import Table
+from sklearn.decomposition import PCA
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import StandardScaler
+
+from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.load import load_backbone
+from cola_learn.command import Command
+from cola_learn.console import PlainConsole, console
+from cola_learn.evaluate.learners import pooled
+from cola_learn.evaluate.static_front import StaticFront
+from cola_learn.evaluate.statistics import p_value
+from cola_learn.intervals import paired_difference, points
+from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores, questions_of
+from cola_learn.tasks.questions import as_sample
+from cola_learn.tasks.temperature import LEAST_PROBABILITY
+from cola_learn.train.features import stored_features
+
+_FOLDS = 5
+_COMPONENTS = 256
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """Options of the study.
+
+    Attributes:
+        labels: stores of a menu.
+        layers: after how many layers prompts are read.
+        depths: mean depths, as shares of the base chain's.
+        questions: for the learning curve; the last layer is read.
+        seed: of the folds and the bootstrap.
+    """
+
+    labels: Path = Path("data/menu/pool")
+    layers: list[int] = field(default_factory=lambda: [0, 7])
+    depths: list[float] = field(default_factory=lambda: [0.8, 0.85, 0.9, 1.0])
+    questions: list[int] = field(default_factory=lambda: [1000, 2000, 4000])
+    seed: int = 0
+
+
+def run_reading(options: ReadingOptions) -> None:
+    """Print the table."""
+    stores = open_stores(options.labels)
+    table, manifest = ScoreMatrix.load(stores), stores[0].manifest
+
+    @lru_cache
+    def backbone() -> Backbone:
+        loaded = load_backbone(manifest.backbone, dtype=manifest.dtype)
+        loaded.write_special_tokens(manifest.special_tokens, f"--labels {options.labels}")
+        return loaded
+
+    def read(layer: int) -> Array:
+        found = []
+        for store in stores:
+            prompts = [as_sample(question, manifest.template).prompt for question in questions_of(store)]
+            found += stored_features(
+                manifest.fingerprint, prompts, [layer], backbone, manifest.dtype, manifest.special_tokens
+            )
+        vectors = StandardScaler().fit_transform(pooled(found))
+        components = PCA(min(_COMPONENTS, *vectors.shape), svd_solver="randomized", random_state=0)
+        reduced: Array = components.fit_transform(vectors)
+        return reduced / reduced[:, 0].std()
+
+    names = numpy.unique(table.tasks)
+    task = (table.tasks[:, None] == names).astype(float)
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in (
+        "read",
+        "target",
+        "questions",
+        "set to",
+        "layers",
+        "Δ base",
+        "Δ static front",
+        "Δ shuffled",
+        "Δ in task",
+    ):
+        grid.add_column(heading, justify="left" if heading in ("read", "target") else "right", no_wrap=True)
+
+    def add(read_from: str, target: str, predicted: Array, count: int) -> None:
+        for share in options.depths:
+            grid.add_row(
+                read_from, target, f"{count:,}", f"{share:.0%}", *_judged(table, predicted, share, options.seed)
+            )
+
+    gold = table.soft - table.soft[:, :1]
+    add("task", "gold", _crossed(task, gold, options.seed), len(table))
+    vectors = task
+    for layer in options.layers:
+        vectors = read(layer)
+        add(f"layer {layer}", "gold", _crossed(vectors, gold, options.seed), len(table))
+    add(f"layer {layer}", "agreement", _crossed(vectors, _agreement(table), options.seed), len(table))
+    right = table.rewards - table.rewards[:, :1]
+    add(f"layer {layer}", "right or wrong", _crossed(vectors, right, options.seed), len(table))
+    for count in options.questions:
+        add(f"layer {layer}", "gold", _crossed(vectors, gold, options.seed, count), count)
+    PlainConsole(width=160).print(grid)
+    console.print(f"{len(table)} questions, {_FOLDS}-fold; points of accuracy with 95% intervals, * p < 0.05")
+
+
+def _agreement(table: ScoreMatrix) -> Array:
+    """Gains in the log-probability of the answer that the base chain gives, ``[Q, C]``; at most about 0."""
+    answers = table.scores[:, 0].argmax(1)
+    kept = numpy.take_along_axis(table.probabilities, answers[:, None, None], 2)[:, :, 0]
+    logs: Array = numpy.log(numpy.maximum(kept, LEAST_PROBABILITY))
+    return logs - logs[:, :1]
+
+
+def _crossed(vectors: Array, gains: Array, seed: int, count: int | None = None) -> Array:
+    """Predicted gains of every question, from others, at most ``count`` of them, each chain with the mean that it has
+    there and deviations as cross-validation scales them."""
+    predicted = numpy.zeros_like(gains)
+    draws = numpy.random.default_rng(seed)
+    for others, mine in KFold(_FOLDS, shuffle=True, random_state=seed).split(vectors):
+        some = others if count is None else draws.choice(others, min(count, len(others)), replace=False)
+        model = RidgeCV(numpy.logspace(0, 5, 11)).fit(vectors[some], gains[some])
+        predicted[mine] = model.predict(vectors[mine])
+    return predicted
+
+
+def _judged(table: ScoreMatrix, predicted: Array, share: float, seed: int) -> Sequence[str]:
+    saved = 1 - table.depths / table.depths[0]
+    low, high = 0.0, 100.0
+    for _ in range(50):  # the lowest price at which the mean depth is within the limit
+        price = (low + high) / 2
+        deep = table.depths[(predicted + price * saved).argmax(1)].mean() > share * table.depths[0]
+        low, high = (price, high) if deep else (low, price)
+    chosen: NDArray[numpy.int64] = (predicted + high * saved).argmax(1)
+    mine, depth = table.rewards[numpy.arange(len(table)), chosen], float(table.depths[chosen].mean())
+    mixed = StaticFront.of(table).at(depth)
+    others = [table.rewards[:, 0], mine if mixed is None else table.rewards @ mixed]
+    others += [_dealt(table, chosen, groups) for groups in (numpy.zeros(len(table)), table.tasks)]
+    cells = [
+        points(paired_difference(list(mine), list(other), seed)) + ("*" if p_value(mine, other) < 0.05 else "")
+        for other in others
+    ]
+    return [f"{depth:.1f}", *cells]
+
+
+def _dealt(table: ScoreMatrix, chosen: NDArray[numpy.int64], groups: NDArray[numpy.generic]) -> Array:
+    """Rewards of the same choices dealt to other questions of a group, in the mean over all ways."""
+    found = numpy.zeros(len(table))
+    for group in numpy.unique(groups):
+        own = groups == group
+        found[own] = table.rewards[own] @ (numpy.bincount(chosen[own], minlength=len(table.chains)) / own.sum())
+    return found
+
+
+if __name__ == "__main__":
+    Command(ReadingOptions, run_reading, "What can be read off a prompt, cross-validated.")("benchmarks.reading")
