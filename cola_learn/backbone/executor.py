@@ -152,6 +152,23 @@ class Executor:
         results = [asked[handle, chain.layers] for handle, chain in requests]
         return [result for result in results if result is not None]
 
+    @torch.inference_mode()
+    def read(self, handle: int, layers: Sequence[int]) -> list[Tensor]:
+        """The states ``[T, H]`` of a whole row after some numbers of its first layers (0 is the embedding layer).
+        Chains that begin with these layers go on from there, as far as the prefix cache keeps them."""
+        size = len(self._rows[handle][0].tokens)
+        state = self._rows[handle][1].hidden[0]
+        found = [state]
+        prefix = tuple(range(max(layers)))
+        for done in prefix:
+            walk = Walk(handle, prefix, state, done)
+            [state] = self._run_layer(done, [walk])
+            [kept] = self._copied([state], [True])
+            if kept is not None:
+                self.trie.put(handle, prefix[: done + 1], (kept,))
+            found.append(state)
+        return [found[depth][:size] for depth in layers]
+
     def _start(self, handle: Hashable, layers: tuple[int, ...]) -> Walk:
         state, done = self.trie.deepest(handle, layers[:-1])
         return Walk(handle, layers, state[0] if state else self._rows[handle][1].hidden[0], done)

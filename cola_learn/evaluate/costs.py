@@ -15,7 +15,7 @@ from cola_learn.console import progress_bar
 from cola_learn.tasks.judge import ModelJudge
 from cola_learn.tasks.questions import Question, Sample, Template, as_sample
 from cola_learn.train.controller import Controller
-from cola_learn.train.features import prompt_features
+from cola_learn.train.features import MAX_TOKENS, prompt_features
 
 _SECONDS = 60.0  # after which no further question is begun
 _REPETITIONS = 3
@@ -47,7 +47,8 @@ def policy_costs(
     """Run some of the questions one at a time, nothing kept between them, as they would be served.
 
     Args:
-        judge: what runs the chains, and keeps nothing.
+        judge: what runs the chains; with a prefix cache, layers that a controller reads are run once where its chain
+            begins with them.
         questions: of which the first are run.
         template: how the questions are put.
         policies: the chain of every question, by policy; among them ``base``.
@@ -96,10 +97,13 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def _answer(judge: ModelJudge, sample: Sample, chain: Chain, controller: Controller | None) -> None:
+    judge.open(sample)
     if controller is not None:
         layers = controller.config.feature_layers
-        controller.choose(prompt_features(judge.backbone, [sample.prompt], layers, shown=False)[0])
-    judge.open(sample)
+        features = judge.read_prompt(sample.key, layers)
+        if features is None or len(features) > MAX_TOKENS:
+            features = prompt_features(judge.backbone, [sample.prompt], layers, shown=False)[0]
+        controller.choose(features)
     judge.score([(sample.key, chain)])
     judge.close(sample.key)
 

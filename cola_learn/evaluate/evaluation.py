@@ -31,6 +31,8 @@ from cola_learn.tracking import Artifact, Tracker, artifact_name
 from cola_learn.train.controller import Controller
 from cola_learn.train.hub import controller_artifact, fetched
 
+_ONE_QUESTION_GIB = 0.25  # what a controller has read of a prompt is kept for its chain
+
 
 def run_evaluate(options: EvaluateOptions) -> Report:
     """Evaluate a controller as the options say, print the table and write the report.
@@ -86,7 +88,7 @@ def _evaluate(
         chains = {name: [row.chain for row in rows] for name, rows in outcomes.items() if not sees_gold(name)}
         choosers = {"shuffled_prompt": controller, "controller": controller, **beside}
         scoring = store.manifest.scoring
-        judge = judge_of_policies(make_judge(backbone, scoring, cache_gib=0), scoring).alone()
+        judge = judge_of_policies(make_judge(backbone, scoring, cache_gib=_ONE_QUESTION_GIB), scoring)
         costs = policy_costs(judge, questions, scoring.template, chains, choosers, options.cost_questions)
         report = _make_report(outcomes, costs, store, controller, backbone, options, identity)
         write_answers(options.output, _answers(outcomes, {question.key: question.digest for question in questions}))

@@ -89,6 +89,9 @@ class AnswerVerifier(ModelJudge):
         """The rows of an open sample."""
         return self._continuations.rows(key)
 
+    def read_prompt(self, key: str, layers: Sequence[int]) -> Tensor | None:
+        return self._continuations.read_prompt(key, layers)
+
     def score(self, requests: Sequence[tuple[str, Chain]]) -> list[AnswerScores]:
         predicted = self._continuations.predict(requests, self._leads)
         return [self._scores(self._open[key], own) for (key, _), own in zip(requests, predicted, strict=True)]

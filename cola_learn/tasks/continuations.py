@@ -51,6 +51,7 @@ class Continuations:
         self.shared_prompt = self.backbone.capabilities.shares_prompts if shared_prompt is None else shared_prompt
         self.truncate = truncate
         self._open: dict[str, tuple[EncodedSample, tuple[int, ...]]] = {}
+        self._prompts: dict[str, str] = {}
 
     def alone(self) -> "Continuations":
         """The same with nothing kept between calls."""
@@ -68,15 +69,26 @@ class Continuations:
             self.truncate,
         )
         self._open[sample.key] = encoded, tuple(self.executor.open(row) for row in encoded.rows)
+        self._prompts[sample.key] = sample.prompt
 
     def close(self, key: str) -> None:
         """Drop an open sample and all that is kept for it."""
         for handle in self._open.pop(key)[1]:
             self.executor.close(handle)
+        del self._prompts[key]
 
     def rows(self, key: str) -> tuple[Row, ...]:
         """The rows of an open sample."""
         return self._open[key][0].rows
+
+    def read_prompt(self, key: str, layers: Sequence[int]) -> Tensor | None:
+        """See ``ModelJudge``."""
+        encoded, handles = self._open[key]
+        tokens = self.backbone.encoder.prompt(self._prompts[key])
+        if list(encoded.rows[0].tokens[: len(tokens)]) != list(tokens):
+            return None
+        states = self.executor.read(handles[0], layers)
+        return torch.stack([state[: len(tokens)].to("cpu", torch.bfloat16) for state in states], dim=1)
 
     def predict(self, requests: Sequence[tuple[str, Chain]], leads: Leads | None = None) -> list[list[Predicted]]:
         """What each (key of an open sample, chain) makes of every continuation, in request order.

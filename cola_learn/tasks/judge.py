@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Protocol, Self
 
+from torch import Tensor
+
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Usage
 from cola_learn.chains import Chain
@@ -80,6 +82,12 @@ class ModelJudge(ABC):
     @abstractmethod
     def close(self, key: str) -> None:
         """Drop an open sample and all that is kept for it."""
+
+    def read_prompt(self, key: str, layers: Sequence[int]) -> Tensor | None:
+        """Hidden states of the prompt of an open sample after some numbers of layers (0 is the embedding layer),
+        ``[T, F, H]`` in bfloat16 on the CPU: what a controller reads. Chains that begin with these layers and are
+        scored next go on from there. None where the sample's first row does not begin with its prompt."""
+        return None
 
     @abstractmethod
     def score(self, requests: Sequence[tuple[str, Chain]]) -> Sequence[Scores]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
 from cola_learn.backbone.executor import Executor, Usage
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
@@ -62,6 +64,9 @@ class OptionScorer(ModelJudge):
     def rows(self, key: str) -> tuple[Row, ...]:
         """The rows of an open sample."""
         return self._continuations.rows(key)
+
+    def read_prompt(self, key: str, layers: Sequence[int]) -> Tensor | None:
+        return self._continuations.read_prompt(key, layers)
 
     def score(self, requests: Sequence[tuple[str, Chain]]) -> list[OptionScores]:
         asked = list(requests)

@@ -8,10 +8,12 @@ from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.evaluate.costs import count_flops, policy_costs
+from cola_learn.tasks.load import load_task
 from cola_learn.tasks.option_scorer import OptionScorer
-from cola_learn.tasks.questions import Question, as_sample
+from cola_learn.tasks.questions import Metric, Question, as_sample
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
+from cola_learn.train.features import prompt_features
 
 
 def test_operations_are_those_of_the_weights_and_the_attention(
@@ -47,3 +49,32 @@ def test_choosing_is_part_of_the_cost(smollm: Backbone, arc: list[Question]) -> 
     assert all(cost.questions == 3 for cost in costs.values())
     assert costs["static"].flops == pytest.approx(0.5, abs=0.1)
     assert costs["controller"].flops > costs["static"].flops + 0.05  # it reads the prompt after eight layers
+    scorer = OptionScorer(Executor(smollm))  # which its chain begins with: where states are kept these run once
+    shared = policy_costs(scorer, arc[:3], "cloze", chains, {"controller": Controller(config).eval()})
+    assert shared["static"].flops == pytest.approx(costs["static"].flops, abs=1e-3)
+    assert shared["controller"].flops < shared["static"].flops + 0.01
+
+
+@pytest.mark.parametrize("metric", ["acc", "pmi"])
+def test_prompts_are_read_in_scored_rows_as_by_themselves(
+    smollm32: Backbone, arc: list[Question], metric: Metric
+) -> None:
+    scorer = OptionScorer(Executor(smollm32), metric)
+    chain = Chain.base(30)
+    for question in arc[:4]:
+        sample = as_sample(question)
+        scorer.open(sample)
+        read = scorer.read_prompt(sample.key, (0, 3, 8))
+        [alone] = prompt_features(smollm32, [sample.prompt], (0, 3, 8))
+        assert read is not None
+        assert read.shape == alone.shape
+        assert torch.allclose(read.float(), alone.float(), rtol=0.01, atol=0.01)
+        [after] = scorer.score([(sample.key, chain)])
+        scorer.close(sample.key)
+        scorer.open(sample)
+        [expected] = scorer.score([(sample.key, chain)])
+        assert after.values == pytest.approx(expected.values, abs=1e-4)
+        scorer.close(sample.key)
+    blank = load_task("winogrande", "validation", 1)[0]  # its options are in the contexts
+    scorer.open(as_sample(blank))
+    assert scorer.read_prompt(blank.key, (0,)) is None
