@@ -1,7 +1,6 @@
 """``python -m cola_learn.evaluate menu``: opens the stores and controllers, and writes what the study found."""
 
 import hashlib
-import itertools
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -21,7 +20,7 @@ from cola_learn.evaluate.menu_report import MenuReport, PolicyRow, as_markdown, 
 from cola_learn.evaluate.menu_study import Study
 from cola_learn.evaluate.options import MenuEvaluateOptions
 from cola_learn.files import writable_folder, write_json, write_text
-from cola_learn.label.score_matrix import ScoreMatrix, open_stores
+from cola_learn.label.score_matrix import ScoreMatrix, open_stores, questions_of
 from cola_learn.tasks.questions import as_sample
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import stored_features
@@ -97,17 +96,21 @@ def open_study(options: MenuEvaluateOptions) -> Study:
         loaded.write_special_tokens(manifest.special_tokens, f"--labels {options.labels}")
         return loaded
 
-    @lru_cache(maxsize=2)  # controllers that read the same layers follow each other
-    def read(table: ScoreMatrix, layers: tuple[int, ...]) -> list[Tensor]:
-        found: list[Tensor] = []
-        for _, questions in itertools.groupby(table.questions, key=lambda question: (question.task, question.split)):
+    @lru_cache(maxsize=1)  # controllers that read the same layers follow each other
+    def read(layers: tuple[int, ...]) -> dict[str, Tensor]:
+        """Of all questions of a store at once, as training reads them, so that the cache holds them once."""
+        found: dict[str, Tensor] = {}
+        for store in (*stores, *others):
+            questions = questions_of(store)
             prompts = [as_sample(question, manifest.template).prompt for question in questions]
-            found += stored_features(
+            states = stored_features(
                 manifest.fingerprint, prompts, layers, backbone, manifest.dtype, manifest.special_tokens
             )
+            found |= {question.key: state for question, state in zip(questions, states, strict=True)}
         return found
 
     def features(table: ScoreMatrix, layers: Sequence[int]) -> list[Tensor]:
-        return read(table, tuple(layers))
+        known = read(tuple(layers))
+        return [known[question.key] for question in table.questions]
 
     return Study(pool, held, named, features, backbone, options)

@@ -143,7 +143,7 @@ class MenuEvaluateOptions:
     held: Path
     part: Literal["all", "open", "blind"] = "all"
     controllers: list[Path] = field(default_factory=list)
-    depths: list[float] = field(default_factory=lambda: [0.85, 0.9, 0.95, 1.0])
+    depths: list[float] = field(default_factory=lambda: [0.8, 0.85, 0.9, 0.95, 1.0])
     learners: bool = True
     output: Path = Path("runs/menu/evaluate")
     device: str = "auto"
