@@ -1,5 +1,6 @@
 """Plots of accuracy against depth."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,10 +49,12 @@ def _by_point(policies: Mapping[str, PolicySummary]) -> dict[tuple[float, float]
 
 
 def accuracy_curves(rows: Sequence[Any], num_layers: float) -> str:
-    """Accuracy against depth of every policy of a menu evaluation, shuffled prompts and oracles left out."""
+    """Accuracy against depth of every policy of a menu evaluation; oracles are left out, and seeds that have a mean."""
     curves: dict[str, list[tuple[float, float]]] = {}
+    averaged = {row.policy.partition(", mean of ")[0] for row in rows if ", mean of " in row.policy}
     for row in rows:
-        if row.target is not None and "shuffled" not in row.policy and "oracle" not in row.policy:
+        seed = re.sub(r"-\d+$", "", row.policy) in averaged and ", " not in row.policy
+        if row.target is not None and "oracle" not in row.policy and not seed:
             curves.setdefault(row.policy, []).append((row.depth, 100 * row.accuracy))
     base = next(row for row in rows if row.policy == "base")
     with themed(7.6, 4.6) as figure:
