@@ -2,12 +2,13 @@
 
 ``python -m benchmarks.controller --controller checkpoints/menu``; question by question, nothing shared between them.
 A decision reads the prompt's hidden states and weighs the chains. Where the chains begin with the layers whose states
-are read, those layers run anyway; both ways of counting are printed.
+are read, as those of the committed controller do, these run once: the forward is measured with and without reading.
 """
 
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,7 +22,7 @@ from cola_learn.command import Command
 from cola_learn.evaluate.costs import count_flops, seconds
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.option_scorer import OptionScorer
-from cola_learn.tasks.questions import as_sample
+from cola_learn.tasks.questions import Sample, as_sample
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features
 
@@ -49,25 +50,29 @@ def run(options: ControllerCostOptions) -> None:
     """Print the table."""
     controller = Controller.from_pretrained(options.controller)
     backbone = load_backbone(controller.config.backbone)
-    scorer = OptionScorer(Executor(backbone, cache_bytes=0))
+    scorer = OptionScorer(Executor(backbone))
+    layers = controller.config.feature_layers
     base = Chain.base(backbone.num_layers)
-    measured: dict[str, list[tuple[float, float]]] = {"base forward": [], "prompt features": [], "decision": []}
+    measured: dict[str, list[tuple[float, float]]] = {"base forward": [], "with reading": [], "decision": []}
     for question in load_task(options.task, options.split, options.questions):
         sample = as_sample(question)
-        features: list[Tensor] = prompt_features(backbone, [sample.prompt], controller.config.feature_layers)
+        features: list[Tensor] = prompt_features(backbone, [sample.prompt], layers)
 
-        def forward(sample=sample) -> None:  # type: ignore[no-untyped-def]
+        def forward(sample: Sample = sample, read: bool = False) -> None:
             scorer.open(sample)
+            if read:
+                scorer.read_prompt(sample.key, layers)
             scorer.score([(sample.key, base)])
             scorer.close(sample.key)
-
-        def read(prompt: str = sample.prompt) -> None:
-            prompt_features(backbone, [prompt], controller.config.feature_layers)
 
         def decide(prompt: Tensor = features[0]) -> None:
             controller.choose(prompt)
 
-        for name, work in (("base forward", forward), ("prompt features", read), ("decision", decide)):
+        for name, work in (
+            ("base forward", forward),
+            ("with reading", partial(forward, read=True)),
+            ("decision", decide),
+        ):
             measured[name].append(_cost(work, options.repetitions))
     sums = {name: [sum(column) for column in zip(*rows, strict=True)] for name, rows in measured.items()}
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
