@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -194,7 +195,13 @@ class LabelDataModule(lightning.LightningDataModule):
         held_out = max(1, round(self._validation_share * len(order)))
         self.validation = sorted((self.examples[index] for index in order[:held_out]), key=_length)
         unseen = {self._labels[index].key for index in order[:held_out]}
-        extra = [self._example(label, features[label.key]) for label in self._extra if label.key not in unseen]
+        size = len(self.menu)
+        extra = [
+            self._example(part, features[label.key])
+            for label in self._extra
+            if label.key not in unseen
+            for part in _parts(label, size)
+        ]
         self.training = [self.examples[index] for index in order[held_out:]] + extra
 
     def _fit_temperatures(self, labels: Sequence[Label]) -> dict[str, float]:
@@ -277,6 +284,17 @@ def _check_same(stores: Sequence[LabelStore], extra: LabelStore) -> None:
                 f"--extra_labels {extra.folder}: {theirs.task} is scored by {theirs.metric}, in {store.folder} by "
                 f"{manifest.metric}; label it with --metric {manifest.metric}"
             )
+
+
+def _parts(label: Label, size: int) -> list[Label]:
+    """The label in parts of at most ``size`` chains, base first in each, so that batches get no wider than the menu."""
+    if not size or len(label.trials) <= size:
+        return [label]
+    others = label.trials[1:]
+    return [
+        replace(label, trials=(label.base, *others[start : start + size - 1]))
+        for start in range(0, len(others), size - 1)
+    ]
 
 
 def _length(example: Example) -> int:

@@ -43,6 +43,7 @@ def test_extra_labels_are_trained_on_and_not_validated_on(searched: Path) -> Non
     seen = {tuple(example.features.flatten().tolist()) for example in both.validation}
     extra = both.training[len(alone.training) :]
     assert not seen & {tuple(example.features.flatten().tolist()) for example in extra}
+    assert max(len(example.sequences) for example in extra) == chains
     batch = collate([both.training[0], extra[0]])
     assert batch.real.sum(1).tolist() == [chains, len(extra[0].sequences)]
     assert torch.equal(batch.real == 0, torch.arange(batch.real.shape[1]) >= batch.real.sum(1, keepdim=True))
