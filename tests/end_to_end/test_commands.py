@@ -306,7 +306,7 @@ BAD = {
     "other space": (
         [
             *("label", "--limit", "8", "--output", "{run}/labels", "--space.max_block", "2"),
-            *("--search.simulations", "8", "--metric", "acc"),
+            *("--search.simulations", "8"),
         ],
         "holds labels made with space",
     ),
