@@ -1,6 +1,7 @@
 """A controller in front of a transformers model, in the programs that people have: held against plain transformers."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,10 @@ STATIC = "0-11 14-19 (20)x2 21-29"
 
 @pytest.fixture(scope="module")
 def model() -> ColaForCausalLM:
-    return ColaForCausalLM.from_pretrained(MENU, dtype=torch.float32)
+    """At a price at which prompts get different chains."""
+    found = ColaForCausalLM.from_pretrained(MENU, dtype=torch.float32)
+    found.controller.rule = replace(found.controller.rule, price=0.15)
+    return found
 
 
 def batch_of(model: ColaForCausalLM, prompts: list[str]) -> Any:
