@@ -196,7 +196,7 @@ def _make_report(
         setting={
             "task": task,
             "split": options.split,
-            "trained on": f"{manifest.task} {manifest.split}, {len(store.keys())} labelled questions",
+            "labels": f"{manifest.task} {manifest.split}, {len(store.keys())} labelled questions",
             "controller": of_memory(controller),
             "backbone": f"{backbone.name} ({backbone.num_layers} layers, {manifest.dtype})",
             "metric": "answers written greedily and graded"

@@ -183,8 +183,8 @@ def print_report(report: Report) -> None:
         "FLOPs, time: cost per question relative to base, controller included; "
         f"{_measured(report)}.\n"
         f"{report.luck}\n{report.power}\n"
-        f"{report.n} questions, {report.setting['task']} {report.setting['split']}; trained on "
-        f"{report.setting['trained on']}.\n",
+        f"{report.n} questions, {report.setting['task']} {report.setting['split']}; labels: "
+        f"{report.setting['labels']}.\n",
         style="dim",
     )
 

@@ -22,7 +22,7 @@ def made_up(rewards: dict[str, list[int]]) -> tuple[Report, dict[str, list[Outco
         for found in [rewards.get(name, rewards["base"])]
     }
     questions = {f"t/s/{i}": Question("t", "s", str(i), EVIL, (EVIL, "b"), 0) for i in range(count)}
-    setting = {"task": EVIL, "split": "s", "trained on": "u", "command": "c"}
+    setting = {"task": EVIL, "split": "s", "labels": "u", "command": "c"}
     summaries = {name: summarize_policy(rows) for name, rows in outcomes.items()}
     costs = {name: Cost(0.75, 0.8, 4) for name in EXPLAINED if not sees_gold(name)}
     return Report(count, summaries, costs, setting), outcomes, questions
