@@ -144,8 +144,7 @@ def _hub_id(backbone: str) -> str:
 def _measured(report: Report) -> str:
     setting = report.setting
     lines = [
-        f"On {report.n} held-out questions ({setting['task']}, {setting['split']}); labels: "
-        f"{setting['labels']}:",
+        f"On {report.n} held-out questions ({setting['task']}, {setting['split']}); labels: {setting['labels']}:",
         "",
         "| policy | accuracy | layers | FLOPs | time | Δ accuracy vs base, points (95% CI) |",
         "|---|---|---|---|---|---|",
