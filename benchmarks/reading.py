@@ -24,13 +24,13 @@ from cola_learn.backbone.load import load_backbone
 from cola_learn.command import Command
 from cola_learn.console import PlainConsole, console
 from cola_learn.evaluate.learners import pooled
+from cola_learn.evaluate.shuffled import dealt
 from cola_learn.evaluate.static_front import StaticFront
 from cola_learn.evaluate.statistics import p_value
 from cola_learn.intervals import paired_difference, points
-from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores, questions_of
-from cola_learn.tasks.questions import as_sample
+from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
 from cola_learn.tasks.temperature import LEAST_PROBABILITY
-from cola_learn.train.features import stored_features
+from cola_learn.train.features import features_of
 
 _FOLDS = 5
 _COMPONENTS = 256
@@ -67,13 +67,8 @@ def run_reading(options: ReadingOptions) -> None:
         return loaded
 
     def read(layer: int) -> Array:
-        found = []
-        for store in stores:
-            prompts = [as_sample(question, manifest.template).prompt for question in questions_of(store)]
-            found += stored_features(
-                manifest.fingerprint, prompts, [layer], backbone, manifest.dtype, manifest.special_tokens
-            )
-        vectors = StandardScaler().fit_transform(pooled(found))
+        known = features_of(manifest, table.questions, [layer], backbone, manifest.dtype)
+        vectors = StandardScaler().fit_transform(pooled([known[question.key] for question in table.questions]))
         components = PCA(min(_COMPONENTS, *vectors.shape), svd_solver="randomized", random_state=0)
         reduced: Array = components.fit_transform(vectors)
         return reduced / reduced[:, 0].std()
@@ -146,21 +141,12 @@ def _judged(table: ScoreMatrix, predicted: Array, share: float, seed: int) -> Se
     mine, depth = table.rewards[numpy.arange(len(table)), chosen], float(table.depths[chosen].mean())
     mixed = StaticFront.of(table).at(depth)
     others = [table.rewards[:, 0], mine if mixed is None else table.rewards @ mixed]
-    others += [_dealt(table, chosen, groups) for groups in (numpy.zeros(len(table)), table.tasks)]
+    others += [dealt(table, [chosen], within) for within in (False, True)]
     cells = [
         points(paired_difference(list(mine), list(other), seed)) + ("*" if p_value(mine, other) < 0.05 else "")
         for other in others
     ]
     return [f"{depth:.1f}", *cells]
-
-
-def _dealt(table: ScoreMatrix, chosen: NDArray[numpy.int64], groups: NDArray[numpy.generic]) -> Array:
-    """Rewards of the same choices dealt to other questions of a group, in the mean over all ways."""
-    found = numpy.zeros(len(table))
-    for group in numpy.unique(groups):
-        own = groups == group
-        found[own] = table.rewards[own] @ (numpy.bincount(chosen[own], minlength=len(table.chains)) / own.sum())
-    return found
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Plots of accuracy against depth."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -48,13 +47,11 @@ def _by_point(policies: Mapping[str, PolicySummary]) -> dict[tuple[float, float]
     return points
 
 
-def accuracy_curves(rows: Sequence[Any], num_layers: float) -> str:
-    """Accuracy against depth of every policy of a menu evaluation; oracles are left out, and seeds that have a mean."""
+def accuracy_curves(rows: Sequence[Any], num_layers: float, without: Collection[str] = ()) -> str:
+    """Accuracy against depth of every policy of a menu evaluation; oracles are left out, and those named."""
     curves: dict[str, list[tuple[float, float]]] = {}
-    averaged = {row.policy.partition(", mean of ")[0] for row in rows if ", mean of " in row.policy}
     for row in rows:
-        seed = re.sub(r"-\d+$", "", row.policy) in averaged and ", " not in row.policy
-        if row.target is not None and "oracle" not in row.policy and not seed:
+        if row.target is not None and "oracle" not in row.policy and row.policy not in without:
             curves.setdefault(row.policy, []).append((row.depth, 100 * row.accuracy))
     base = next(row for row in rows if row.policy == "base")
     with themed(7.6, 4.6) as figure:

@@ -20,10 +20,9 @@ from cola_learn.evaluate.menu_report import MenuReport, PolicyRow, as_markdown, 
 from cola_learn.evaluate.menu_study import Study
 from cola_learn.evaluate.options import MenuEvaluateOptions
 from cola_learn.files import writable_folder, write_json, write_text
-from cola_learn.label.score_matrix import ScoreMatrix, open_stores, questions_of
-from cola_learn.tasks.questions import as_sample
+from cola_learn.label.score_matrix import ScoreMatrix, open_stores
 from cola_learn.train.controller import Controller
-from cola_learn.train.features import stored_features
+from cola_learn.train.features import features_of
 
 
 def run_menu_evaluate(options: MenuEvaluateOptions) -> list[PolicyRow]:
@@ -42,7 +41,7 @@ def run_menu_evaluate(options: MenuEvaluateOptions) -> list[PolicyRow]:
     write_json(options.output / "report.json", asdict(report))
     write_text(options.output / "report.md", as_markdown(report, study.pool, study.held))
     write_answers(options.output, study.answers)
-    write_text(options.output / "curves.svg", accuracy_curves(rows, study.held.depths[0]))
+    write_text(options.output / "curves.svg", accuracy_curves(rows, study.held.depths[0], study.seeds))
     if study.reliability:
         write_text(options.output / "reliability.svg", reliability_curves(study.reliability))
     console.print(f"report      {options.output / 'report.md'}", soft_wrap=True)
@@ -72,6 +71,7 @@ def open_study(options: MenuEvaluateOptions) -> Study:
     seen = {question.key for question in pool.questions} & {question.key for question in held.questions}
     if seen:
         raise UserError(f"--held {options.held}: {len(seen)} questions, such as {min(seen)}, are among --labels")
+    questions = (*pool.questions, *held.questions)  # of the held-out ones all, so that their features are kept once
     if options.part != "all":
         blind = numpy.array([is_blind(question.key) for question in held.questions])
         held = held.take(numpy.flatnonzero(blind == (options.part == "blind")))
@@ -98,16 +98,7 @@ def open_study(options: MenuEvaluateOptions) -> Study:
 
     @lru_cache(maxsize=1)  # controllers that read the same layers follow each other
     def read(layers: tuple[int, ...]) -> dict[str, Tensor]:
-        """Of all questions of a store at once, as training reads them, so that the cache holds them once."""
-        found: dict[str, Tensor] = {}
-        for store in (*stores, *others):
-            questions = questions_of(store)
-            prompts = [as_sample(question, manifest.template).prompt for question in questions]
-            states = stored_features(
-                manifest.fingerprint, prompts, layers, backbone, manifest.dtype, manifest.special_tokens
-            )
-            found |= {question.key: state for question, state in zip(questions, states, strict=True)}
-        return found
+        return features_of(manifest, questions, layers, backbone, manifest.dtype)
 
     def features(table: ScoreMatrix, layers: Sequence[int]) -> list[Tensor]:
         known = read(tuple(layers))

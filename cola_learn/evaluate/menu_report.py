@@ -114,11 +114,7 @@ def as_markdown(report: MenuReport, pool: ScoreMatrix, held: ScoreMatrix) -> str
                 for row in rows[1:]
             ),
         )
-    lines += [
-        "",
-        "Mean height of the curve of each policy over the static front, in points:",
-        "",
-    ]
+    lines += ["", "Mean height of the curve of each policy over the static front, in points:", ""]
     lines += _table(
         ("policy", "layers", "height"),
         ([name, f"{low:.1f} to {high:.1f}", f"{100 * height:+.1f}"] for name, low, high, height in heights(rows)),
@@ -156,26 +152,21 @@ def _share(target: float | None) -> str:
 def print_rows(rows: Sequence[PolicyRow], pool: ScoreMatrix, held: ScoreMatrix) -> None:
     """The table, on standard output: a star where p < 0.05."""
     headings = (
-        "policy",
-        "set to",
-        "price",
-        "layers",
-        "accuracy",
-        "Δ base",
-        "Δ static front",
-        "Δ shuffled",
-        "Δ in task",
+        *("policy", "set to", "price", "layers", "accuracy"),
+        *("Δ base", "Δ static front", "Δ shuffled", "Δ in task"),
     )
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
         grid.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for row in rows:
-        cells = _cells(row)
-        starred = [
-            difference + ("*" if p and float(p) < 0.05 else "")
-            for difference, p in zip(cells[5:13:2], cells[6:14:2], strict=True)
-        ]
-        grid.add_row(*cells[:5], *starred, style="dim" if "oracle" in row.policy else None)
+        differences = (
+            (row.to_base, row.p_base),
+            (row.to_static, row.p_static),
+            (row.to_shuffled, row.p_shuffled),
+            (row.to_shuffled_in_task, row.p_shuffled_in_task),
+        )
+        starred = [points(one) + ("*" if p is not None and p < 0.05 else "") for one, p in differences]
+        grid.add_row(*_cells(row)[:5], *starred, style="dim" if "oracle" in row.policy else None)
     PlainConsole(width=160).print(grid)
     console.print(
         "Δ: difference in accuracy, points (95% CI), * p < 0.05; in task: to choices shuffled within tasks\n"

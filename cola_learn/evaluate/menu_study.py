@@ -24,9 +24,10 @@ from cola_learn.evaluate.menu_report import PolicyRow
 from cola_learn.evaluate.options import MenuEvaluateOptions
 from cola_learn.evaluate.reliability import Reliability, reliability
 from cola_learn.evaluate.routers import LayerRouters, SegmentPredictor, fit_router, route
+from cola_learn.evaluate.shuffled import dealt
 from cola_learn.evaluate.static_front import StaticFront
 from cola_learn.evaluate.statistics import p_value
-from cola_learn.evaluate.utilities import Utilities, controller_utilities, mean_utilities
+from cola_learn.evaluate.utilities import Utilities, controller_utilities, mean_utilities, weighing
 from cola_learn.intervals import paired_difference
 from cola_learn.label.score_matrix import Array, ScoreMatrix
 from cola_learn.train.controller import Controller
@@ -46,6 +47,7 @@ class Study:
         controllers: those compared, by name.
         answers: of every policy so far, as ``write_answers`` takes them.
         reliability: of the gains that controllers predict.
+        seeds: names of the controllers that also have a row with their mean.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Study:
         self._groups = groupings(held)
         self.answers: list[dict[str, Any]] = []
         self.reliability: list[Reliability] = []
+        self.seeds: list[str] = []
 
     def rows(self) -> list[PolicyRow]:
         """Every policy at every depth."""
@@ -169,16 +172,16 @@ class Study:
         """Every controller, with shuffled prompts, and those that differ in a number at the end of their names (seeds)
         together: their mean, and as an ensemble that chooses by their mean utility."""
         rows: list[PolicyRow] = []
-        groups: dict[str, list[tuple[Utilities, Utilities]]] = {}
+        groups: dict[str, dict[str, tuple[Utilities, Utilities]]] = {}
         for name, controller in self.controllers.items():
             layers = controller.config.feature_layers
             prompts, others = self._features(self.pool, layers), self._features(self.held, layers)
-            tuning = controller_utilities(controller, [prompts[row] for row in self._tuning])
-            utilities = controller_utilities(controller, others)
-            groups.setdefault(re.sub(r"-\d+$", "", name), []).append((tuning, utilities))
+            weigh = weighing(controller, others)
+            tuning = controller_utilities(controller, weighing(controller, [prompts[row] for row in self._tuning]))
+            utilities = controller_utilities(controller, weigh)
             if controller.rule.decides == "gain":
-                predicted = controller.weigh_all(others).double().numpy()
-                self.reliability.append(reliability(name, predicted, self.held.soft))
+                self.reliability.append(reliability(name, weigh(None).double().numpy(), self.held.soft))
+            groups.setdefault(re.sub(r"-\d+$", "", name), {})[name] = (tuning, utilities)
             for share in self._options.depths:
                 price = self._price(tuning, share * self.pool.depths[0])
                 chosen = utilities(price).argmax(1)
@@ -186,7 +189,8 @@ class Study:
                 rows.append(self._beside_shuffled(replace(self._chosen(name, share, chosen), price=told), [chosen]))
         for name, members in groups.items():
             if len(members) > 1:
-                rows += self._of_seeds(name, members)
+                self.seeds += members
+                rows += self._of_seeds(name, list(members.values()))
         if self._options.learners and self.controllers:
             rows.append(self.probe_row(next(iter(self.controllers.values())).config.feature_layers))
         return rows
@@ -206,8 +210,7 @@ class Study:
     def _beside_shuffled(self, row: PolicyRow, chosen: Sequence[Chosen]) -> PolicyRow:
         """With the differences to the same choices dealt to other questions, of all tasks and of the same task."""
         mine = numpy.mean([self._rewards(one) for one in chosen], axis=0)
-        anywhere = self._dealt(chosen, numpy.zeros(len(self.held)))
-        in_task = self._dealt(chosen, numpy.unique(self.held.tasks, return_inverse=True)[1])
+        anywhere, in_task = (dealt(self.held, chosen, within) for within in (False, True))
         seed = self._options.seed
         return replace(
             row,
@@ -216,16 +219,6 @@ class Study:
             to_shuffled_in_task=paired_difference(list(mine), list(in_task), seed),
             p_shuffled_in_task=p_value(mine, in_task),
         )
-
-    def _dealt(self, chosen: Sequence[Chosen], groups: NDArray[Any]) -> Array:
-        """Rewards of choices dealt to the questions of their group, in the mean over all ways to deal them and over
-        several controllers, ``[Q]``."""
-        found = numpy.zeros(len(self.held))
-        for group in numpy.unique(groups):
-            own = groups == group
-            counts = numpy.mean([numpy.bincount(one[own], minlength=len(self.held.chains)) for one in chosen], axis=0)
-            found[own] = self.held.rewards[own] @ (counts / own.sum())
-        return found
 
     def _chosen(self, name: str, share: float | None, chosen: Chosen) -> PolicyRow:
         held = self.held

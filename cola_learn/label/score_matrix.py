@@ -30,11 +30,15 @@ def open_stores(folder: Path, named: str = "--labels") -> list[LabelStore]:
         return [LabelStore.open(folder, named)]
     stores = [LabelStore.open(one, named) for one in inner]
     for store in stores[1:]:
-        for name in ("fingerprint", "special_tokens", "space", "template"):
-            mine, others = getattr(store.manifest, name), getattr(stores[0].manifest, name)
-            if mine != others:
-                raise UserError(f"{named} {folder}: {inner[0].name} and {store.folder.name} differ in {name}")
+        if name := apart(stores[0], store):
+            raise UserError(f"{named} {folder}: {inner[0].name} and {store.folder.name} differ in {name}")
     return stores
+
+
+def apart(one: LabelStore, other: LabelStore) -> str | None:
+    """The first property in which two stores differ that are to be read together; None where there is none."""
+    names = ("fingerprint", "special_tokens", "space", "template")
+    return next((name for name in names if getattr(one.manifest, name) != getattr(other.manifest, name)), None)
 
 
 def questions_of(store: LabelStore) -> list[Question]:

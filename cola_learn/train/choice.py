@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from cola_learn.errors import UserError
 
 Decides = Literal["probability", "gain"]
@@ -47,3 +49,8 @@ class ChoiceRule:
             raise UserError(f"--price {price:g}: {source} was trained without a depth price; remove --price")
         if not 0 <= price < math.inf:
             raise UserError(f"--price {price:g} is no price; give 0 or more")
+
+    def calibrated(self, gains: Tensor) -> Tensor:
+        """Predicted gains ``[B, C]`` made true."""
+        scaled = gains * self.gain_scale
+        return scaled + scaled.new_tensor(self.shifts) if self.shifts else scaled

@@ -192,8 +192,7 @@ class Controller(nn.Module):
         if self.rule.decides == "probability":
             return self.likelihood(states, tokens, lengths)
         values, _ = self.worth(states, lengths, memory, hidden)
-        gains = (values - values[:, :1]) * self.rule.gain_scale
-        return gains + gains.new_tensor(self.rule.shifts) if self.rule.shifts else gains
+        return self.rule.calibrated(values - values[:, :1])
 
     def weigh_all(self, features: Sequence[Tensor], price: float | None = None) -> Tensor:
         """``weigh`` in eval mode for any number of prompts ``[T, F, H]``; the result is on the CPU."""

@@ -19,13 +19,13 @@ from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.label.records import Label, Trial
-from cola_learn.label.score_matrix import open_stores, questions_of
+from cola_learn.label.score_matrix import apart, open_stores, questions_of
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks.questions import Question, as_sample
+from cola_learn.tasks.questions import Question
 from cola_learn.tasks.scores import OptionScores
 from cola_learn.tasks.temperature import soft_reward, task_temperatures
 from cola_learn.train.batches import Example, collate
-from cola_learn.train.features import stored_features
+from cola_learn.train.features import features_of
 from cola_learn.train.vocabulary import EditVocabulary
 
 Trials = Literal["good", "all"]
@@ -152,8 +152,8 @@ class LabelDataModule(lightning.LightningDataModule):
             self._vocabulary = EditVocabulary(self.num_layers, self.space)
         except ValueError as error:
             raise UserError(f"--labels {labels}: {error}") from None
-        self._pools = [questions_of(store) for store in (*self.stores, *self.extra_stores)]
-        self._questions = {question.key: question for pool in self._pools for question in pool}
+        stores = (*self.stores, *self.extra_stores)
+        self._questions = {question.key: question for store in stores for question in questions_of(store)}
         self._labels = self._usable_labels(limit)
         self._extra = [label for store in self.extra_stores for label in store if label.good or trials == "all"]
         self._features: dict[str, Tensor] = {}
@@ -213,15 +213,8 @@ class LabelDataModule(lightning.LightningDataModule):
 
     def _read_features(self) -> dict[str, Tensor]:
         """By question, ``[T, F, H]`` each."""
-        backbone = lru_cache(self._load_backbone)
-        found: dict[str, Tensor] = {}
-        for store, pool in zip((*self.stores, *self.extra_stores), self._pools, strict=True):
-            prompts = [as_sample(question, store.manifest.template).prompt for question in pool]
-            features = stored_features(
-                self.fingerprint, prompts, self.feature_layers, backbone, self._dtype, self.special_tokens
-            )
-            found |= {question.key: feature for question, feature in zip(pool, features, strict=True)}
-        return found
+        backbone, manifest = lru_cache(self._load_backbone), self.stores[0].manifest
+        return features_of(manifest, self._questions.values(), self.feature_layers, backbone, self._dtype)
 
     def _load_backbone(self) -> Backbone:
         backbone = load_backbone(self.backbone_name, self._device, self._dtype)
@@ -274,9 +267,9 @@ def _check_same(stores: Sequence[LabelStore], extra: LabelStore) -> None:
         UserError: naming what differs.
     """
     mine, theirs = stores[0].manifest, extra.manifest
-    for name in ("fingerprint", "special_tokens", "space", "template"):
-        if (ours := getattr(mine, name)) != (other := getattr(theirs, name)):
-            raise UserError(f"--extra_labels {extra.folder}: {name} is {other}, of --labels {ours}")
+    if name := apart(stores[0], extra):
+        ours, other = getattr(mine, name), getattr(theirs, name)
+        raise UserError(f"--extra_labels {extra.folder}: {name} is {other}, of --labels {ours}")
     for store in stores:
         manifest = store.manifest
         if (manifest.task, manifest.split) == (theirs.task, theirs.split) and manifest.scoring != theirs.scoring:

@@ -1,8 +1,9 @@
 """The controller's input: hidden states of the prompt after early layers of the backbone."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,8 @@ from cola_learn.chains import Chain
 from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError, first_line
 from cola_learn.files import check_seal, sealing
+from cola_learn.label.manifest import Manifest
+from cola_learn.tasks.questions import Question, as_sample
 
 MAX_TOKENS = 256  # of a longer prompt its special tokens and the last ones are read
 _PROMPTS_AT_ONCE = 16
@@ -82,6 +85,20 @@ def stored_features(
         except UserError as error:  # they are only computed again next time
             console.print(f"features    not kept: {error}", soft_wrap=True)
     return features
+
+
+def features_of(
+    manifest: Manifest, questions: Iterable[Question], layers: Sequence[int], load: Callable[[], Backbone], dtype: str
+) -> dict[str, Tensor]:
+    """``stored_features`` of questions as the labels of a manifest put them, by their keys. What follows each other of
+    one task and split is kept together: training and evaluation find each other's."""
+    found: dict[str, Tensor] = {}
+    for _, some in itertools.groupby(questions, key=lambda question: (question.task, question.split)):
+        together = list(some)
+        prompts = [as_sample(question, manifest.template).prompt for question in together]
+        states = stored_features(manifest.fingerprint, prompts, layers, load, dtype, manifest.special_tokens)
+        found |= {question.key: state for question, state in zip(together, states, strict=True)}
+    return found
 
 
 def write_features(file: Path, features: Sequence[Tensor]) -> None:

@@ -208,8 +208,8 @@ class ControllerModule(lightning.LightningModule):
             every: Sequence[Example] = self.trainer.datamodule.examples  # type: ignore[attr-defined]
             means = torch.tensor([example.gains for example in every]).double().numpy().mean(0)
             found = calibrate(weighed.double().numpy(), gains, self.hparams["error_rate"], means)
-            weighed = weighed * found.gain_scale + torch.tensor(found.shifts)
             self.controller.rule = self._rule(found)
+            weighed = self.controller.rule.calibrated(weighed)
         self.hparams["rule"] = asdict(self.controller.rule)
         chosen = self.controller.utilities(weighed).argmax(1).numpy()
         tasks = numpy.array([example.task for example in examples])
