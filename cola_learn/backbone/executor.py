@@ -136,42 +136,37 @@ class Executor:
         )
 
     @torch.inference_mode()
-    def run(self, requests: Sequence[tuple[int, Chain]]) -> list[Tensor]:
-        """Final hidden states ``[len(row.wanted), H]`` of each ``(handle, chain)``, in request order."""
+    def run(self, requests: Sequence[tuple[int, Chain]], whole: bool = False) -> list[Tensor]:
+        """Final hidden states ``[len(row.wanted), H]`` of each ``(handle, chain)``, in request order; if they are to be
+        ``whole``, those of all tokens ``[T, H]``, kept for chains that go on from there."""
         asked: dict[tuple[Hashable, tuple[int, ...]], Tensor | None] = {}
         for handle, chain in requests:
             asked[handle, chain.layers] = None
             self.counters.requests += 1
             self.counters.layers_asked += chain.depth
-        walks = [self._start(handle, layers) for handle, layers in asked]
+        walks = [self._start(handle, layers, whole) for handle, layers in asked]
         while walks:
             for walk in self.room.fit(partial(self._advance, walks)):
-                wanted = self._rows[walk.row][2]
-                asked[walk.row, walk.layers] = walk.hidden.to(wanted.device)[wanted]
+                row, _, wanted = self._rows[walk.row]
+                state = walk.hidden.to(wanted.device)
+                asked[walk.row, walk.layers] = state[: len(row.tokens)] if whole else state[wanted]
             walks = [walk for walk in walks if walk.remaining]
         results = [asked[handle, chain.layers] for handle, chain in requests]
         return [result for result in results if result is not None]
 
-    @torch.inference_mode()
     def read(self, handle: int, layers: Sequence[int]) -> list[Tensor]:
-        """The states ``[T, H]`` of a whole row after some numbers of its first layers (0 is the embedding layer).
-        Chains that begin with these layers go on from there, as far as the prefix cache keeps them."""
-        size = len(self._rows[handle][0].tokens)
-        state = self._rows[handle][1].hidden[0]
-        found = [state]
-        prefix = tuple(range(max(layers)))
-        for done in prefix:
-            walk = Walk(handle, prefix, state, done)
-            [state] = self._run_layer(done, [walk])
-            [kept] = self._copied([state], [True])
-            if kept is not None:
-                self.trie.put(handle, prefix[: done + 1], (kept,))
-            found.append(state)
-        return [found[depth][:size] for depth in layers]
+        """The states ``[T, H]`` of all tokens of a row after some numbers of its first layers (0 is the embedding
+        layer). Chains that begin with these layers go on from there, as far as the prefix cache keeps them."""
+        row, recording, _ = self._rows[handle]
+        depths = sorted(set(layers) - {0})
+        chains = [Chain(tuple(range(depth)), self.backbone.num_layers) for depth in depths]
+        states = dict(zip(depths, self.run([(handle, chain) for chain in chains], whole=True), strict=True))
+        states[0] = recording.hidden[0][: len(row.tokens)]
+        return [states[depth] for depth in layers]
 
-    def _start(self, handle: Hashable, layers: tuple[int, ...]) -> Walk:
+    def _start(self, handle: Hashable, layers: tuple[int, ...], keep_end: bool) -> Walk:
         state, done = self.trie.deepest(handle, layers[:-1])
-        return Walk(handle, layers, state[0] if state else self._rows[handle][1].hidden[0], done)
+        return Walk(handle, layers, state[0] if state else self._rows[handle][1].hidden[0], done, keep_end)
 
     def _advance(self, walks: Sequence[Walk], call_tokens: int) -> list[Walk]:
         """Run one layer for every walk that needs it next; returns those that arrived at their chain's end.
@@ -187,7 +182,7 @@ class Executor:
         ready.sort(key=lambda walk: walk.size)  # neighbours of one length attend together
         groups = together(ready, call_tokens)
         states = self._run_layer(layer, [members[0] for members in groups.values()])
-        going_on = [any(walk.remaining > 1 for walk in members) for members in groups.values()]
+        going_on = [any(walk.remaining > 1 or walk.keep_end for walk in members) for members in groups.values()]
         copied = self._copied(states, going_on)
         for state, copy, ((row, prefix), members) in zip(states, copied, groups.items(), strict=True):
             if copy is not None:

@@ -9,12 +9,14 @@ from torch import Tensor
 
 @dataclass(eq=False)
 class Walk:
-    """A row on its way through a chain: ``hidden`` ``[T, H]`` is its state after ``done`` layers."""
+    """A row on its way through a chain: ``hidden`` ``[T, H]`` is its state after ``done`` layers. With ``keep_end`` other
+    chains go on from its end."""
 
     row: Hashable
     layers: tuple[int, ...]
     hidden: Tensor
     done: int = 0
+    keep_end: bool = False
 
     @property
     def size(self) -> int:
