@@ -9,8 +9,10 @@ from torch import Tensor
 
 @dataclass(eq=False)
 class Walk:
-    """A row on its way through a chain: ``hidden`` ``[T, H]`` is its state after ``done`` layers. With ``keep_end`` other
-    chains go on from its end."""
+    """A row on its way through a chain: ``hidden`` ``[T, H]`` is its state after ``done`` layers.
+
+    With ``keep_end`` other chains go on from its end.
+    """
 
     row: Hashable
     layers: tuple[int, ...]
