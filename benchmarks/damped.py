@@ -92,60 +92,53 @@ def loops(num_layers: int) -> list[Loop]:
     return [Loop(*block, *way) for block, way in itertools.product(blocks, ways)]
 
 
-class LoopScorer:
-    """Scores loops beside chains: the layers before a block run once for all loops of it, as does its first turn."""
+class LoopExecutor(Executor):
+    """Runs a loop in the place of whatever chain it is asked for, while it has one. What stands before a loop, and its
+    first turn, are chains: the prefix cache keeps them for all loops of the block."""
 
-    def __init__(self, scorer: OptionScorer) -> None:
-        self.scorer, self.executor = scorer, scorer.executor
-        self.backbone = scorer.backbone
-        self._kept: dict[Any, Tensor] = {}
+    loop: Loop | None = None
 
-    def score(self, question: Question, wanted: Sequence[Loop], chains: Sequence[Chain]) -> list[OptionScores]:
-        """Of the chains, then of the loops."""
-        executor, run = self.executor, self.executor.run
-        self.scorer.open(as_sample(question))
-        found = self.scorer.score([(question.key, chain) for chain in chains])
-        standing = Chain.base(self.backbone.num_layers)
-        for loop in wanted:  # the scorer asks for the base chain, and is given the loop's states
-            executor.run = lambda asked, loop=loop: [self._state(handle, loop) for handle, _ in asked]  # type: ignore
-            found += self.scorer.score([(question.key, standing)])
-        executor.run = run  # type: ignore[method-assign]
-        self.scorer.close(question.key)
-        self._kept.clear()
-        return found
+    def run(self, requests: Sequence[tuple[int, Chain]], whole: bool = False) -> list[Tensor]:
+        if self.loop is None:
+            return super().run(requests, whole)
+        return [self._looped(handle, self.loop) for handle, _ in requests]
 
     @torch.inference_mode()
-    def _state(self, handle: int, loop: Loop) -> Tensor:
-        _, recording, wanted = self.executor._rows[handle]
-        batch = Batch([recording], self.backbone.capabilities.packing)
+    def _looped(self, handle: int, loop: Loop) -> Tensor:
+        _, recording, wanted = self._rows[handle]
+        batch, depth = Batch([recording], self.backbone.capabilities.packing), self.backbone.num_layers
 
         def layers(state: Tensor, first: int, last: int) -> Tensor:
             for layer in range(first, last + 1):
                 state = self.backbone.run_rows(layer, [state], batch)[0]
             return state
 
-        def before(last: int) -> Tensor:
-            key = (handle, last)
-            if key not in self._kept:
-                state = recording.hidden[0] if last < 0 else layers(before(last - 1), last, last)
-                self._kept[key] = state
-            return self._kept[key]
-
-        state = before(loop.last)
+        once = tuple(range(loop.last + 1))
+        twice = (*once, *range(loop.first, loop.last + 1))
+        asked = [(handle, Chain(each, depth)) for each in (once, twice)]
+        state, after = super().run(asked, whole=True)
         turns = [state]
         for turn in range(1, loop.times):
-            key = (handle, loop.first, loop.last, "first")
-            if turn == 1:
-                if key not in self._kept:
-                    self._kept[key] = layers(state, loop.first, loop.last)
-                after = self._kept[key]
-            else:
+            if turn > 1:
                 after = layers(state, loop.first, loop.last)
             state = state + (loop.share or 1.0) * (after - state)
             turns.append(state)
         if not loop.share:
             state = torch.stack(turns).mean(0)
-        return layers(state, loop.last + 1, self.backbone.num_layers - 1)[wanted]
+        return layers(state, loop.last + 1, depth - 1)[wanted]
+
+
+def score(
+    judge: OptionScorer, executor: LoopExecutor, question: Question, wanted: Sequence[Loop], chains: Sequence[Chain]
+) -> list[OptionScores]:
+    """Of the chains, then of the loops."""
+    judge.open(as_sample(question))
+    found = judge.score([(question.key, chain) for chain in chains])
+    for executor.loop in wanted:
+        found += judge.score([(question.key, Chain.base(judge.num_layers))])
+    executor.loop = None
+    judge.close(question.key)
+    return found
 
 
 def run_damped(options: DampedOptions) -> None:
@@ -156,7 +149,7 @@ def run_damped(options: DampedOptions) -> None:
     settings = {"fingerprint": backbone.fingerprint, "dtype": backbone.dtype_name, "seed": options.seed}
     journal = Journal(options.output, {**settings, "longest": options.longest, "questions": options.questions})
     questions = _drawn(options)
-    scorers: dict[str, LoopScorer] = {}
+    executor = LoopExecutor(backbone)
 
     def measure(part: str, some: Sequence[Question], wanted: Sequence[Loop]) -> tuple[Array, Array]:
         """Soft rewards and rewards ``[Q, 1 + statics + loops]``."""
@@ -168,8 +161,8 @@ def run_damped(options: DampedOptions) -> None:
                     continue
                 metric = Scoring().of([question]).metric
                 assert metric != "auto"
-                scorer = scorers.setdefault(metric, LoopScorer(OptionScorer(Executor(backbone), metric)))
-                scores = scorer.score(question, wanted, [Chain.base(backbone.num_layers), *statics])
+                judge = OptionScorer(executor, metric)
+                scores = score(judge, executor, question, wanted, [Chain.base(backbone.num_layers), *statics])
                 done[question.key] = [score.values for score in scores]
                 journal.add({"part": part, "question": question.key, "scores": done[question.key]})
                 bar.advance(task)
