@@ -15,10 +15,10 @@ demo: $(VENV)/.installed assets
 	$(BIN)/python -m cola_learn.label --config configs/label/demo.yaml --output $(RUN)/labels
 	$(BIN)/python -m cola_learn.train --config configs/train/demo.yaml --extra_labels $(RUN)/labels --output $(RUN)/train
 	$(BIN)/python -m cola_learn.export --checkpoint $(RUN)/train/best.ckpt --price $(PRICE) --output $(RUN)/train/controller
-	$(BIN)/python -m cola_learn.evaluate menu --config configs/evaluate/menu.yaml --learners false \
+	$(BIN)/python -m cola_learn.evaluate --config configs/evaluate/menu.yaml --learners false \
 		--controllers $(RUN)/train/controller --output $(RUN)/menu
 	$(BIN)/python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --labels $(RUN)/labels \
-		--controller $(RUN)/train/controller --output $(RUN)/evaluate
+		--controllers $(RUN)/train/controller --output $(RUN)/evaluate
 
 test: $(VENV)/.installed-dev assets lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

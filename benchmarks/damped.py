@@ -25,8 +25,7 @@ from cola_learn.backbone.options import Dtype
 from cola_learn.backbone.recording import Batch
 from cola_learn.command import Command
 from cola_learn.console import console, progress_bar
-from cola_learn.evaluate.statistics import p_value
-from cola_learn.intervals import paired_difference, points
+from cola_learn.intervals import p_value, paired_difference, points
 from cola_learn.label.score_matrix import Array
 from cola_learn.tasks.option_scorer import OptionScorer
 from cola_learn.tasks.questions import as_sample

@@ -26,8 +26,7 @@ from cola_learn.console import PlainConsole, console
 from cola_learn.evaluate.learners import pooled
 from cola_learn.evaluate.shuffled import dealt
 from cola_learn.evaluate.static_front import StaticFront
-from cola_learn.evaluate.statistics import p_value
-from cola_learn.intervals import paired_difference, points
+from cola_learn.intervals import p_value, paired_difference, points
 from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
 from cola_learn.tasks.temperature import LEAST_PROBABILITY
 from cola_learn.train.features import features_of
@@ -139,9 +138,9 @@ def _judged(table: ScoreMatrix, predicted: Array, share: float, seed: int) -> Se
         low, high = (price, high) if deep else (low, price)
     chosen: NDArray[numpy.int64] = (predicted + high * saved).argmax(1)
     mine, depth = table.rewards[numpy.arange(len(table)), chosen], float(table.depths[chosen].mean())
-    mixed = StaticFront.of(table).at(depth)
+    mixed = StaticFront.of(table.depths, table.soft.mean(0)).at(depth)
     others = [table.rewards[:, 0], mine if mixed is None else table.rewards @ mixed]
-    others += [dealt(table, [chosen], within) for within in (False, True)]
+    others += [dealt(table, chosen, within) for within in (False, True)]
     cells = [
         points(paired_difference(list(mine), list(other), seed)) + ("*" if p_value(mine, other) < 0.05 else "")
         for other in others

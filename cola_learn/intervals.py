@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -52,6 +53,16 @@ def mcnemar(gained: int, lost: int) -> float:
     from scipy import stats
 
     return float(stats.binomtest(gained, gained + lost).pvalue)
+
+
+def p_value(values: NDArray[numpy.float64], others: NDArray[numpy.float64]) -> float:
+    """McNemar's exact test where both are 0 or 1, else a paired t test; 1 where nothing differs."""
+    from scipy import stats
+
+    gains = numpy.round(values - others, 12)  # mixtures that are equal but for rounding
+    if set(numpy.unique(gains)) <= {-1.0, 0.0, 1.0}:
+        return mcnemar(int((gains > 0).sum()), int((gains < 0).sum()))
+    return float(stats.ttest_rel(values, others).pvalue)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -32,7 +32,7 @@ def test_it_lists_the_commands(arguments: list[str], capsys: pytest.CaptureFixtu
     [
         (["labl"], "'labl' is no command; did you mean label? Choose from assets, label, "),
         (["label", "inspct"], "'inspct' is no command; did you mean inspect? Choose from inspect, merge, "),
-        (["evaluate", "menus"], "did you mean menu?"),
+        (["evaluate", "compar"], "did you mean compare?"),
         (["train", "best.ckpt"], "'best.ckpt' is no command; choose from prior"),
     ],
 )

@@ -17,7 +17,7 @@ COMMANDS = (
     "label cross",
     "label figures",
     "evaluate",
-    "evaluate menu",
+    "evaluate compare",
     "infer",
     "export",
     "train",

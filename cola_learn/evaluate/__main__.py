@@ -1,9 +1,9 @@
-"""``python -m cola_learn.evaluate``: a controller against the plain model, controls and full search."""
+"""``python -m cola_learn.evaluate``: policies against the plain model, controls and full search."""
 
 from collections.abc import Sequence
 
 from cola_learn.command import Command, Main, run_stage
-from cola_learn.evaluate.options import CompareOptions, DashboardOptions, EvaluateOptions, MenuEvaluateOptions
+from cola_learn.evaluate.options import CompareOptions, DashboardOptions, EvaluateOptions
 
 COMMANDS: dict[str, Main] = {
     "compare": Command(
@@ -19,21 +19,17 @@ COMMANDS: dict[str, Main] = {
         "Make a W&B workspace for a project: a section for each stage, and accuracy against depth and time.",
         examples=("python -m cola_learn.evaluate dashboard --dry_run",),
     ),
-    "menu": Command(
-        MenuEvaluateOptions,
-        "cola_learn.evaluate.menu:run_menu_evaluate",
-        "Compare policies that choose from one menu of chains, at equal depth, on stored scores of many tasks.",
-    ),
 }
 EVALUATE = Command(
     EvaluateOptions,
     "cola_learn.evaluate.evaluation:run_evaluate",
-    "Measure a controller on held-out questions beside the plain model, the best static chain, its own choices for "
-    f"shuffled prompts, and oracles (full search with a luck control). Other commands: {', '.join(COMMANDS)}.",
+    "Measure controllers on held-out questions beside the plain model, static chains, their own choices dealt to other "
+    "questions, and oracles. Questions are run here (with full search and its luck control), or have stored scores "
+    f"(--held, with many opponents at equal depth). Other commands: {', '.join(COMMANDS)}.",
     examples=(
-        "python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --controller runs/demo/train/controller",
-        "python -m cola_learn.evaluate --controller checkpoints/mine --labels runs/mine --split validation --limit 200",
-        "python -m cola_learn.evaluate menu --config configs/evaluate/menu.yaml --controllers checkpoints/menu",
+        "python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --controllers runs/demo/train/controller",
+        "python -m cola_learn.evaluate --labels runs/mine --controllers checkpoints/mine --tasks mine_held_out.jsonl",
+        "python -m cola_learn.evaluate --config configs/evaluate/menu.yaml --controllers checkpoints/menu",
     ),
 )
 

@@ -11,11 +11,12 @@ from cola_learn.errors import UserError, first_line
 from cola_learn.files import replacing
 
 FILE = "questions.parquet"
-_NEEDED = ("policy", "question", "digest", "reward", "depth")
+_NEEDED = ("policy", "oracle", "question", "digest", "reward", "depth")
 
 
 def write_answers(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with at least ``policy``, ``question``, its ``digest``, ``reward`` and ``depth``.
+    """Write rows with at least ``policy``, whether it is an ``oracle``, ``question``, its ``digest``, ``reward`` and
+    ``depth``.
 
     Raises:
         UserError: if the file cannot be written.
@@ -37,6 +38,7 @@ class Answers:
         folder: as given.
         questions: their keys with digests of what is asked, in order of the keys.
         rewards, depths: of each policy, by its name, ``[Q]``.
+        oracles: names of those that know what no deployed policy can.
 
     Raises:
         UserError: if there is none, or it cannot be read.
@@ -58,10 +60,12 @@ class Answers:
         self.questions = _named(next(iter(own.values()))) if own else []
         self.rewards: dict[str, NDArray[numpy.float64]] = {}
         self.depths: dict[str, NDArray[numpy.float64]] = {}
+        self.oracles = {name for name, rows in own.items() if rows["oracle"].any()}
         for name, rows in own.items():
-            if _named(rows) == self.questions:  # the luck control has others
-                self.rewards[name] = rows["reward"].to_numpy(dtype=float)
-                self.depths[name] = rows["depth"].to_numpy(dtype=float)
+            if _named(rows) != self.questions:
+                raise UserError(f"{folder / FILE} has other questions for {name} than for the first policy")
+            self.rewards[name] = rows["reward"].to_numpy(dtype=float)
+            self.depths[name] = rows["depth"].to_numpy(dtype=float)
 
 
 def _named(rows: Any) -> list[tuple[str, str]]:

@@ -1,12 +1,12 @@
 """For which questions a policy is better or worse than the plain model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy
 from numpy.typing import NDArray
 
-from cola_learn.evaluate.multichain import lead
-from cola_learn.label.score_matrix import Array, ScoreMatrix
+from cola_learn.label.score_matrix import Array
+from cola_learn.tasks.questions import Question
 
 Groups = Mapping[str, NDArray[numpy.str_]]
 """By the name of a property, the group that each question belongs to, ``[Q]``."""
@@ -14,15 +14,22 @@ Groups = Mapping[str, NDArray[numpy.str_]]
 _THIRDS = ("lowest third", "middle third", "highest third")
 
 
-def groupings(table: ScoreMatrix) -> Groups:
-    """Questions by task, and in thirds by the length of their text (characters), by how sure the plain model is (lead
-    of its first option over its second), and by difficulty (mean log-probability of the right option over all chains
-    of the menu; it takes the gold answer, and no policy sees it)."""
+def groupings(questions: Sequence[Question], leads: Array | None, difficulty: Array | None) -> Groups:
+    """Questions by task, and in thirds by other properties.
+
+    Args:
+        questions: Q of them; their texts have a length in characters.
+        leads: how sure the plain model is: lead of its first option over its second, ``[Q]``.
+        difficulty: of a question, the higher the harder, ``[Q]``. It takes the gold answer; no policy sees it.
+    """
+    numbers = {
+        "length": numpy.array([float(len(question.text)) for question in questions]),
+        "lead of base": leads,
+        "difficulty": difficulty,
+    }
     return {
-        "task": table.tasks,
-        "length": _thirds(numpy.array([float(len(question.text)) for question in table.questions])),
-        "lead of base": _thirds(lead(table, 0)),
-        "difficulty": _thirds(-table.soft.mean(1)),
+        "task": numpy.array([question.task for question in questions]),
+        **{name: _thirds(values) for name, values in numbers.items() if values is not None},
     }
 
 
@@ -30,6 +37,14 @@ def differences_by_group(differences: Array, groups: Groups) -> dict[str, dict[s
     """Means of ``[Q]`` in each group of each property."""
     return {
         name: {str(group): float(differences[own == group].mean()) for group in sorted(set(own.tolist()), key=_order)}
+        for name, own in groups.items()
+    }
+
+
+def counts_by_group(groups: Groups) -> dict[str, dict[str, int]]:
+    """Number of questions in each group of each property."""
+    return {
+        name: {str(group): int((own == group).sum()) for group in sorted(set(own.tolist()), key=_order)}
         for name, own in groups.items()
     }
 

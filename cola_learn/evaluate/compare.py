@@ -9,9 +9,8 @@ from cola_learn.console import PlainConsole, console
 from cola_learn.errors import UserError
 from cola_learn.evaluate.answers import Answers
 from cola_learn.evaluate.options import CompareOptions
-from cola_learn.evaluate.statistics import p_value, sees_gold
 from cola_learn.files import write_json
-from cola_learn.intervals import Interval, holm, paired_difference, points
+from cola_learn.intervals import Interval, holm, p_value, paired_difference, points
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def _wanted(answers: Answers, options: CompareOptions) -> list[str]:
                 f"{answers.folder} has no policy {missing[0]}; choose --policies from {', '.join(answers.rewards)}"
             )
         return list(options.policies)
-    deployable = [name for name in answers.rewards if not sees_gold(name) and "shuffled" not in name]
+    deployable = [name for name in answers.rewards if name not in answers.oracles]
     return deployable if answers.folder == options.evaluations[0] else [name for name in deployable if name != "base"]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,7 +38,7 @@ class Cost:
 
 
 def policy_costs(
-    judge: ModelJudge,
+    judge_of: Callable[[Question], ModelJudge],
     questions: Sequence[Question],
     template: Template,
     policies: Mapping[str, Sequence[Chain]],
@@ -47,9 +48,9 @@ def policy_costs(
     """Run some of the questions one at a time, nothing kept between them, as they would be served.
 
     Args:
-        judge: what runs the chains; with a prefix cache, layers that a controller reads are run once where its chain
-            begins with them.
-        questions: of which the first are run.
+        judge_of: what runs the chains of a question; with a prefix cache, layers that a controller reads are run once
+            where its chain begins with them.
+        questions: of which some are run, spread over all.
         template: how the questions are put.
         policies: the chain of every question, by policy; among them ``base``.
         controllers: those that have to choose first, by policy.
@@ -58,8 +59,10 @@ def policy_costs(
     spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
     begin = time.perf_counter()
     with progress_bar() as bar:
-        task = bar.add_task("costs", total=min(count, len(questions)), unit="questions", note="")
-        for index, question in enumerate(questions[:count]):
+        places = sorted({round(place) for place in numpy.linspace(0, len(questions) - 1, count)})
+        task = bar.add_task("costs", total=len(places), unit="questions", note="")
+        for index in places:
+            question, judge = questions[index], judge_of(questions[index])
             if index and time.perf_counter() - begin > _SECONDS:
                 break
             sample = as_sample(question, template)

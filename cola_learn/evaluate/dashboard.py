@@ -34,7 +34,7 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
     "trade-off": (
         Panel(("controller/accuracy",), "controller/depth", scatter=True),
         Panel(("controller/accuracy",), "controller/seconds", scatter=True),
-        Panel(("base/accuracy", "static/accuracy", "shuffled_prompt/accuracy", "controller/accuracy")),
+        Panel(("base/accuracy", "static/accuracy", "controller/accuracy")),
     ),
     "label": (
         Panel(("found/corrected", "found/lucky"), "questions"),
@@ -47,7 +47,8 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         Panel(("val/depth",), _STEP),
     ),
     "evaluate": (
-        Panel(("static/difference", "shuffled_prompt/difference", "controller/difference")),
+        Panel(("static/difference", "controller/difference")),
+        Panel(("controller/to_static", "controller/to_shuffled")),
         Panel(("static/flops", "controller/flops")),
         Panel(("static/seconds", "controller/seconds")),
         Panel(("search_oracle/corrected", "luck_control/corrected")),

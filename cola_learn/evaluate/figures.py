@@ -1,34 +1,34 @@
-"""Plots of accuracy against depth."""
+"""Plots of accuracy against depth, and of predicted gains."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy
 
 from cola_learn.evaluate.reliability import Reliability
-from cola_learn.evaluate.statistics import PolicySummary, sees_gold
+from cola_learn.evaluate.results import PolicyRow, seedless
 from cola_learn.plots import FADED, GRID, INK, ORACLE, REPEAT, SKIP, as_svg, themed
 
 
-def accuracy_against_depth(policies: Mapping[str, PolicySummary], num_layers: int) -> str:
+def accuracy_against_depth(rows: Sequence[PolicyRow], num_layers: int) -> str:
     """One point a policy, with the 95% interval of its difference to base."""
     from adjustText import adjust_text
 
     with themed(7.2, 4.4) as figure:
         axes = figure.add_subplot()
-        base = policies["base"].accuracy
-        axes.axhline(100 * base, color=GRID, linewidth=1.5)
+        axes.axhline(100 * rows[0].accuracy, color=GRID, linewidth=1.5)
         axes.axvline(num_layers, color=GRID, linewidth=1.5)
-        points = _by_point(policies)
+        points = _by_point(rows)
         texts, taken = [], []
-        for point, names in points.items():
-            row = policies[names[0]]
-            color = REPEAT if "controller" in names else (ORACLE if sees_gold(names[0]) else SKIP)
-            low = min(row.difference.mean - row.difference.low, row.accuracy)
-            high = min(row.difference.high - row.difference.mean, 1 - row.accuracy)
+        for point, same in points.items():
+            row = same[0]
+            known = row.policy in ("base", "static")
+            color = ORACLE if row.oracle else SKIP if known else REPEAT
+            low = min(row.to_base.mean - row.to_base.low, row.accuracy)
+            high = min(row.to_base.high - row.to_base.mean, 1 - row.accuracy)
             axes.errorbar(*point, yerr=[[100 * low], [100 * high]], fmt="o", color=color, capsize=3)
             taken += [(point[0], height) for height in numpy.linspace(point[1] - 100 * low, point[1] + 100 * high, 25)]
-            texts.append(axes.text(*point, ", ".join(names).replace("_", " "), color=color, fontsize=9))
+            names = ", ".join(row.policy for row in same).replace("_", " ")
+            texts.append(axes.text(*point, names, color=color, fontsize=9))
         axes.set_xlabel("mean depth (layers executed)")
         axes.set_ylabel("accuracy, %")
         axes.margins(x=0.2, y=0.1)
@@ -39,28 +39,31 @@ def accuracy_against_depth(policies: Mapping[str, PolicySummary], num_layers: in
         return as_svg(figure)
 
 
-def _by_point(policies: Mapping[str, PolicySummary]) -> dict[tuple[float, float], list[str]]:
+def _by_point(rows: Sequence[PolicyRow]) -> dict[tuple[float, float], list[PolicyRow]]:
     """Policies at each (depth, accuracy in %), in order of depth, so that equal ones share a label."""
-    points: dict[tuple[float, float], list[str]] = {}
-    for name, row in sorted(policies.items(), key=lambda item: item[1].depth):
-        points.setdefault((round(row.depth, 2), round(100 * row.accuracy, 1)), []).append(name)
+    points: dict[tuple[float, float], list[PolicyRow]] = {}
+    for row in sorted(rows, key=lambda row: row.depth):
+        points.setdefault((round(row.depth, 2), round(100 * row.accuracy, 1)), []).append(row)
     return points
 
 
-def accuracy_curves(rows: Sequence[Any], num_layers: float, without: Collection[str] = ()) -> str:
-    """Accuracy against depth of every policy of a menu evaluation; oracles are left out, and those named."""
+def accuracy_curves(rows: Sequence[PolicyRow], num_layers: int) -> str:
+    """Accuracy against depth of every policy that is set to several depths; oracles are left out, and controllers whose
+    mean over seeds is drawn."""
+    means = {row.policy.partition(", mean of")[0] for row in rows if ", mean of" in row.policy}
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        if row.target is not None and "oracle" not in row.policy and row.policy not in without:
+        drawn = row.target is not None and not row.oracle
+        if drawn and (seedless(row.policy) == row.policy or seedless(row.policy) not in means):
             curves.setdefault(row.policy, []).append((row.depth, 100 * row.accuracy))
-    base = next(row for row in rows if row.policy == "base")
+    base = rows[0]
     with themed(7.6, 4.6) as figure:
         axes = figure.add_subplot()
         axes.axhline(100 * base.accuracy, color=GRID, linewidth=1.5)
         axes.axvline(num_layers, color=GRID, linewidth=1.5)
         axes.plot([num_layers], [100 * base.accuracy], "s", color=INK, label="base")
         for name, points in curves.items():
-            static = name == "static"
+            static = name == "static_front"
             axes.plot(
                 *zip(*sorted(points), strict=True),
                 marker="o",

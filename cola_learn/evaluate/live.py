@@ -1,181 +1,209 @@
-"""Outcomes of every policy on held-out questions, from runs of the backbone."""
+"""Results of policies on held-out questions that the backbone runs here."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy
+from scipy.special import softmax
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
-from cola_learn.errors import UserError
+from cola_learn.evaluate.breakdown import groupings
+from cola_learn.evaluate.costs import policy_costs
+from cola_learn.evaluate.held_out import HeldOut
 from cola_learn.evaluate.options import EvaluateOptions
-from cola_learn.evaluate.policies import Policy, choose_static, chosen_by, controller_beams, shuffled, static_candidates
-from cola_learn.evaluate.statistics import Outcome
-from cola_learn.label.labeller import Labeller
-from cola_learn.label.manifest import Manifest
-from cola_learn.label.plan import Job, Plan
-from cola_learn.label.records import Label
-from cola_learn.label.run import fill_store, start_workers
+from cola_learn.evaluate.policies import Policy, chosen_by, controller_beams, shuffled
+from cola_learn.evaluate.results import Evaluated, Result, means_of_seeds
+from cola_learn.evaluate.searches import difficulty, luck_of, search_oracle, searched, searches_of
+from cola_learn.evaluate.static_chains import static_chains
+from cola_learn.label.score_matrix import Array
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.judge import ModelJudge
-from cola_learn.tasks.judges import make_judge, score_questions
+from cola_learn.tasks.judges import by_judge, make_judge, score_questions
 from cola_learn.tasks.questions import Question, Template, as_sample
 from cola_learn.tasks.scores import Scores
 from cola_learn.tasks.scoring import Scoring
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features
 
-BEAMS = 5
+_BEAMS = 5
+_DEALS = 4  # other questions whose chain each question gets
+_ONE_QUESTION_GIB = 0.25  # what a controller has read of a prompt is kept for its chain
 
 
-def evaluate_policies(
-    controller: Controller,
-    beside: Mapping[str, Controller],
-    store: LabelStore,
-    backbone: Backbone,
-    questions: Sequence[Question],
-    options: EvaluateOptions,
-    own: Sequence[Policy] = (),
-) -> dict[str, list[Outcome]]:
-    """The outcome of every policy on every question, in the order in which the report lists them."""
-    scoring = store.manifest.scoring
-    judge = make_judge(backbone, scoring, options.cache_gib)
-    samples = [as_sample(question, scoring.template) for question in questions]
-    prompts = [sample.prompt for sample in samples]
-    mine = {policy.name: chosen_by(policy, samples, backbone.num_layers) for policy in own}
-    features = prompt_features(backbone, prompts, controller.config.feature_layers)
-    others = {
-        name: list(map(other.choose, prompt_features(backbone, prompts, other.config.feature_layers)))
-        for name, other in beside.items()
-    }
-    beams = controller_beams(controller, features, BEAMS)
-    top1 = [chains[0] for chains in beams]
-    mean_depth = sum(chain.depth for chain in top1) / len(top1)
-    static = _static_chain(judge, store, mean_depth, options)
-    base = Chain.base(backbone.num_layers)
-    policies = {
-        "base": [base] * len(questions),
-        "static": [static] * len(questions),
-        "shuffled_prompt": shuffled(top1, options.seed),
-        "controller": top1,
-        **others,
-        **mine,
-    }
-    wanted = [{*beam, *(chains[index] for chains in policies.values())} for index, beam in enumerate(beams)]
-    scores = _score_all(judge_of_policies(judge, scoring), questions, wanted, scoring.template, options.trees)
-    outcomes = {
-        name: [
-            _outcome(question, chain, scores[index], base)
-            for index, (question, chain) in enumerate(zip(questions, chains, strict=True))
-        ]
-        for name, chains in policies.items()
-    }
-    outcomes["controller_top5_oracle"] = [
-        max(
-            (_outcome(question, chain, scores[index], base) for chain in chains),
-            key=lambda found: found.reward,
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """What chains make of Q questions."""
+
+    questions: tuple[Question, ...]
+    scores: Sequence[Mapping[Chain, Scores]]
+
+    def rewards(self, chains: Sequence[Chain]) -> Array:
+        """Of one chain for each question, ``[Q]``."""
+        rows = zip(self.questions, chains, self.scores, strict=True)
+        return numpy.array([scores[chain].reward(question.gold) for question, chain, scores in rows])
+
+    def mean_rewards(self, several: Sequence[Sequence[Chain]] | None) -> Array | None:
+        """Mean of the rewards of several choices, ``[Q]``."""
+        return None if several is None else numpy.mean([self.rewards(chains) for chains in several], axis=0)
+
+    def leads(self, chain: Chain, temperatures: Mapping[str, float]) -> Array | None:
+        """Probability of the best option less that of the second, ``[Q]``; None where there are no options."""
+        if any(question.open for question in self.questions):
+            return None
+        found = []
+        for question, scores in zip(self.questions, self.scores, strict=True):
+            own = softmax(numpy.array(scores[chain].values) / temperatures.get(question.task, 1.0))
+            best, second = numpy.sort(own)[[-1, -2]]
+            found.append(best - second)
+        return numpy.array(found)
+
+    def result(self, name: str, chains: Sequence[Chain]) -> Result:
+        return Result(
+            name,
+            self.rewards(chains),
+            numpy.array([chain.depth for chain in chains], dtype=float),
+            chains=tuple(chains),
+            answers=tuple(scores[chain].choice for chain, scores in zip(chains, self.scores, strict=True)),
         )
-        for index, (question, chains) in enumerate(zip(questions, beams, strict=True))
+
+
+def evaluate_live(
+    backbone: Backbone,
+    stores: Sequence[LabelStore],
+    held: HeldOut,
+    controllers: Mapping[str, Controller],
+    policies: Sequence[Policy],
+    options: EvaluateOptions,
+) -> Evaluated:
+    """Run every policy on every question.
+
+    Args:
+        backbone: the frozen model.
+        stores: labels, of training questions.
+        held: the questions.
+        controllers: those compared, by name.
+        policies: of the user's own.
+        options: of the evaluation.
+    """
+    questions, template = held.questions, stores[0].manifest.template
+    judge_of = _judges(backbone, held, options.cache_gib)
+    samples = [as_sample(question, template) for question in questions]
+    features = cache(lambda layers: prompt_features(backbone, [sample.prompt for sample in samples], layers))
+    beams = {
+        name: controller_beams(controller, features(controller.config.feature_layers), _BEAMS)
+        for name, controller in controllers.items()
+    }
+    chosen = {name: [chains[0] for chains in own] for name, own in beams.items()}
+    chosen |= {policy.name: chosen_by(policy, samples, backbone.num_layers) for policy in policies}
+    base = Chain.base(backbone.num_layers)
+    depths = {name: float(numpy.mean([chain.depth for chain in own])) for name, own in chosen.items()}
+    depths = depths or {"base": float(base.depth)}
+    statics = static_chains(
+        judge_of, stores, list(depths.values()), options.static_candidates, options.static_questions
+    )
+    top = {
+        "base": [base] * len(questions),
+        "static": [statics.chain_at(next(iter(depths.values())))] * len(questions),
+        **chosen,
+    }
+    tasks = [question.task for question in questions]
+    dealt = {name: _dealt(chosen[name], None, options.seed) for name in controllers}
+    dealt_in_task = {name: _dealt(chosen[name], tasks, options.seed) for name in controllers if len(held.names) > 1}
+    deals = [deal for each in (dealt, dealt_in_task) for own in each.values() for deal in own]
+    wanted = [
+        {*statics.corners, *(chains[index] for chains in [*top.values(), *deals])}.union(
+            *(own[index] for own in beams.values())
+        )
+        for index in range(len(questions))
     ]
-    labels = _searched(judge, questions, store.manifest, options)
-    outcomes["search_oracle"] = [
-        _search_outcome(question, labels[question.key], plain.reward)
-        for question, plain in zip(questions, outcomes["base"], strict=True)
+    final = _judges(backbone, held, options.cache_gib, final=True)
+    scored = _Scored(questions, _score(final, questions, wanted, template, options.trees))
+    results = [
+        replace(
+            scored.result(name, chains),
+            price=_price(controllers.get(name)),
+            shuffled=scored.mean_rewards(dealt.get(name)),
+            shuffled_in_task=scored.mean_rewards(dealt_in_task.get(name)),
+        )
+        for name, chains in top.items()
     ]
-    luck = [_luck_outcome(labels[question.key], base) for question in questions]
-    outcomes["luck_control"] = [outcome for outcome in luck if outcome is not None]
-    return {name: rows for name, rows in outcomes.items() if rows}
+    results += means_of_seeds(results, controllers)
+    results += [_best_of_beams(f"{name}_top{_BEAMS}_oracle", own, scored) for name, own in beams.items()]
+    labels = searched(backbone, judge_of, stores, held, options)
+    results.append(search_oracle(questions, labels))
+    alone = _judges(backbone, held, _ONE_QUESTION_GIB, final=True)
+    return Evaluated(
+        questions,
+        tuple(results),
+        statics.on(lambda chain: scored.rewards([chain] * len(questions))),
+        groupings(questions, scored.leads(base, statics.temperatures), difficulty(questions, labels)),
+        policy_costs(alone, questions, template, top, controllers, options.cost_questions),
+        luck_of(labels),
+        setting={
+            "tasks": held.described,
+            "metric": ", ".join(dict.fromkeys(map(_named, held.scorings.values()))),
+            "search budget": searches_of(options, stores),
+        },
+    )
 
 
-def judge_of_policies(judge: ModelJudge, scoring: Scoring) -> ModelJudge:
-    """What judges the policies' chains: that of the search, but answers to open questions are written."""
-    return make_judge(judge.backbone, replace(scoring, reward="generate")) if judge.provisional else judge
+def _named(scoring: Scoring) -> str:
+    if scoring.reward != "choices":
+        return "answers written greedily and graded"
+    return f"{scoring.metric}, {scoring.template} scoring"
 
 
-def _static_chain(judge: ModelJudge, store: LabelStore, mean_depth: float, options: EvaluateOptions) -> Chain:
-    labels = store.read()
-    manifest = store.manifest
-    candidates = static_candidates(labels, mean_depth, options.static_candidates)
-    if not candidates:
-        return min((trial.chain for label in labels for trial in label.trials), key=lambda chain: chain.depth)
-    pool = list(store.questions().values())
-    return choose_static(judge, pool[: options.static_questions], candidates, manifest.template)
+def _price(controller: Controller | None) -> float | None:
+    return controller.rule.price if controller and controller.rule.priced else None
 
 
-def _score_all(
-    judge: ModelJudge, questions: Sequence[Question], wanted: Sequence[set[Chain]], template: Template, together: int
-) -> list[dict[Chain, Scores]]:
+def _judges(
+    backbone: Backbone, held: HeldOut, cache_gib: float | None, final: bool = False
+) -> Callable[[Question], ModelJudge]:
+    """The judge of each question, one for all that are scored alike. Those of searches only verify answers to open
+    questions; ``final`` ones write them."""
+
+    @cache
+    def judge(scoring: Scoring) -> ModelJudge:
+        written = final and scoring.reward == "verify"
+        return make_judge(backbone, replace(scoring, reward="generate") if written else scoring, cache_gib)
+
+    return lambda question: judge(held.scoring(question))
+
+
+def _dealt(chains: Sequence[Chain], groups: Sequence[str] | None, seed: int) -> list[list[Chain]]:
+    return [shuffled(chains, seed + deal, groups) for deal in range(_DEALS)]
+
+
+def _score(
+    judge_of: Callable[[Question], ModelJudge],
+    questions: Sequence[Question],
+    wanted: Sequence[set[Chain]],
+    template: Template,
+    together: int,
+) -> list[Mapping[Chain, Scores]]:
     # sets have no order of their own; a fixed one keeps runs alike
     chains = {
         question.key: sorted(own, key=lambda chain: chain.layers)
         for question, own in zip(questions, wanted, strict=True)
     }
-    found: dict[str, dict[Chain, Scores]] = {}
+    found: dict[str, Mapping[Chain, Scores]] = {}
     with progress_bar() as bar:
         task = bar.add_task("policies", total=sum(map(len, wanted)), unit="chains", note="")
-        by_length = sorted(questions, key=lambda question: len(question.text))
-        for question, scores in score_questions(judge, by_length, lambda one: chains[one.key], template, together):
-            found[question.key] = scores
-            bar.advance(task, len(scores))
+        for judge, own in by_judge(judge_of, sorted(questions, key=lambda question: len(question.text))):
+            for question, scores in score_questions(judge, own, lambda one: chains[one.key], template, together):
+                found[question.key] = scores
+                bar.advance(task, len(scores))
     return [found[question.key] for question in questions]
 
 
-def _outcome(question: Question, chain: Chain, scores: Mapping[Chain, Scores], base: Chain) -> Outcome:
-    gold = question.gold
-    score = scores[chain]
-    return Outcome(question.key, chain, score.reward(gold), scores[base].reward(gold), score.choice, gold)
-
-
-def _searched(
-    judge: ModelJudge, questions: Sequence[Question], manifest: Manifest, options: EvaluateOptions
-) -> dict[str, Label]:
-    """Labels of the held-out questions: those given, or full search like that of the labels, with its luck control."""
-    if options.searched is not None:
-        return _given(options.searched, questions, manifest)
-    plan = Plan(options.search, manifest.search_space, seed=options.seed)
-    job = Job(judge.backbone.name, manifest.scoring, plan, options.resources(manifest.dtype))
-    here = job.resources.workers == 1 and job.resources.executor == "local"
-    with closing(Labeller(judge, job) if here else start_workers(job)) as workers:
-        own = Manifest.of(workers.identity, job, options.task or manifest.task, questions[0])
-        store = LabelStore.create(options.output / "search", own)
-        fill_store(store, workers, questions, plan, "full search")
-    return {label.key: label for label in store}
-
-
-def _given(folder: Path, questions: Sequence[Question], manifest: Manifest) -> dict[str, Label]:
-    """The labels of a store of the user's.
-
-    Raises:
-        UserError: if they are of another model or scored otherwise, or some of the questions have none.
-    """
-    store = LabelStore.open(folder, "--searched")
-    for name in ("fingerprint", "special_tokens", "template", "metric", "reward"):
-        mine, theirs = getattr(store.manifest, name), getattr(manifest, name)
-        if mine != theirs:
-            raise UserError(f"--searched {folder} was made with {name} {mine}, the --labels with {theirs}")
-    store.check(questions)
-    found = {label.key: label for label in store}
-    if missing := [question.key for question in questions if question.key not in found]:
-        raise UserError(
-            f"--searched {folder} lacks {len(missing)} of {len(questions)} questions, such as {missing[0]}; label them "
-            "too, or leave --searched out"
-        )
-    return found
-
-
-def _search_outcome(question: Question, label: Label, base_reward: float) -> Outcome:
-    best = label.good[0] if label.good else label.base
-    return Outcome(
-        label.key, best.chain, best.reward, base_reward, question.gold if best.reward >= 1 else -1, question.gold
-    )
-
-
-def _luck_outcome(label: Label, base: Chain) -> Outcome | None:
-    """The luck control of a question that base answers wrongly, as if its wrong option, which base does not answer
-    with either, were gold."""
-    if label.luck is None or label.base.reward >= 1:
-        return None
-    chain = label.luck.found[-1][0] if label.luck.found else base
-    reached, option = bool(label.luck.found), label.luck.option
-    return Outcome(label.key, chain, float(reached), 0.0, option if reached else -1, option)
+def _best_of_beams(name: str, beams: Sequence[Sequence[Chain]], scored: _Scored) -> Result:
+    """Of the chains that a controller finds most probable, the first that is right: the gold answer chooses."""
+    best = [
+        max(chains, key=lambda chain: scores[chain].reward(question.gold))
+        for question, chains, scores in zip(scored.questions, beams, scored.scores, strict=True)
+    ]
+    return replace(scored.result(name, best), oracle=True)

@@ -16,20 +16,28 @@ class EvaluateOptions:
     """Options of python -m cola_learn.evaluate.
 
     Attributes:
-        controller: folder of an exported controller.
-        labels: label store it was trained on; the static chain is chosen on these questions.
-        beside: other exported controllers to compare with.
-        policies: policies of your own to compare with, by dotted path: each a Policy of cola_learn.evaluate.policies.
-        task: held-out task; default that of the labels.
-        split: held-out split; questions that were labelled are refused.
-        limit: evaluate only this many questions, sampled with the seed; default all.
-        output: folder for report.html, report.json, questions.parquet and the searches, which are resumed.
-        backbone: default the one that the controller was trained for.
+        labels: training questions: a label store, or a folder of some. Static chains are chosen on these, and with
+            --held all that is fitted.
+        controllers: exported controllers; the first one is what the report is about. Those that differ in a number at
+            the end of their names (seeds) also get a row with their mean.
+        policies: policies of your own, by dotted path: each a Policy of cola_learn.evaluate.policies.
+        tasks: held-out questions to run, task:split, such as arc_easy:validation or mmlu:test[:10%]; a file is named
+            without a split. Labelled questions are refused. Default the labels' tasks, their validation split.
+        limit: run only this many questions of each task, sampled with the seed; default all.
+        held: held-out questions with stored scores (label cross) instead of running any: stores of the menu of
+            --labels. Compares many policies at equal depth.
+        part: of the questions of --held: all, the blind fifth, or the open rest. Whoever tries many things looks at the
+            open ones, and once, at the end, at the blind ones.
+        depths: with --held, mean depths at which policies are compared, relative to the base chain. Each policy gets
+            the lowest price of depth that reaches it on the training questions.
+        learners: with --held, also fit ridge and logistic regression, a probe, and the routers of Dr.LLM and PoLar.
+        output: folder for report.html, report.json, report.md, questions.parquet and the searches, which are resumed.
+        backbone: default that of the labels.
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: default that of the labels.
         search: method of the search oracle and its luck control, as for label; --search.simulations is the budget.
-        searched: label store of the held-out questions, made before; they are not searched again.
-        static_candidates: how many chains, the best in the labels, compete to be the static chain.
+        searched: label store of the held-out questions, or a folder of some, made before; they are not searched again.
+        static_candidates: how many chains, the best in the labels, compete to be static chains.
         static_questions: labelled questions that each candidate is scored on.
         cost_questions: questions, one at a time, on which FLOPs and time of the policies are measured.
         trees: questions searched in parallel.
@@ -42,13 +50,15 @@ class EvaluateOptions:
         wandb: project, entity, group, name, tags and notes of the W&B run.
     """
 
-    controller: Path
     labels: Path
-    beside: list[Path] = field(default_factory=list)
+    controllers: list[Path] = field(default_factory=list)
     policies: list[str] = field(default_factory=list)
-    task: str | None = None
-    split: str = "validation"
+    tasks: list[str] = field(default_factory=list)
     limit: int | None = None
+    held: Path | None = None
+    part: Literal["all", "open", "blind"] = "all"
+    depths: list[float] = field(default_factory=lambda: [0.8, 0.85, 0.9, 0.95, 1.0])
+    learners: bool = True
     output: Path = Path("runs/evaluate")
     backbone: str | None = None
     device: str = "auto"
@@ -73,6 +83,11 @@ class EvaluateOptions:
         for name in ("static_candidates", "static_questions", "cost_questions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+        if self.held is None and self.part != "all":
+            raise ValueError(f"part {self.part} is of the questions of --held; give --held")
+        if self.held is not None and (self.tasks or self.limit is not None or self.searched is not None):
+            name = "tasks" if self.tasks else "searched" if self.limit is None else "limit"
+            raise ValueError(f"{name} is for questions that are run; --held has scores of its own: give one of the two")
 
     def resources(self, dtype: Dtype = "auto") -> Resources:
         """Where the search runs, in the precision given unless another was asked for."""
@@ -93,7 +108,7 @@ class CompareOptions:
 
     Attributes:
         evaluations: folders of evaluations of the same questions; the others are compared with the first.
-        policies: which policies of each; default all that do not see the gold answer.
+        policies: which policies of each; default all but oracles.
         output: JSON file for the numbers.
         seed: of the bootstrap.
     """
@@ -119,32 +134,3 @@ class DashboardOptions:
     entity: str | None = None
     name: str = "cola-learn"
     dry_run: bool = False
-
-
-@dataclass(frozen=True)
-class MenuEvaluateOptions:
-    """Options of python -m cola_learn.evaluate menu.
-
-    Attributes:
-        labels: training questions: stores that label cross made. Everything is chosen and fitted on these.
-        held: held-out questions: stores of the same menu.
-        part: of the held-out questions: all, the blind fifth, or the open rest. Whoever tries many things looks at the
-            open ones, and once, at the end, at the blind ones.
-        controllers: exported controllers with that menu.
-        depths: mean depths at which policies are compared, relative to the base chain. Each policy gets the lowest
-            price of depth that reaches it on the training questions.
-        learners: also fit ridge and logistic regression, a probe, and the routers of Dr.LLM and PoLar.
-        output: folder for report.json, report.md, questions.parquet, curves.svg and reliability.svg.
-        device: where prompt features are computed.
-        seed: random seed.
-    """
-
-    labels: Path
-    held: Path
-    part: Literal["all", "open", "blind"] = "all"
-    controllers: list[Path] = field(default_factory=list)
-    depths: list[float] = field(default_factory=lambda: [0.8, 0.85, 0.9, 0.95, 1.0])
-    learners: bool = True
-    output: Path = Path("runs/menu/evaluate")
-    device: str = "auto"
-    seed: int = 0

@@ -1,29 +1,20 @@
 """Policies: what maps a prompt to the chain it runs through.
 
-A policy sees prompts only. The two that see the gold answer, the top-5 oracle and the search, are built in
-``cola_learn.evaluate.live`` from their trials and are always called oracles.
+A policy sees prompts only. Those that see the gold answer are built from their trials where questions are run
+(``evaluate/live.py``) and are always called oracles.
 """
 
 import random
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from cola_learn.chains import Chain
 from cola_learn.command import by_path
-from cola_learn.console import progress_bar
 from cola_learn.errors import UserError
-from cola_learn.label.records import Label
-from cola_learn.tasks.judge import Judge
-from cola_learn.tasks.judges import score_questions
-from cola_learn.tasks.questions import Question, Sample, Template
-from cola_learn.tasks.scores import Scores
-from cola_learn.tasks.temperature import soft_rewards
+from cola_learn.tasks.questions import Sample
 from cola_learn.train.controller import Controller
-
-_TOGETHER = 8  # questions scored in one call
 
 
 @dataclass(frozen=True)
@@ -84,44 +75,15 @@ def controller_beams(controller: Controller, features: Sequence[Tensor], beams: 
     return chosen
 
 
-def shuffled(chains: Sequence[Chain], seed: int) -> list[Chain]:
-    """Every question gets the chain chosen for another one: a random cyclic shift of a random order."""
-    order = list(range(len(chains)))
-    random.Random(seed).shuffle(order)
-    giver = dict(zip(order, order[1:] + order[:1], strict=True))
-    return [chains[giver[index]] for index in range(len(chains))]
-
-
-def static_candidates(labels: Sequence[Label], max_depth: float, count: int) -> list[Chain]:
-    """Chains of at most ``max_depth`` layers that did best in the labels, by mean reward shrunk to the
-    overall mean (each was tried on a few samples only). The base chain is among them if it is short enough.
-    """
-    rewards: dict[Chain, list[float]] = defaultdict(list)
-    for label in labels:
-        for trial in label.trials:
-            rewards[trial.chain].append(trial.reward)
-    overall = sum(map(sum, rewards.values())) / sum(map(len, rewards.values()))
-    base = labels[0].base.chain
-
-    def shrunk(chain: Chain) -> float:
-        return (sum(rewards[chain]) + 4 * overall) / (len(rewards[chain]) + 4)
-
-    short = [chain for chain in rewards if chain.depth <= max_depth and chain != base]
-    best = sorted(short, key=lambda chain: (-shrunk(chain), chain.depth, chain.layers))[:count]
-    return [*best, base] if base.depth <= max_depth else best
-
-
-def choose_static(
-    judge: Judge, questions: Sequence[Question], candidates: Sequence[Chain], template: Template
-) -> Chain:
-    """The candidate with the highest mean soft reward on labelled training questions."""
-    base = Chain.base(judge.num_layers)
-    tried = tuple(dict.fromkeys([base, *candidates]))
-    with progress_bar() as bar:
-        task = bar.add_task("static chain", total=len(questions) * len(tried), unit="chains", note="")
-        found: list[Mapping[Chain, Scores]] = []
-        for _, scores in score_questions(judge, questions, tried, template, _TOGETHER):
-            found.append(scores)
-            bar.advance(task, len(scores))
-    means = soft_rewards(questions, found)
-    return max(candidates, key=means.__getitem__)
+def shuffled(chains: Sequence[Chain], seed: int, groups: Sequence[str] | None = None) -> list[Chain]:
+    """Every question gets the chain chosen for another one, of the same group where there are any: a random cyclic
+    shift of a random order. A question that is alone in its group keeps its own."""
+    draws = random.Random(seed)
+    moved = list(chains)
+    named = [""] * len(chains) if groups is None else groups
+    for name in dict.fromkeys(named):
+        order = [index for index, group in enumerate(named) if group == name]
+        draws.shuffle(order)
+        for taker, giver in zip(order, order[1:] + order[:1], strict=True):
+            moved[taker] = chains[giver]
+    return moved

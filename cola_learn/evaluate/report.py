@@ -1,33 +1,30 @@
-"""The report: a table in the terminal, JSON for machines, and one self-contained HTML page."""
+"""What an evaluation found, as ``report.json`` holds it, and what is said of it in a sentence each."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
-from rich.table import Table
+from cola_learn.evaluate.reliability import Reliability
+from cola_learn.evaluate.results import LuckControl, PolicyRow
+from cola_learn.files import as_value
+from cola_learn.intervals import detectable, holm
 
-from cola_learn.chains import Chain
-from cola_learn.console import PlainConsole
-from cola_learn.evaluate import figures
-from cola_learn.evaluate.costs import Cost
-from cola_learn.evaluate.statistics import Outcome, PolicySummary, sees_gold
-from cola_learn.files import as_value, write_text
-from cola_learn.intervals import detectable, holm, points
-from cola_learn.tasks.questions import Question
-
-_EXAMPLES = 10  # questions won, and as many lost
 EXPLAINED = {
     "base": "the plain model",
-    "static": "one chain for all questions, chosen on the labelled training questions, no deeper than the controller",
-    "shuffled_prompt": "the controller fed another question's prompt",
-    "controller": "the chain that the controller writes (top-1)",
-    "controller_top5_oracle": "the best of the controller's five chains, chosen with the gold answer",
+    "static": "one chain for all questions, the best on labelled questions that is no deeper than the first controller",
+    "static_front": "coins flipped between static chains, so that the mean depth is the one it is set to",
+    "static_per_task_oracle": "the best static chain of each task, which is told the task's name",
+    "vote": "option probabilities averaged over several chains",
+    "cascade": "a short chain first, and a vote where that is unsure",
+    "ridge": "ridge regression from the prompt to each chain's gain",
+    "logistic": "logistic regression from the prompt to whether each chain is right",
+    "drllm": "the routers of Dr.LLM, one for each layer",
+    "polar": "the predictor of PoLar",
+    "probe": "answers read off the prompt's features; no layer is run",
+    "menu_oracle": "the first chain of the menu that is right, chosen with the gold answer",
     "search_oracle": "the shallowest right chain that a full search finds with the gold answer",
-    "luck_control": "the same search for another wrong option, where base answers wrongly: what luck finds",
 }
 
 
@@ -36,17 +33,26 @@ class Report:
     """Results of one evaluation.
 
     Attributes:
-        n: number of questions.
-        policies: a summary a policy, in display order.
-        costs: of the policies that do not see the gold answer.
+        n: number of held-out questions.
+        labelled: number of labelled ones, on which everything was chosen and fitted.
+        groups: how many of the questions are of which task, and of each other group of ``breakdown.groupings``.
+        controllers: digest of the weights of each controller, by its name in the rows; the first is what the report is
+            about.
         setting: what was evaluated on what, for people.
+        rows: the policies, the plain model first.
+        luck: control of the search.
+        reliability: of the gains that controllers predict.
         identity: changes with everything that the numbers depend on.
     """
 
     n: int
-    policies: Mapping[str, PolicySummary]
-    costs: Mapping[str, Cost]
-    setting: Mapping[str, str]
+    labelled: int
+    groups: dict[str, dict[str, int]]
+    controllers: dict[str, str]
+    setting: dict[str, str]
+    rows: tuple[PolicyRow, ...]
+    luck: LuckControl | None = None
+    reliability: tuple[Reliability, ...] = ()
     identity: str = ""
 
     @classmethod
@@ -57,176 +63,162 @@ class Report:
             ValueError: if it is none.
         """
         report = as_value(cls, {name: value for name, value in values.items() if name != "headline"})
-        if missing := {"base", "static", "controller"} - report.policies.keys() | {"controller"} - report.costs.keys():
+        known = {row.name for row in report.rows}
+        if missing := {"base", "static", *report.controllers} - known:
             raise ValueError(f"policy {min(missing)} is missing")
         return report
 
+    def as_json(self) -> dict[str, Any]:
+        return {"headline": self.headline, **asdict(self)}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.groups["task"])
+
+    @property
+    def title(self) -> str:
+        """What it is of: its tasks, or how many."""
+        return self.setting["tasks"] if len(self.tasks) < 4 else f"{len(self.tasks)} tasks"
+
+    @cached_property
+    def by_name(self) -> dict[str, PolicyRow]:
+        """The rows by their names, such as ``value at 85%``."""
+        return {row.name: row for row in self.rows}
+
+    @property
+    def main(self) -> PolicyRow:
+        """The first controller; the static chain where there is none."""
+        return self.by_name[next(iter(self.controllers), "static")]
+
+    @property
+    def deployable(self) -> list[PolicyRow]:
+        """Rows of policies that know no more than a deployed one."""
+        return [row for row in self.rows if not row.oracle]
+
     @property
     def headline(self) -> str:
-        """The result in one sentence; says first when the controller is no better than a static chain."""
-        base, static, controller = (self.policies[name] for name in ("base", "static", "controller"))
-        gap = 100 * (controller.accuracy - static.accuracy)
-        if gap < 0:
-            verdict = f"The controller loses to the best static chain of no more depth by {-gap:.1f} points"
-        elif gap == 0:
-            verdict = "The controller is no better than the best static chain of no more depth"
+        """The result in one sentence; says first when the controller is no better than static chains."""
+        base, row = self.rows[0], self.main
+        if not self.controllers:
+            said = f"No controller was evaluated; the best static chain answers {row.accuracy:.1%} rightly"
         else:
-            verdict = f"The controller is {gap:.1f} points above the best static chain of no more depth"
-        change, time = controller.difference, self.costs["controller"].seconds
+            name = row.policy[0].upper() + row.policy[1:]
+            subject = f"The {row.policy}" if row.policy == "controller" else name
+            said = f"{subject} {_to_static(row)}"
+        change = row.to_base
+        costs = [f"{_compared(row.depth / base.depth, 'fewer', 'more', 'as many')} layers"]
+        if row.cost is not None:
+            costs.append(f"{_compared(row.cost.seconds, 'less', 'more', 'as much')} time")
         return (
-            f"{verdict} ({controller.accuracy:.1%} at depth {controller.depth:.1f} against "
-            f"{static.accuracy:.1%} at {static.depth:.1f}); against the plain model it changes accuracy by "
-            f"{100 * change.mean:+.1f} points (95% interval {100 * change.low:+.1f} to {100 * change.high:+.1f}) "
-            f"with {_compared(controller.depth / base.depth, 'fewer', 'more', 'as many')} layers and "
-            f"{_compared(time, 'less', 'more', 'as much')} time, on {self.n} held-out questions."
+            f"{said}; against the plain model it changes accuracy by {100 * change.mean:+.1f} points (95% interval "
+            f"{100 * change.low:+.1f} to {100 * change.high:+.1f}) with {' and '.join(costs)}, on {self.n} held-out "
+            "questions."
         )
 
     @property
     def best(self) -> str:
-        """The best deployable policy, in one sentence; of equal ones the cheapest."""
-        name = max(self.costs, key=lambda policy: (self.policies[policy].accuracy, -self.costs[policy].seconds))
-        row, cost = self.policies[name], self.costs[name]
-        return (
-            f"Best deployable policy: {name}, {row.accuracy:.1%} with {row.depth:.1f} layers, "
-            f"{cost.flops:.0%} of base's FLOPs and {cost.seconds:.0%} of its time."
-        )
+        """The best deployable policy that runs no more layers than the plain model, in one sentence; of equal ones the
+        cheapest."""
+
+        def worth(row: PolicyRow) -> tuple[float, float]:
+            return row.accuracy, -(row.cost.seconds if row.cost else row.depth)
+
+        most = self.rows[0].depth
+        row = max((row for row in self.deployable if row.policy != "static_front" and row.depth <= most), key=worth)
+        said = f"Best deployable policy: {row.name}, {row.accuracy:.1%} with {row.depth:.1f} layers"
+        if row.cost is not None:
+            said += f", {row.cost.flops:.0%} of base's FLOPs and {row.cost.seconds:.0%} of its time"
+        return f"{said}."
 
     @property
     def power(self) -> str:
         """What difference to base so many questions can show."""
-        moves = self.policies["controller"].transitions
-        discordant = (moves["wrong_to_right"] + moves["right_to_wrong"]) / self.n
+        row = self.main
+        discordant = (row.won + row.lost) / self.n
         if not discordant:
             return ""
         least = 100 * detectable(discordant, self.n)
         if least > 100:
-            return f"{self.n} questions are too few to show any difference between controller and base."
+            return f"{self.n} questions are too few to show any difference between {row.policy} and base."
         return (
-            f"{self.n} questions show a difference of {least:.1f} points between controller and base with 80% power; "
+            f"{self.n} questions show a difference of {least:.1f} points between {row.policy} and base with 80% power; "
             "a smaller one is easily missed."
         )
 
     @property
-    def luck(self) -> str:
-        """What the luck control says of the search, in one sentence."""
-        search, control = self.policies["search_oracle"], self.policies.get("luck_control")
+    def luck_said(self) -> str:
+        """What the luck control says of the search, in one sentence; empty without a search."""
+        search = self.by_name.get("search_oracle")
+        if search is None:
+            return ""
         said = f"Of the answers that base gets wrong, search corrects {search.corrected:.0%}"
-        if control is None:
+        if self.luck is None:
             return f"{said}."
-        count = sum(control.transitions.values())
-        return f"{said}; the same search for another wrong option succeeds in {control.corrected:.0%} of {count}."
+        luck = self.luck
+        return f"{said}; the same search for another wrong option succeeds in {luck.reached:.0%} of {luck.questions}."
+
+    @cached_property
+    def p_holm(self) -> dict[str, float]:
+        """p-values of the differences to base of deployable policies, corrected for their number, by name."""
+        return holm({row.name: row.p_base for row in self.deployable if row.policy != "base"})
 
     @property
-    def p_values(self) -> dict[str, float]:
-        """Of the differences to base of deployable policies, corrected for their number."""
-        return holm({name: self.policies[name].p_value for name in self.costs if name != "base"})
+    def measured(self) -> str:
+        """On how many questions costs were measured; empty where they were not."""
+        cost = self.rows[0].cost
+        if cost is None:
+            return ""
+        return f"{cost.questions} questions, one at a time" if cost.questions > 1 else "on one question"
 
-    @property
-    def compared(self) -> dict[str, PolicySummary]:
-        """All policies but the luck control, which is of other questions and has no difference to base."""
-        return {name: row for name, row in self.policies.items() if name != "luck_control"}
-
-    def rows(self) -> dict[str, dict[str, float]]:
-        """Flat numbers of every policy."""
+    def numbers(self) -> dict[str, dict[str, float]]:
+        """Flat numbers of every policy, by name."""
         return {
-            name: {
+            row.name: {
                 "accuracy": row.accuracy,
                 "depth": row.depth,
-                "unique_depth": row.unique_depth,
-                "difference": row.difference.mean,
-                "difference_low": row.difference.low,
-                "difference_high": row.difference.high,
-                "p_value": row.p_value,
+                "difference": row.to_base.mean,
+                "difference_low": row.to_base.low,
+                "difference_high": row.to_base.high,
+                "p_value": row.p_base,
+                "to_static": math.nan if row.to_static is None else row.to_static.mean,
+                "to_shuffled": math.nan if row.to_shuffled is None else row.to_shuffled.mean,
                 "corrected": row.corrected,
-                "flops": self.costs[name].flops if name in self.costs else math.nan,
-                "seconds": self.costs[name].seconds if name in self.costs else math.nan,
+                "flops": row.cost.flops if row.cost else math.nan,
+                "seconds": row.cost.seconds if row.cost else math.nan,
             }
-            for name, row in self.policies.items()
-        }
-
-    def table(self) -> list[list[Any]]:
-        return [[name, *row.values()] for name, row in self.rows().items()]
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "headline": self.headline,
-            "n": self.n,
-            "identity": self.identity,
-            "setting": dict(self.setting),
-            "policies": {name: asdict(row) for name, row in self.policies.items()},
-            "costs": {name: asdict(row) for name, row in self.costs.items()},
+            for row in self.rows
         }
 
 
-def print_report(report: Report) -> None:
-    """Print the headline and the table to standard output."""
-    console = PlainConsole(width=100)
-    console.print(f"\n{report.headline}\n{report.best}\n", style="bold")
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for heading in ("policy", "accuracy", "depth", "FLOPs", "time", "Δ accuracy, points (95% CI)", "w>r", "r>w"):
-        table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
-    for name, row in report.compared.items():
-        moves = row.transitions
-        cost = report.costs.get(name)
-        table.add_row(
-            name,
-            f"{row.accuracy:.1%}",
-            f"{row.depth:.1f}",
-            *((f"{cost.flops:.0%}", f"{cost.seconds:.0%}") if cost else ("", "")),
-            points(row.difference),
-            *(str(moves[key]) for key in ("wrong_to_right", "right_to_wrong")),
-            style="bold" if name == "controller" else ("dim" if sees_gold(name) else None),
-        )
-    console.print(table)
-    console.print(
-        "\nΔ: against base. r>w: right under base, wrong under the policy. Oracles see the gold answer.\n"
-        "FLOPs, time: cost per question relative to base, controller included; "
-        f"{_measured(report)}.\n"
-        f"{report.luck}\n{report.power}\n"
-        f"{report.n} questions, {report.setting['task']} {report.setting['split']}; labels: "
-        f"{report.setting['labels']}.\n",
-        style="dim",
-    )
+def explained(row: PolicyRow) -> str:
+    """What a policy is."""
+    if row.policy in EXPLAINED:
+        return EXPLAINED[row.policy]
+    if row.oracle:
+        return "the best of the most probable chains of a controller, chosen with the gold answer"
+    if ", mean of" in row.policy:
+        return "mean over controllers that differ in their seeds"
+    if ", ensemble of" in row.policy:
+        return "chosen by the mean utility of controllers that differ in their seeds"
+    return "the chain that the controller or policy chooses for each question"
 
 
-def _measured(report: Report) -> str:
-    count = report.costs["base"].questions
-    return f"{count} questions, one at a time" if count > 1 else "on one question"
+def _to_static(row: PolicyRow) -> str:
+    if row.to_static is None:
+        return "is shallower than every static chain"
+    gap = row.to_static
+    interval = f"95% interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+    front = "static chains of the same mean depth"
+    static = f"{row.accuracy:.1%} against {row.accuracy - gap.mean:.1%} with {row.depth:.1f} layers"
+    points = round(100 * gap.mean, 1)
+    if points < 0:
+        return f"loses to {front} by {-points:.1f} points ({interval}; {static})"
+    if points == 0:
+        return f"is no better than {front} ({static})"
+    surely = "" if gap.low > 0 else ", not for sure"
+    return f"is {points:.1f} points above {front}{surely} ({interval}; {static})"
 
 
 def _compared(ratio: float, less: str, more: str, equal: str) -> str:
     percent = round(100 * abs(ratio - 1))
     return f"{percent}% {less if ratio < 1 else more}" if percent else equal
-
-
-def write_html(
-    path: Path, report: Report, outcomes: Mapping[str, Sequence[Outcome]], questions: Mapping[str, Question]
-) -> None:
-    """Write the page: one file, no script, nothing loaded from elsewhere, all dataset text escaped."""
-    num_layers = outcomes["base"][0].chain.num_layers
-    environment = Environment(loader=PackageLoader("cola_learn.evaluate", "."), autoescape=True)
-    pairs = list(zip(outcomes["base"], outcomes["controller"], strict=True))
-    page = environment.get_template("report.html").render(
-        report=report,
-        explained=EXPLAINED,
-        measured=_measured(report),
-        sees_gold=sees_gold,
-        num_layers=num_layers,
-        depth_plot=Markup(figures.accuracy_against_depth(report.compared, num_layers)),
-        strips=[
-            (name, layer_shares([outcome.chain for outcome in outcomes[name]]))
-            for name in ("static", "controller", "search_oracle")
-        ],
-        won=[(questions[own.key], base, own) for base, own in pairs if own.reward > base.reward][:_EXAMPLES],
-        lost=[(questions[own.key], base, own) for base, own in pairs if own.reward < base.reward][:_EXAMPLES],
-    )
-    write_text(path, page)
-
-
-def layer_shares(chains: Sequence[Chain]) -> list[tuple[float, float]]:
-    """For each layer the shares of chains that skip it and that run it more than once."""
-    counts = [[chain.layers.count(layer) for chain in chains] for layer in range(chains[0].num_layers)]
-    return [
-        (sum(count == 0 for count in layer) / len(chains), sum(count > 1 for count in layer) / len(chains))
-        for layer in counts
-    ]

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy
 
-from cola_learn.label.score_matrix import Array, ScoreMatrix
+from cola_learn.chains import Chain
+from cola_learn.label.score_matrix import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,7 +14,7 @@ class StaticFront:
     them reaches all depths between theirs, so a policy has to lie above the line that joins them.
 
     Attributes:
-        depths: of the C chains of a menu, in layers, ``[C]``.
+        depths: of the C chains, in layers, ``[C]``.
         corners: which of them are on the hull, from the shallowest to the one with the highest reward.
     """
 
@@ -21,9 +22,9 @@ class StaticFront:
     corners: tuple[int, ...]
 
     @classmethod
-    def of(cls, pool: ScoreMatrix) -> "StaticFront":
-        """The front of training questions: mean soft reward against depth."""
-        return cls(pool.depths, upper_hull(pool.depths, pool.soft.mean(0)))
+    def of(cls, depths: Array, rewards: Array) -> "StaticFront":
+        """The front of C chains by their mean soft reward on training questions, ``[C]``."""
+        return cls(depths, upper_hull(depths, rewards))
 
     def at(self, depth: float) -> Array | None:
         """The chance of each chain ``[C]`` that gives this mean depth, or the best chain where that is no deeper; None
@@ -41,6 +42,53 @@ class StaticFront:
         share = float(numpy.clip((depth - low) / (high - low), 0, 1))
         found[self.corners[upper - 1]], found[self.corners[upper]] = 1 - share, share
         return found
+
+    def chain_at(self, depth: float) -> int:
+        """The corner that is deepest within a depth: the best single chain that is no deeper; else the shallowest."""
+        within = [corner for corner in self.corners if self.depths[corner] <= depth + 1e-9]
+        return within[-1] if within else self.corners[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """The front at one depth.
+
+    Attributes:
+        rewards: expected, of held-out questions, ``[Q]``.
+        depth: mean, in layers.
+        text: such as ``60% 0-17 20-29, 40% 0-29``.
+    """
+
+    rewards: Array
+    depth: float
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class HeldFront:
+    """A static front with what its chains make of held-out questions.
+
+    Attributes:
+        front: of training questions.
+        chains: the C chains.
+        rewards: of held-out questions, ``[Q, C]``; those of chains that are no corners are not read.
+    """
+
+    front: StaticFront
+    chains: tuple[Chain, ...]
+    rewards: Array
+
+    def at(self, depth: float) -> Mixture | None:
+        """The front at a mean depth in layers; None below the shallowest chain."""
+        chances = self.front.at(depth)
+        if chances is None:
+            return None
+        used = numpy.flatnonzero(chances)
+        return Mixture(
+            self.rewards[:, used] @ chances[used],
+            float(self.front.depths @ chances),
+            ", ".join(f"{chances[chain]:.0%} {self.chains[chain]}" for chain in used),
+        )
 
 
 def upper_hull(depths: Array, rewards: Array) -> tuple[int, ...]:

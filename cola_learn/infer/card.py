@@ -1,5 +1,6 @@
 """Model cards: metadata for the Hugging Face hub, and measured results."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,9 @@ from cola_learn import assets
 from cola_learn.backbone.fingerprint import of_memory
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
-from cola_learn.evaluate.menu_report import MenuReport
+from cola_learn.evaluate.markdown import policy_table
 from cola_learn.evaluate.report import Report
-from cola_learn.files import as_value, read_json
-from cola_learn.intervals import points
+from cola_learn.files import read_json
 from cola_learn.tasks.registry import BENCHMARKS
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
@@ -77,16 +77,7 @@ def read_report(source: Path, option: str) -> Report:
         ) from None
 
 
-def read_results(source: Path, option: str) -> Report | MenuReport:
-    """The report of ``evaluate`` or of ``evaluate menu``, as ``read_report``."""
-    file = source / "report.json" if source.is_dir() else source
-    try:
-        return as_value(MenuReport, read_json(file))
-    except (OSError, ValueError):
-        return read_report(source, option)
-
-
-def controller_card(controller: Controller, folder: Path, report: Report | MenuReport | None = None) -> str:
+def controller_card(controller: Controller, folder: Path, report: Report | None = None) -> str:
     """The card of a controller that is written to ``folder``, with the results of its evaluation.
 
     Raises:
@@ -94,10 +85,10 @@ def controller_card(controller: Controller, folder: Path, report: Report | MenuR
     """
     config, rule = controller.config, controller.rule
     own = of_memory(controller)
-    if report is not None and own not in (measured := _digests(report)):
+    if report is not None and own not in report.controllers.values():
+        others = ", ".join(report.controllers.values())
         raise UserError(
-            f"--report is of controller {', '.join(measured)}, not of this one ({own}); evaluate it with "
-            "python -m cola_learn.evaluate"
+            f"--report is of controller {others}, not of this one ({own}); python -m cola_learn.evaluate makes one"
         )
     known = OBJECTIVES.get(config.objective or "imitation")
     name = _hub_id(config.backbone)
@@ -111,13 +102,9 @@ def controller_card(controller: Controller, folder: Path, report: Report | MenuR
         training=known.about if known else f"`{config.objective}`",
         price=f"{rule.price:.3g} unless another is given" if rule.priced else "none: it was trained without",
         folder=folder,
-        measured=_UNMEASURED
-        if report is None
-        else _measured_on_a_menu(report, own)
-        if isinstance(report, MenuReport)
-        else _measured(report),
+        measured=_UNMEASURED if report is None else _measured(report, own),
     )
-    results = _results(report, folder.name) if isinstance(report, Report) else {}
+    results = {} if report is None else _results(report, own, folder.name)
     return _card(name, text, library_name="cola-learn", tags=["chain-of-layers", "dynamic-depth"], **results)
 
 
@@ -141,60 +128,38 @@ def _hub_id(backbone: str) -> str:
     return assets.MODELS[backbone].hub if backbone in assets.MODELS else backbone
 
 
-def _measured(report: Report) -> str:
-    setting = report.setting
-    lines = [
-        f"On {report.n} held-out questions ({setting['task']}, {setting['split']}); labels: {setting['labels']}:",
-        "",
-        "| policy | accuracy | layers | FLOPs | time | Δ accuracy vs base, points (95% CI) |",
-        "|---|---|---|---|---|---|",
+def _name_of(report: Report, digest: str) -> str:
+    """What a report calls a controller."""
+    return next(name for name, own in report.controllers.items() if own == digest)
+
+
+def _measured(report: Report, digest: str) -> str:
+    name = _name_of(report, digest)
+    rows = [
+        replace(row, policy="controller" if row.policy == name else row.policy, collapse={})
+        for row in report.rows
+        if row.policy in ("base", "static", "static_front", name)
     ]
-    for name in ("base", "static", "shuffled_prompt", "controller"):
-        row, cost = report.policies[name], report.costs.get(name)
-        costs = [f"{cost.flops:.0%}", f"{cost.seconds:.0%}"] if cost else ["", ""]
-        lines.append(
-            f"| {' | '.join([name, f'{row.accuracy:.1%}', f'{row.depth:.1f}', *costs, points(row.difference)])} |"
-        )
-    return "\n".join([*lines, "", report.headline, "", f"`{setting['command']}`"])
+    lines = [f"On {report.n} held-out questions ({', '.join(report.tasks)}); labels: {report.setting['labels']}.", ""]
+    about = [report.headline] if name == next(iter(report.controllers)) else []
+    return "\n\n".join(["\n".join([*lines, *policy_table(rows)]), *about, f"`{report.setting['command']}`"])
 
 
-def _digests(report: Report | MenuReport) -> list[str]:
-    """Of the weights of the controllers that a report is of."""
-    if isinstance(report, MenuReport):
-        return list(report.controllers.values())
-    return [report.setting.get("controller", "unknown")]
-
-
-def _measured_on_a_menu(report: MenuReport, digest: str) -> str:
-    [name] = [name for name, own in report.controllers.items() if own == digest]
-    lines = [
-        f"On {report.n} held-out questions ({', '.join(report.tasks)}), at several prices of depth:",
-        "",
-        "| policy | price | layers | accuracy | Δ vs base, points (95% CI) | Δ vs static front at the same depth |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in report.rows:
-        if row.policy in ("base", "static", name):
-            price = "" if row.price is None else f"{row.price:.3g}"
-            policy = "controller" if row.policy == name else row.policy
-            cells = [policy, price, f"{row.depth:.1f}", f"{row.accuracy:.1%}"]
-            lines.append(f"| {' | '.join([*cells, points(row.to_base), points(row.to_static)])} |")
-    return "\n".join(lines)
-
-
-def _results(report: Report, name: str) -> dict[str, Any]:
-    """Metadata: the benchmark, and the controller's accuracy on it."""
-    task, split = report.setting["task"], report.setting["split"]
-    dataset = BENCHMARKS[task].hub.path if task in BENCHMARKS else task
+def _results(report: Report, digest: str, name: str) -> dict[str, Any]:
+    """Metadata: the benchmark, and the controller's accuracy on it; none for several benchmarks together."""
+    if len(report.tasks) > 1:
+        return {}
+    [task] = report.tasks
+    known = task in BENCHMARKS
+    dataset = BENCHMARKS[task].hub.path if known else task
     result = EvalResult(
         task_type="text-generation",
         dataset_type=dataset,
         dataset_name=task,
-        dataset_split=split,
         metric_type="accuracy",
-        metric_value=round(report.policies["controller"].accuracy, 4),
+        metric_value=round(report.by_name[_name_of(report, digest)].accuracy, 4),
     )
-    return {"model_name": name, "eval_results": [result], "datasets": [dataset] if task in BENCHMARKS else None}
+    return {"model_name": name, "eval_results": [result], "datasets": [dataset] if known else None}
 
 
 def _reads(config: ControllerConfig) -> str:

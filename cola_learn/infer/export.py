@@ -8,10 +8,9 @@ import yaml
 from cola_learn.command import settings_of
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError, first_line
-from cola_learn.evaluate.menu_report import MenuReport
 from cola_learn.evaluate.report import Report
 from cola_learn.files import write_text
-from cola_learn.infer.card import controller_card, read_results
+from cola_learn.infer.card import controller_card, read_report
 from cola_learn.infer.options import ExportOptions
 from cola_learn.tracking import Tracker
 from cola_learn.train.controller import Controller
@@ -42,7 +41,7 @@ def run_export(options: ExportOptions) -> None:
     if options.price is not None:
         controller.rule.check_price(options.price, options.checkpoint)
         controller.rule = replace(controller.rule, price=options.price)
-    report = None if options.report is None else read_results(options.report, "--report")
+    report = None if options.report is None else read_report(options.report, "--report")
     write_controller(controller, options.output, report)
     if options.checkpoint.is_file():
         folder = options.checkpoint.parent
@@ -82,7 +81,7 @@ def _labels_of(checkpoint: Path) -> Path | None:
         return None
 
 
-def write_controller(controller: Controller, folder: Path, report: Report | MenuReport | None = None) -> None:
+def write_controller(controller: Controller, folder: Path, report: Report | None = None) -> None:
     """Write configuration, weights and model card, with the results of an evaluation if there is one.
 
     Raises:

@@ -79,7 +79,7 @@ class ExportOptions:
         backbone: for static chains: embedded, a Hugging Face id, or a folder; default that of the labels or report.
         device: for --static LABELS: where chains are compared.
         dtype: for static chains: precision of the weights; auto keeps the backbone's.
-        price: for controllers: default price of depth at inference; python -m cola_learn.evaluate menu shows what each
+        price: for controllers: default price of depth at inference; python -m cola_learn.evaluate shows what each
             price gives.
         tracking: for controllers of a checkpoint: W&B online, offline or disabled; auto follows WANDB_MODE, else is
             online when logged in, else offline.

@@ -15,7 +15,7 @@ from cola_learn.backbone.load import load_backbone, load_tokenizer, source_of
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
 from cola_learn.evaluate.options import EvaluateOptions
-from cola_learn.evaluate.policies import choose_static, static_candidates
+from cola_learn.evaluate.static_chains import static_chains
 from cola_learn.files import writable_folder, write_text
 from cola_learn.infer.apply import apply_chain
 from cola_learn.infer.card import read_report, static_card
@@ -63,32 +63,31 @@ def found_static(source: Path, max_depth: int | None, device: str) -> StaticChai
 
 def _of_report(file: Path) -> StaticChain:
     report = read_report(file, "--static")
-    setting, found = report.setting, report.policies["static"]
-    change = found.difference
+    setting, found = report.setting, report.by_name["static"]
+    change = found.to_base
     measured = (
-        f"On {report.n} held-out questions ({setting['task']}, {setting['split']}) it answers {found.accuracy:.1%} "
+        f"On {report.n} held-out questions ({setting['tasks']}) it answers {found.accuracy:.1%} "
         f"rightly, {100 * change.mean:+.1f} points from the plain model (95% interval {100 * change.low:+.1f} to "
         f"{100 * change.high:+.1f}). It was chosen on other questions: `{setting['command']}`."
     )
-    return StaticChain(setting["static chain"], setting["backbone"].rpartition(" (")[0], measured)
+    return StaticChain(setting["static chain"], setting["backbone"], measured)
 
 
 def _of_labels(store: LabelStore, max_depth: int | None, device: str) -> StaticChain:
     manifest = store.manifest
-    labels = store.read()
-    candidates = static_candidates(labels, max_depth or manifest.num_layers * 8, _CANDIDATES) if labels else []
-    if not candidates:
+    depths = [trial.chain.depth for label in store for trial in label.trials]
+    if not depths or min(depths) > (max_depth or max(depths)):
         raise UserError(f"--static {store.folder} holds no chain of at most {max_depth} layers; give more --max_depth")
     backbone = load_backbone(manifest.backbone, device, manifest.dtype)
     backbone.write_special_tokens(manifest.special_tokens, f"--static {store.folder}")
-    questions = list(store.questions("--static").values())[:_QUESTIONS]
-    chain = choose_static(make_judge(backbone, manifest.scoring), questions, candidates, manifest.template)
+    judge, most = make_judge(backbone, manifest.scoring), max_depth or max(depths)
+    found = static_chains(lambda _: judge, [store], [most], _CANDIDATES, _QUESTIONS)
     measured = (
-        f"Of {len(candidates)} chains that did well in labels of {manifest.task} {manifest.split} it gives the gold "
-        f"option the highest mean log-probability on {len(questions)} of the labelled questions; on others it was not "
+        f"Of {len(found.chains)} chains that did well in labels of {manifest.task} {manifest.split} it gives the gold "
+        f"option the highest mean log-probability on {found.questions} of the labelled questions; on others it was not "
         "measured here."
     )
-    return StaticChain(str(chain), manifest.backbone, measured)
+    return StaticChain(str(found.chain_at(most)), manifest.backbone, measured)
 
 
 def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "auto") -> Chain:

@@ -1,6 +1,5 @@
 """Every chain of a menu on every question: dense labels, the same chains for all questions."""
 
-import re
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +19,7 @@ from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.files import is_file
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load import load_task, task_and_split
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.scoring import Scoring
 
@@ -41,7 +40,7 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
         raise UserError(f"--menu {options.menu} has {lines} chains; at most {LARGEST} are run")
     plan = Plan(Menu(options.menu), luck=False, neighbours=0, keep_scores=True, seed=options.seed)
     pools = [_pool(name, options) for name in options.tasks]
-    scorings = [Scoring(metric=options.metric).of(questions) for _, _, questions in pools]
+    scorings = [Scoring(metric=options.metric, wordings=options.wordings).of(questions) for _, _, questions in pools]
     stores = []
     encoder = PromptEncoder(load_tokenizer(options.backbone))
     for (task, _, questions), scoring in zip(pools, scorings, strict=True):
@@ -74,15 +73,12 @@ def _pool(name: str, options: CrossOptions) -> tuple[str, str, list[Question]]:
     Raises:
         UserError: if it names none, or open questions.
     """
-    whole, bracket, part = name.partition("[")
-    task, colon, split = whole.rpartition(":")
-    if not colon or not re.fullmatch(r"\w+", split):
-        raise UserError(f"--tasks {name} names no split; give task:split, such as arc_easy:test")
+    task, split = task_and_split(name)
     layout = Layout(options.columns, options.answers) if is_file(task) else None
-    questions = load_task(task, split + bracket + part, options.limit, options.seed, layout=layout)
+    questions = load_task(task, split, options.limit, options.seed, layout=layout)
     if questions[0].open:
         raise UserError(f"--tasks {name} has open questions; a menu is run on questions with choices")
-    return task, split, questions
+    return task, split.partition("[")[0], questions
 
 
 def _text(file: Path) -> str:

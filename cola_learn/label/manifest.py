@@ -17,6 +17,7 @@ from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.prompts import Example, Prompt
 from cola_learn.tasks.questions import Metric, Question, Template, Truncate
+from cola_learn.tasks.rewording import REWORDED
 from cola_learn.tasks.scoring import Reward, Scoring
 
 FORMAT = 2
@@ -50,6 +51,7 @@ class Manifest:
         patience: after how many simulations without change a search was stopped.
         scores: whether the score of every option is kept for each chain.
         reward, prompt: how chains were judged, and how open questions were put (None for questions with choices).
+        wordings: templates in which questions were put beside their own.
         special_tokens: written before every prompt, as text; stores that do not say were made without.
         truncate: whether prompts that were too long were cut.
         layout: how a file of questions was read, as far as its rows do not say.
@@ -73,6 +75,7 @@ class Manifest:
     scores: bool = False
     patience: int | None = None
     reward: Reward = "choices"
+    wordings: tuple[str, ...] = ()
     prompt: Mapping[str, Any] | None = None
     special_tokens: str = ""
     truncate: Truncate = "no"
@@ -131,6 +134,7 @@ class Manifest:
             scores=plan.keep_scores,
             patience=plan.patience,
             reward=scoring.reward,
+            wordings=scoring.other_wordings,
             prompt=json.loads(json.dumps(asdict(scoring.prompt))) if question.open else None,
             special_tokens=identity.special_tokens,
             truncate=scoring.truncate,
@@ -168,7 +172,15 @@ class Manifest:
     def scoring(self) -> Scoring:
         """How chains were judged; for the special tokens, see ``write_special_tokens``."""
         prompt, truncate = self._prompt(), self.truncate
-        return Scoring(self.template, self.metric, self.reward, prompt, truncate=truncate)
+        return Scoring(
+            self.template,
+            self.metric,
+            self.reward,
+            1 + len(self.wordings),
+            self.wordings or REWORDED,
+            prompt,
+            truncate=truncate,
+        )
 
     def questions(self) -> list[Question]:
         """All questions of the task, read as they were then.

@@ -181,6 +181,7 @@ class CrossOptions:
         menu: file of chains, one a line.
         tasks: what to run them on, as task:split; a part of a split is written sciq:validation[:75%].
         metric: score of an option, as for label; auto is what OLMES (arXiv 2406.08446) recommends for each benchmark.
+        wordings: in how many wordings a question is put, as for label.
         columns: of files, as for label.
         answers: of files, as for label.
         limit: at most this many questions of each task, drawn with the seed; default all.
@@ -194,6 +195,7 @@ class CrossOptions:
     menu: Path
     tasks: list[str]
     metric: Literal["auto"] | Metric = "auto"
+    wordings: int = 1
     columns: str = ""
     answers: AnswersAs = "auto"
     limit: int | None = None

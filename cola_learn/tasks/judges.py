@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
@@ -13,6 +14,9 @@ from cola_learn.tasks.option_scorer import OptionScorer
 from cola_learn.tasks.questions import Question, Template, as_sample
 from cola_learn.tasks.scores import Scores
 from cola_learn.tasks.scoring import Scoring
+from cola_learn.tasks.wordings import WordedScorer
+
+AnyJudge = TypeVar("AnyJudge", bound=Judge)
 
 
 def make_judge(backbone: Backbone, scoring: Scoring, cache_gib: float | None = None) -> ModelJudge:
@@ -36,7 +40,8 @@ def make_judge(backbone: Backbone, scoring: Scoring, cache_gib: float | None = N
         return AnswerVerifier(executor, scoring.prompt, truncate=cut)
     if scoring.metric == "auto":
         raise ValueError("the metric is auto; Scoring(...).of(questions) is what that means for some questions")
-    return OptionScorer(executor, scoring.metric, truncate=cut)
+    scorer = OptionScorer(executor, scoring.metric, truncate=cut)
+    return WordedScorer(scorer, scoring.other_wordings) if scoring.other_wordings else scorer
 
 
 def score_questions(
@@ -72,3 +77,14 @@ def score_questions(
         for question in group:
             judge.close(question.key)
         yield from ((question, found[question.key]) for question in group)
+
+
+def by_judge(
+    judge_of: Callable[[Question], AnyJudge], questions: Iterable[Question]
+) -> list[tuple[AnyJudge, list[Question]]]:
+    """The questions of each judge, in their order."""
+    groups: dict[int, tuple[AnyJudge, list[Question]]] = {}
+    for question in questions:
+        judge = judge_of(question)
+        groups.setdefault(id(judge), (judge, []))[1].append(question)
+    return list(groups.values())

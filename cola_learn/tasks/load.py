@@ -25,6 +25,23 @@ SPLITS = ("train", "validation", "test", "dev")
 _NO_ANSWERS = "splits for tests may hide them: choose another --split"
 
 
+def task_and_split(name: str) -> tuple[str, str]:
+    """What ``task:split`` names; a file of the user's own needs no split.
+
+    Raises:
+        UserError: if it names no split.
+    """
+    if not name.startswith(HUB) and is_file(name):
+        return name, "file"
+    whole, bracket, part = name.partition("[")
+    if not whole.startswith(HUB) and is_file(whole):
+        return whole, f"file[{part}"
+    task, colon, split = whole.rpartition(":")
+    if not colon or not re.fullmatch(r"\w+", split):
+        raise UserError(f"--tasks {name} names no split; give task:split, such as arc_easy:test")
+    return task, split + bracket + part
+
+
 def load_task(
     task: str,
     split: str = "validation",

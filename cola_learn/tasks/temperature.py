@@ -71,6 +71,17 @@ def soft_reward(scores: Scores, gold: int, temperature: float) -> float:
     return math.log(max(scores.probability(gold, temperature), LEAST_PROBABILITY))
 
 
+def fitted(questions: Sequence[Question], found: Sequence[Mapping[Chain, Scores]]) -> dict[str, float]:
+    """The temperature of each task, by what the plain model makes of some questions.
+
+    Args:
+        questions: what was scored.
+        found: the scores of each question, those of the base chain first.
+    """
+    tasks, gold = [question.task for question in questions], [question.gold for question in questions]
+    return task_temperatures(tasks, gold, [next(iter(scores.values())).values for scores in found])
+
+
 def soft_rewards(questions: Sequence[Question], found: Sequence[Mapping[Chain, Scores]]) -> dict[Chain, float]:
     """Mean soft reward of each chain on some questions, in nats.
 
@@ -78,8 +89,7 @@ def soft_rewards(questions: Sequence[Question], found: Sequence[Mapping[Chain, S
         questions: what was scored.
         found: the scores of each question: of the same chains, the base chain first.
     """
-    tasks, gold = [question.task for question in questions], [question.gold for question in questions]
-    temperatures = task_temperatures(tasks, gold, [next(iter(scores.values())).values for scores in found])
+    temperatures = fitted(questions, found)
     totals = dict.fromkeys(found[0], 0.0)
     for question, scores in zip(questions, found, strict=True):
         for chain, score in scores.items():

@@ -14,8 +14,8 @@ def evaluate_command(controller: Path, labels: Path | None) -> list[object]:
     if labels is None:
         return []
     if (labels / "manifest.json").exists():
-        return ["python -m cola_learn.evaluate", "--controller", controller, "--labels", labels]
+        return ["python -m cola_learn.evaluate", "--labels", labels, "--controllers", controller]
     held = labels.parent / "held"
     if not held.is_dir():
         return []
-    return ["python -m cola_learn.evaluate menu", "--labels", labels, "--held", held, "--controllers", controller]
+    return ["python -m cola_learn.evaluate", "--labels", labels, "--held", held, "--controllers", controller]

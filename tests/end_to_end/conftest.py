@@ -62,7 +62,7 @@ def make_run(folder: Path, *model: str | Path) -> None:
     run("label", *LABEL, *model, "--output", labels)
     run("train", *TRAIN, "--labels", labels, "--output", train)
     run("export", "--checkpoint", train / "best.ckpt", "--output", controller, "--tracking", "disabled")
-    run("evaluate", *EVALUATE, "--controller", controller, "--labels", labels, "--output", folder / "evaluate")
+    run("evaluate", *EVALUATE, "--controllers", controller, "--labels", labels, "--output", folder / "evaluate")
 
 
 def write_questions(folder: Path) -> None:

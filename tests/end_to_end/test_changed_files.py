@@ -55,10 +55,10 @@ def test_3_training_questions_under_another_name_are_not_held_out(command: Comma
     assert code == 0, said
     code, said = command("cola_learn.export", "--checkpoint", folder / "train" / "best.ckpt", "--output", folder / "c")
     assert code == 0, said
-    assert f"--controller {folder / 'c'} --labels {folder / 'labels'}" in said
+    assert f"--labels {folder / 'labels'} --controllers {folder / 'c'}" in said
     write(folder / "other.jsonl", 0, 8)
-    options = ("--controller", folder / "c", "--labels", folder / "labels", "--output", folder / "evaluate")
-    code, said = command("cola_learn.evaluate", *options, "--task", folder / "other.jsonl")
+    options = ("--controllers", folder / "c", "--labels", folder / "labels", "--output", folder / "evaluate")
+    code, said = command("cola_learn.evaluate", *options, "--tasks", folder / "other.jsonl")
     assert code == 2
     assert "its questions are those that were labelled, under other names" in said
 

@@ -116,38 +116,45 @@ def test_5_export(command: Command, folder: Path) -> None:
 
 def test_6_evaluate(command: Command, folder: Path) -> None:
     arguments = [
-        *("--controller", folder / "controller", "--labels", folder / "labels", "--output", folder / "evaluate"),
-        *(
-            "--limit",
-            "4",
-            "--search.simulations",
-            "6",
-            "--static_candidates",
-            "2",
-            "--static_questions",
-            "4",
-            "--cost_questions",
-            "2",
-        ),
-        *("--beside", "checkpoints/menu"),
+        *("--controllers", folder / "controller", "checkpoints/menu"),
+        *("--labels", folder / "labels", "--output", folder / "evaluate"),
+        *("--tasks", "arc_easy:validation", "sciq:validation", "--limit", "4", "--search.simulations", "6"),
+        *("--static_candidates", "2", "--static_questions", "4", "--cost_questions", "2"),
     ]
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "offline")
     assert code == 0, said
     report = json.loads((folder / "evaluate" / "report.json").read_text())
-    assert report["n"] == 4
-    policies = report["policies"]
+    assert report["n"] == 8
+    assert report["groups"]["task"] == {"arc_easy": 4, "sciq": 4}
+    assert "sciq validation (no labels)" in report["setting"]["tasks"]
+    assert report["setting"]["metric"] == "acc_norm, cloze scoring"
+    policies = {row["policy"]: row for row in report["rows"]}
+    mine = folder.name  # that its ``controller`` is in
     assert list(policies) == [
-        *("base", "static", "shuffled_prompt", "controller", "checkpoints/menu"),
-        *("controller_top5_oracle", "search_oracle", "luck_control"),
+        *("base", "static", mine, "menu"),
+        *(f"{mine}_top5_oracle", "menu_top5_oracle", "search_oracle"),
     ]
     assert policies["search_oracle"]["accuracy"] >= policies["base"]["accuracy"]
-    assert policies["controller_top5_oracle"]["accuracy"] >= policies["controller"]["accuracy"]
+    assert policies[f"{mine}_top5_oracle"]["accuracy"] >= policies[mine]["accuracy"]
     assert policies["base"]["depth"] == 30
     rows = pyarrow.parquet.read_table(folder / "evaluate" / "questions.parquet").to_pylist()
-    for name, summary in policies.items():
-        rewards = [row["reward"] for row in rows if row["policy"] == name]
-        assert sum(rewards) / len(rewards) == summary["accuracy"]
-    assert (folder / "evaluate" / "report.html").read_text().count("<svg") == 1
+    base = {row["question"]: row["reward"] for row in rows if row["policy"] == "base"}
+    for name, summary in policies.items():  # by plain loops over the questions
+        own = {row["question"]: row for row in rows if row["policy"] == name}
+        assert own.keys() == base.keys()
+        assert sum(row["reward"] for row in own.values()) / 8 == summary["accuracy"]
+        assert sum(row["reward"] - base[key] for key, row in own.items()) / 8 == pytest.approx(
+            summary["to_base"]["mean"]
+        )
+        assert summary["won"] == sum(row["reward"] > base[key] for key, row in own.items())
+        assert summary["lost"] == sum(row["reward"] < base[key] for key, row in own.items())
+        sciq = [row["reward"] - base[key] for key, row in own.items() if key.startswith("sciq/")]
+        assert sum(sciq) / 4 == pytest.approx(summary["by_group"]["task"]["sciq"])
+        assert (summary["to_shuffled_in_task"] is not None) == (name in (mine, "menu"))
+        assert (summary["cost"] is not None) == (not summary["oracle"])
+    page = (folder / "evaluate" / "report.html").read_text()
+    assert page.count("<svg") == 1
+    assert "By difficulty" in page
     logged = read_back(folder / "evaluate")
     assert {"controller/accuracy", "menu/accuracy"} <= logged["summary"].keys()
     assert_lineage(folder, logged)
@@ -157,7 +164,7 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     assert "evaluate: done already" in said
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled", "--static_questions", "3")
     assert code == 0
-    assert "4 of 4 questions are done already" in said  # the searches are not made again
+    assert said.count("4 of 4 questions are done already") == 2  # the searches are not made again
     config = folder / "controller" / "config.json"
     config.write_text(config.read_text() + " ")
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "disabled")
@@ -217,20 +224,20 @@ def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_7_a_card_shows_the_evaluation(command: Command, folder: Path, tmp_path: Path) -> None:
-    report = json.loads((folder / "evaluate" / "report.json").read_text())["policies"]
+    report = {row["policy"]: row for row in json.loads((folder / "evaluate" / "report.json").read_text())["rows"]}
     arguments = ("--report", folder / "evaluate", "--output", tmp_path / "shown")
     code, said = command("cola_learn.export", "--checkpoint", folder / "controller", *arguments)
     assert code == 0, said
     card = ModelCard.load(tmp_path / "shown" / "README.md")
     assert card.data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
-    [result] = card.data.eval_results
-    assert (result.dataset_type, result.dataset_split) == ("allenai/ai2_arc", "validation")
-    assert result.metric_value == round(report["controller"]["accuracy"], 4)
-    for name in ("base", "static", "shuffled_prompt", "controller"):
-        assert f"| {name} | {report[name]['accuracy']:.1%} | {report[name]['depth']:.1f} |" in card.text
+    assert card.data.eval_results is None  # of two benchmarks together
+    for name in ("base", "static", folder.name):
+        assert f"| {report[name]['depth']:.1f} | {report[name]['accuracy']:.1%} |" in card.text
     weights = [Controller.from_pretrained(path).state_dict() for path in (folder / "controller", tmp_path / "shown")]
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
-    code, said = command("cola_learn.export", "--checkpoint", "checkpoints/menu", *arguments)
+    other = folder / "shallow"
+    _shallow_controller(other)
+    code, said = command("cola_learn.export", "--checkpoint", other, *arguments)
     assert code == 2
     assert "--report is of controller" in said
 
@@ -337,11 +344,11 @@ BAD = {
         "--price 0.1: {run}/train/best.ckpt was trained without a depth price; remove --price",
     ),
     "no controller": (
-        ["evaluate", "--controller", "{tmp}", "--labels", "{run}/labels"],
+        ["evaluate", "--controllers", "{tmp}", "--labels", "{run}/labels"],
         "is not an exported controller",
     ),
     "labelled questions": (
-        ["evaluate", "--controller", "{run}/controller", "--labels", "{run}/labels", "--split", "test"],
+        ["evaluate", "--controllers", "{run}/controller", "--labels", "{run}/labels", "--tasks", "arc_easy:test"],
         "are among the labels",
     ),
     "other depth": (

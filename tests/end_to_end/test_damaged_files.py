@@ -81,7 +81,7 @@ AGAIN: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "report": (
         "evaluate/report.json",
-        ("evaluate", *EVALUATE, *CONTROLLER, *LABELS, "--output", "{run}/evaluate"),
+        ("evaluate", *EVALUATE, *LABELS, "--controllers", "{run}/controller", "--output", "{run}/evaluate"),
         "evaluating again",
     ),
 }

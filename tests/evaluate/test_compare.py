@@ -21,6 +21,7 @@ def evaluation(folder: Path, policies: dict[str, tuple[list[int], float]], diges
         [
             {
                 "policy": name,
+                "oracle": name.endswith("oracle"),
                 "question": f"t/s/{first + row}",
                 "digest": digest,
                 "reward": float(reward),

@@ -44,13 +44,13 @@ def test_choosing_is_part_of_the_cost(smollm: Backbone, arc: list[Question]) -> 
     base, short = Chain.base(30), Chain(tuple(range(15)), 30)
     chains = {"base": [base], "static": [short], "controller": [short]}
     scorer = OptionScorer(Executor(smollm, cache_bytes=0))
-    costs = policy_costs(scorer, arc[:1], "cloze", chains, {"controller": Controller(config).eval()})
+    costs = policy_costs(lambda _: scorer, arc[:1], "cloze", chains, {"controller": Controller(config).eval()})
     assert (costs["base"].flops, costs["base"].seconds) == (1, 1)
     assert all(cost.questions == 1 for cost in costs.values())
     assert costs["static"].flops == pytest.approx(0.5, abs=0.1)
     assert costs["controller"].flops > costs["static"].flops + 0.05  # it reads the prompt after eight layers
     scorer = OptionScorer(Executor(smollm))  # which its chain begins with: where states are kept these run once
-    shared = policy_costs(scorer, arc[:1], "cloze", chains, {"controller": Controller(config).eval()})
+    shared = policy_costs(lambda _: scorer, arc[:1], "cloze", chains, {"controller": Controller(config).eval()})
     assert shared["static"].flops == pytest.approx(costs["static"].flops, abs=1e-3)
     assert shared["controller"].flops < shared["static"].flops + 0.01
 

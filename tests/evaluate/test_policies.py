@@ -4,10 +4,12 @@ import sys
 from types import ModuleType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cola_learn import Chain, Question, Sample, as_sample
 from cola_learn.errors import UserError
-from cola_learn.evaluate.policies import Policy, chosen_by, policy_named
+from cola_learn.evaluate.policies import Policy, chosen_by, policy_named, shuffled
 
 SAMPLES = [as_sample(Question("t", "s", str(row), f"text {row}", ("a", "b"), row % 2)) for row in range(3)]
 
@@ -53,3 +55,21 @@ def test_what_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     ):
         with pytest.raises(UserError, match=message):
             policy_named(path)
+
+
+@given(st.integers(2, 40), st.integers(0, 5))
+def test_shuffling_gives_every_question_another_one_s_chain(count: int, seed: int) -> None:
+    chains = [Chain((index,), count) for index in range(count)]
+    moved = shuffled(chains, seed)
+    assert sorted(chain.layers for chain in moved) == [chain.layers for chain in chains]
+    assert all(new != old for new, old in zip(moved, chains, strict=True))
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(0, 5))
+def test_shuffling_within_groups_stays_there(groups: list[str], seed: int) -> None:
+    chains = [Chain((index,), len(groups)) for index in range(len(groups))]
+    moved = shuffled(chains, seed, groups)
+    for index, (group, chain) in enumerate(zip(groups, moved, strict=True)):
+        [giver] = chain.layers
+        assert groups[giver] == group
+        assert (giver != index) == (groups.count(group) > 1)

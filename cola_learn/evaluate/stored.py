@@ -1,14 +1,12 @@
-"""Policies over one menu of chains, compared at equal depth on held-out questions of many tasks, from stored scores.
+"""Results of policies that choose from one menu of chains, at equal depth, from stored scores of many tasks.
 
 ``label cross`` has run every chain of the menu on every question, so that any policy that chooses among them is
 evaluated without running the backbone again; only its prompt features are computed.
 """
 
-import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy
 import torch
@@ -17,19 +15,20 @@ from torch import Tensor
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.console import console
+from cola_learn.errors import UserError
 from cola_learn.evaluate import multichain
-from cola_learn.evaluate.breakdown import differences_by_group, groupings
+from cola_learn.evaluate.breakdown import groupings
 from cola_learn.evaluate.learners import menu_classifier, menu_regressor, pooled, probe
-from cola_learn.evaluate.menu_report import PolicyRow
-from cola_learn.evaluate.options import MenuEvaluateOptions
+from cola_learn.evaluate.options import EvaluateOptions
+from cola_learn.evaluate.policies import Policy, chosen_by
 from cola_learn.evaluate.reliability import Reliability, reliability
+from cola_learn.evaluate.results import Evaluated, Result, means_of_seeds, seedless
 from cola_learn.evaluate.routers import LayerRouters, SegmentPredictor, fit_router, route
 from cola_learn.evaluate.shuffled import dealt
-from cola_learn.evaluate.static_front import StaticFront
-from cola_learn.evaluate.statistics import p_value
+from cola_learn.evaluate.static_front import HeldFront, StaticFront
 from cola_learn.evaluate.utilities import Utilities, controller_utilities, mean_utilities, weighing
-from cola_learn.intervals import paired_difference
 from cola_learn.label.score_matrix import Array, ScoreMatrix
+from cola_learn.tasks.questions import Template, as_sample
 from cola_learn.train.controller import Controller
 from cola_learn.train.diagnostics import Choices, collapse
 
@@ -42,12 +41,18 @@ _TUNING = 2000  # training questions, a fifth of them at most, on which the pric
 class Study:
     """The two tables, prompt features, and the policies fitted on the first.
 
-    Attributes:
+    Args:
         pool, held: training and held-out questions.
         controllers: those compared, by name.
-        answers: of every policy so far, as ``write_answers`` takes them.
+        policies: of the user's own.
+        features: prompt features of the questions of a table.
+        backbone: loads the frozen model.
+        options: of the evaluation.
+        template: how questions are written.
+
+    Attributes:
+        front: static chains of the training questions on the held-out ones.
         reliability: of the gains that controllers predict.
-        seeds: names of the controllers that also have a row with their mean.
     """
 
     def __init__(
@@ -55,47 +60,61 @@ class Study:
         pool: ScoreMatrix,
         held: ScoreMatrix,
         controllers: Mapping[str, Controller],
+        policies: Sequence[Policy],
         features: Callable[[ScoreMatrix, Sequence[int]], list[Tensor]],
         backbone: Callable[[], Backbone],
-        options: MenuEvaluateOptions,
+        options: EvaluateOptions,
+        template: Template = "cloze",
     ) -> None:
-        self.pool, self.held = pool, held
-        self.controllers, self._features, self._backbone, self._options = controllers, features, backbone, options
+        self.pool, self.held, self._template = pool, held, template
+        self._controllers, self._policies = controllers, policies
+        self._features, self._backbone, self._options = features, backbone, options
         draws = numpy.random.default_rng(options.seed)
         self._tuning = draws.permutation(len(pool))[: min(_TUNING, len(pool) // 5)]
-        self._front = StaticFront.of(pool)
-        self._groups = groupings(held)
-        self.answers: list[dict[str, Any]] = []
+        self.front = HeldFront(StaticFront.of(pool.depths, pool.soft.mean(0)), held.chains, held.rewards)
         self.reliability: list[Reliability] = []
-        self.seeds: list[str] = []
 
-    def rows(self) -> list[PolicyRow]:
+    def evaluated(self) -> Evaluated:
         """Every policy at every depth."""
+        held = self.held
+        found = self._results()
+        groups = groupings(held.questions, multichain.lead(held, 0), -held.soft.mean(1))
+        return Evaluated(held.questions, tuple(found), self.front, groups, reliability=tuple(self.reliability))
+
+    def _results(self) -> list[Result]:
         held, pool = self.held, self.pool
-        rows = [self._row("base", None, held.rewards[:, 0], held.depths[:1].repeat(len(held)))]
+        rows = [self._chosen("base", None, numpy.zeros(len(held), dtype=int))]
+        controllers = self._of_controllers()
+        reference = controllers[0].layers.mean() if controllers else pool.depths[0]
+        single = numpy.full(len(held), self.front.front.chain_at(float(reference)))
+        rows.append(self._chosen("static", None, single))
         for share in self._options.depths:
             limit = share * pool.depths[0]
-            mixed = self._front.at(limit)
-            if mixed is not None:
-                layers = numpy.full(len(held), float(held.depths @ mixed))
-                rows.append(self._row("static", share, held.rewards @ mixed, layers))
-            rows.append(self._chosen("static_per_task_oracle", share, self._per_task(limit)))
+            mixture = self.front.at(limit)
+            if mixture is not None:
+                layers = numpy.full(len(held), mixture.depth)
+                rows.append(Result("static_front", mixture.rewards, layers, share))
+            by_task = self._chosen("static_per_task_oracle", share, self._per_task(limit))
+            rows.append(replace(by_task, oracle=True))
             voters = multichain.choose_voters(pool, 5, limit)
             if len(voters) > 1:
-                rows.append(self._row("vote", share, *multichain.vote(held, voters)))
+                rows.append(Result("vote", *multichain.vote(held, voters), share))
         best = multichain.choose_voters(pool, 5)
-        rows.append(self._row("vote", None, *multichain.vote(held, best)))
+        rows.append(Result("vote", *multichain.vote(held, best)))
         for share in self._options.depths:
             first = self.static(min(0.9, share) * pool.depths[0])
             if first is not None:
                 order = [first, *(voter for voter in best if voter != first)]
                 limit = multichain.cascade_limit(pool, order, share * pool.depths[0])
-                rows.append(self._row("cascade", share, *multichain.cascade(held, order, limit)))
+                rows.append(Result("cascade", *multichain.cascade(held, order, limit), share))
         if self._options.learners:
             for name, tuning, utilities in self._learners():
                 rows += self._at_depths(name, tuning, utilities)
-        rows += self._of_controllers()
-        rows.append(self._row("menu_oracle", None, held.rewards.max(1), held.depths[:1].repeat(len(held))))
+        rows += controllers
+        rows += [self._of_policy(policy) for policy in self._policies]
+        if self._options.learners and self._controllers:
+            rows.append(self.probe(next(iter(self._controllers.values())).config.feature_layers))
+        rows.append(replace(self._chosen("menu_oracle", None, held.rewards.argmax(1)), oracle=True))
         return rows
 
     def static(self, limit: float) -> int | None:
@@ -126,14 +145,14 @@ class Study:
         place = bisect_left(PRICES, True, key=lambda price: not too_deep(price))
         return PRICES[min(place, len(PRICES) - 1)]
 
-    def _at_depths(self, name: str, tuning: Utilities, utilities: Utilities) -> list[PolicyRow]:
+    def _at_depths(self, name: str, tuning: Utilities, utilities: Utilities) -> list[Result]:
         return [
             self._chosen(name, share, utilities(self._price(tuning, share * self.pool.depths[0])).argmax(1))
             for share in self._options.depths
         ]
 
     def _learners(self) -> list[tuple[str, Utilities, Utilities]]:
-        layers = next(iter(self.controllers.values())).config.feature_layers if self.controllers else (0, 2)
+        layers = next(iter(self._controllers.values())).config.feature_layers if self._controllers else (0, 2)
         prompts, others = self._features(self.pool, layers), self._features(self.held, layers)
         vectors, held = pooled(prompts), pooled(others)
         # Prices are found on questions that were not fitted on.
@@ -162,105 +181,73 @@ class Study:
     def _additive(self, scores: Array, scale: float = 1.0) -> Utilities:
         return lambda price: scores + scale * price * self._saved()
 
-    def probe_row(self, layers: Sequence[int]) -> PolicyRow:
+    def probe(self, layers: Sequence[int]) -> Result:
         """What answers can be read off the controller's own input: no chain is run at all."""
         vectors = pooled(self._features(self.pool, layers))
         answers = probe(vectors, self.pool, pooled(self._features(self.held, layers)), self.held, self._backbone())
-        return self._row("probe", None, (answers == self.held.gold).astype(float), numpy.zeros(len(self.held)))
+        return Result("probe", (answers == self.held.gold).astype(float), numpy.zeros(len(self.held)))
 
-    def _of_controllers(self) -> list[PolicyRow]:
-        """Every controller, with shuffled prompts, and those that differ in a number at the end of their names (seeds)
-        together: their mean, and as an ensemble that chooses by their mean utility."""
-        rows: list[PolicyRow] = []
-        groups: dict[str, dict[str, tuple[Utilities, Utilities]]] = {}
-        for name, controller in self.controllers.items():
+    def _of_policy(self, policy: Policy) -> Result:
+        """A policy of the user's own.
+
+        Raises:
+            UserError: if it chooses a chain that is not of the menu.
+        """
+        held, place = self.held, {chain: index for index, chain in enumerate(self.held.chains)}
+        samples = [as_sample(question, self._template) for question in held.questions]
+        chosen = chosen_by(policy, samples, held.chains[0].num_layers)
+        for question, chain in zip(held.questions, chosen, strict=True):
+            if chain not in place:
+                raise UserError(
+                    f"policy {policy.name}, question {question.key}: {chain} is no chain of the menu that --held has "
+                    "scores of; leave --held out to run it"
+                )
+        return self._chosen(policy.name, None, numpy.array([place[chain] for chain in chosen]))
+
+    def _of_controllers(self) -> list[Result]:
+        """Every controller at its own price and at every depth, beside its choices dealt to other questions; and those
+        that differ in a number at the end of their names (seeds) together: their mean, and as an ensemble that chooses
+        by their mean utility."""
+        rows: list[Result] = []
+        known: dict[str, tuple[Utilities, Utilities]] = {}
+        for name, controller in self._controllers.items():
             layers = controller.config.feature_layers
             prompts, others = self._features(self.pool, layers), self._features(self.held, layers)
             weigh = weighing(controller, others)
             tuning = controller_utilities(controller, weighing(controller, [prompts[row] for row in self._tuning]))
             utilities = controller_utilities(controller, weigh)
+            known[name] = tuning, utilities
             if controller.rule.decides == "gain":
                 self.reliability.append(reliability(name, weigh(None).double().numpy(), self.held.soft))
-            groups.setdefault(re.sub(r"-\d+$", "", name), {})[name] = (tuning, utilities)
-            for share in self._options.depths:
-                price = self._price(tuning, share * self.pool.depths[0])
+            priced = controller.rule.priced
+            prices: dict[float | None, float] = {None: controller.rule.price if priced else 0.0}
+            prices |= {share: self._price(tuning, share * self.pool.depths[0]) for share in self._options.depths}
+            for share, price in prices.items():
                 chosen = utilities(price).argmax(1)
-                told = price if controller.rule.priced else None
-                rows.append(self._beside_shuffled(replace(self._chosen(name, share, chosen), price=told), [chosen]))
-        for name, members in groups.items():
+                anywhere, in_task = (dealt(self.held, chosen, within) for within in (False, True))
+                own = replace(self._chosen(name, share, chosen), price=price if priced else None)
+                rows.append(replace(own, shuffled=anywhere, shuffled_in_task=in_task))
+        rows += means_of_seeds(rows, self._controllers)
+        for name in dict.fromkeys(map(seedless, known)):
+            members = [both for own, both in known.items() if seedless(own) == name]
             if len(members) > 1:
-                self.seeds += members
-                rows += self._of_seeds(name, list(members.values()))
-        if self._options.learners and self.controllers:
-            rows.append(self.probe_row(next(iter(self.controllers.values())).config.feature_layers))
+                tuning, utilities = (mean_utilities([member[part] for member in members]) for part in (0, 1))
+                rows += self._at_depths(f"{name}, ensemble of {len(members)}", tuning, utilities)
         return rows
 
-    def _of_seeds(self, name: str, members: Sequence[tuple[Utilities, Utilities]]) -> list[PolicyRow]:
-        rows = []
-        for share in self._options.depths:
-            limit = share * self.pool.depths[0]
-            chosen = [utilities(self._price(tuning, limit)).argmax(1) for tuning, utilities in members]
-            rewards = numpy.mean([self._rewards(one) for one in chosen], axis=0)
-            layers = numpy.mean([self.held.depths[one] for one in chosen], axis=0)
-            row = self._row(f"{name}, mean of {len(members)}", share, rewards, layers)
-            rows.append(self._beside_shuffled(row, chosen))
-        tuning, utilities = (mean_utilities([member[part] for member in members]) for part in (0, 1))
-        return rows + self._at_depths(f"{name}, ensemble of {len(members)}", tuning, utilities)
-
-    def _beside_shuffled(self, row: PolicyRow, chosen: Sequence[Chosen]) -> PolicyRow:
-        """With the differences to the same choices dealt to other questions, of all tasks and of the same task."""
-        mine = numpy.mean([self._rewards(one) for one in chosen], axis=0)
-        anywhere, in_task = (dealt(self.held, chosen, within) for within in (False, True))
-        seed = self._options.seed
-        return replace(
-            row,
-            to_shuffled=paired_difference(list(mine), list(anywhere), seed),
-            p_shuffled=p_value(mine, anywhere),
-            to_shuffled_in_task=paired_difference(list(mine), list(in_task), seed),
-            p_shuffled_in_task=p_value(mine, in_task),
-        )
-
-    def _chosen(self, name: str, share: float | None, chosen: Chosen) -> PolicyRow:
+    def _chosen(self, name: str, share: float | None, chosen: Chosen) -> Result:
         held = self.held
         gains = held.soft - held.soft[:, :1]
-        found = collapse(Choices(chosen, gains, held.depths / held.depths[0], held.tasks))
-        return self._row(name, share, self._rewards(chosen), held.depths[chosen], found)
-
-    def _mixture(self, chances: Array) -> str:
-        """Such as ``60% 0-17 20-29, 40% 0-29``."""
-        return ", ".join(f"{chances[chain]:.0%} {self.held.chains[chain]}" for chain in numpy.flatnonzero(chances))
+        rows = numpy.arange(len(held))
+        return Result(
+            name,
+            self._rewards(chosen),
+            held.depths[chosen],
+            share,
+            chains=tuple(held.chains[chain] for chain in chosen),
+            answers=tuple(held.scores[rows, chosen].argmax(1).tolist()),
+            collapse=collapse(Choices(chosen, gains, held.depths / held.depths[0], held.tasks)),
+        )
 
     def _rewards(self, chosen: Chosen) -> Array:
         return self.held.rewards[numpy.arange(len(self.held)), chosen]
-
-    def _row(
-        self, name: str, share: float | None, rewards: Array, layers: Array, found: dict[str, float] | None = None
-    ) -> PolicyRow:
-        held, seed = self.held, self._options.seed
-        base = held.rewards[:, 0]
-        label = name if share is None else f"{name} at {share:.0%}"
-        self.answers += [
-            {
-                "policy": label,
-                "question": question.key,
-                "digest": question.digest,
-                "depth": float(depth),
-                "reward": float(reward),
-            }
-            for question, depth, reward in zip(held.questions, layers, rewards, strict=True)
-        ]
-        mixed = self._front.at(float(layers.mean()))
-        static = None if mixed is None else held.rewards @ mixed
-        return PolicyRow(
-            policy=name,
-            target=share,
-            accuracy=float(rewards.mean()),
-            depth=float(layers.mean()),
-            to_base=paired_difference(list(rewards), list(base), seed),
-            p_base=p_value(rewards, base),
-            to_static=None if static is None else paired_difference(list(rewards), list(static), seed),
-            p_static=None if static is None else p_value(rewards, static),
-            static="" if mixed is None else self._mixture(mixed),
-            by_group=differences_by_group(rewards - base, self._groups),
-            collapse=found or {},
-        )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy
@@ -17,13 +17,16 @@ from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.evaluate.breakdown import groupings
-from cola_learn.evaluate.menu import is_blind
-from cola_learn.evaluate.menu_report import heights
-from cola_learn.evaluate.menu_study import MenuEvaluateOptions, Study
-from cola_learn.evaluate.multichain import cascade, cascade_limit, choose_voters, shared_layers, vote
+from cola_learn.evaluate.evaluation import is_blind
+from cola_learn.evaluate.markdown import heights
+from cola_learn.evaluate.multichain import cascade, cascade_limit, choose_voters, lead, shared_layers, vote
+from cola_learn.evaluate.options import EvaluateOptions
+from cola_learn.evaluate.policies import Policy
 from cola_learn.evaluate.reliability import reliability
+from cola_learn.evaluate.results import PolicyRow, Result
+from cola_learn.evaluate.stored import Study
 from cola_learn.label.score_matrix import ScoreMatrix
-from cola_learn.tasks.questions import Question
+from cola_learn.tasks.questions import Question, Sample
 from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
@@ -78,7 +81,7 @@ def test_a_cascade_runs_more_only_where_it_is_unsure() -> None:
     assert cascade(table, order, limit)[1].mean() == pytest.approx(5.0, abs=0.05)
 
 
-def study_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> Study:
+def rows_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> tuple[PolicyRow, ...]:
     torch.manual_seed(0)
     config = ControllerConfig(6, 16, SearchSpace(2, 1), (0, 1), 32, 1, 2, 0.0, menu=MENU)
     controller = Controller(config, ChoiceRule("gain")).eval()
@@ -94,12 +97,17 @@ def study_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> Study:
             found.append(prompt)
         return found
 
-    options = MenuEvaluateOptions(
+    options = EvaluateOptions(
         **{"labels": Path("pool"), "held": Path("held"), "depths": [0.7, 1.0], "learners": True, **changes}
     )  # type: ignore[arg-type]
-    study = Study(pool, held, {"mine": controller}, features, lambda: None, options)  # type: ignore[arg-type,return-value]
-    study.probe_row = lambda layers: study._row("probe", None, held.rewards[:, 0], numpy.zeros(len(held)))  # type: ignore[method-assign]
-    return study
+
+    def brief(samples: Sequence[Sample]) -> list[str]:
+        return ["0-3 5" if len(sample.prompt) % 2 else "0-5" for sample in samples]
+
+    mine = [Policy("brief", brief)]
+    study = Study(pool, held, {"mine": controller}, mine, features, lambda: None, options)  # type: ignore[arg-type,return-value]
+    study.probe = lambda layers: Result("probe", held.rewards[:, 0], numpy.zeros(len(held)))  # type: ignore[method-assign]
+    return study.evaluated().rows()
 
 
 def test_other_gold_answers_change_nothing_that_is_chosen() -> None:
@@ -111,9 +119,11 @@ def test_other_gold_answers_change_nothing_that_is_chosen() -> None:
         held.scores,
         held.temperatures,
     )
-    one, other = study_of(pool, held).rows(), study_of(pool, moved).rows()
+    one, other = rows_of(pool, held), rows_of(pool, moved)
     assert [row.policy for row in one] == [row.policy for row in other]
     for mine, others in zip(one, other, strict=True):
+        if mine.policy == "menu_oracle":
+            continue
         assert (mine.depth, mine.static) == (others.depth, others.static), mine.policy
         keys = ("base_share", "largest_share", "entropy_bits", "task_information_bits")
         assert [mine.collapse.get(key) for key in keys] == [others.collapse.get(key) for key in keys]
@@ -121,7 +131,7 @@ def test_other_gold_answers_change_nothing_that_is_chosen() -> None:
 
 def test_what_can_be_read_off_the_prompt_is_found() -> None:
     """Each task has a chain of its own: choosing by task beats every static chain, and shuffled prompts lose it."""
-    rows = {(row.policy, row.target): row for row in study_of(table_of(4, 900), table_of(5, 900, 1000)).rows()}
+    rows = {(row.policy, row.target): row for row in rows_of(table_of(4, 900), table_of(5, 900, 1000))}
     base = rows["base", None]
     assert base.to_base.mean == 0
     assert base.p_base == 1
@@ -135,7 +145,10 @@ def test_what_can_be_read_off_the_prompt_is_found() -> None:
     for row in rows.values():
         assert row.target is None or row.depth <= 6 * row.target + 0.15, row.policy
         assert sum(row.by_group["task"].values()) / 3 == pytest.approx(row.to_base.mean, abs=0.005)
-    static = rows["static", 0.7]
+    own, single = rows["mine", None], rows["static", None]
+    assert single.depth <= max(own.depth, 3)
+    assert rows["brief", None].unique_depth == rows["brief", None].depth
+    static = rows["static_front", 0.7]
     assert static.to_static is not None
     assert static.to_static.mean == pytest.approx(0, abs=1e-9)
     assert static.p_static == 1
@@ -143,7 +156,7 @@ def test_what_can_be_read_off_the_prompt_is_found() -> None:
 
 def test_groups_are_thirds_and_reliability_is_counted_by_hand() -> None:
     table = table_of(6, 90)
-    groups = groupings(table)
+    groups = groupings(table.questions, lead(table, 0), -table.soft.mean(1))
     assert set(groups) == {"task", "length", "lead of base", "difficulty"}
     assert {int((groups["difficulty"] == third).sum()) for third in set(groups["difficulty"])} == {30}
     hardest = groups["difficulty"] == "highest third"
@@ -160,10 +173,11 @@ def test_groups_are_thirds_and_reliability_is_counted_by_hand() -> None:
 
 
 def test_height_over_the_front_is_the_area_between_the_curves() -> None:
-    rows = study_of(table_of(2), table_of(3, first=1000), learners=False).rows()
+    rows = rows_of(table_of(2), table_of(3, first=1000), learners=False)
     found = {name: (low, high, height) for name, low, high, height in heights(rows)}
-    assert found["static"][2] == pytest.approx(0, abs=1e-9)
-    mine = sorted((row.depth, row.to_static.mean) for row in rows if row.policy == "mine" and row.to_static)
+    assert found["static_front"][2] == pytest.approx(0, abs=1e-9)
+    own = [row for row in rows if row.policy == "mine" and row.target]
+    mine = sorted((row.depth, row.to_static.mean) for row in own if row.to_static)
     (low, one), (high, other) = mine
     assert found["mine"] == pytest.approx((low, high, (one + other) / 2))
 
@@ -194,14 +208,15 @@ def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
     code, said = command("cola_learn.export", "--checkpoint", tmp_path / "value" / "best.ckpt", "--output", folder)
     assert code == 0, said
     assert "predicted gain" in (folder / "README.md").read_text()
-    arguments = ("--labels", tmp_path / "pool", "--output", tmp_path / "evaluate", "--controllers", folder)
-    code, said = command("cola_learn.evaluate", "menu", "--held", tmp_path / "held", *arguments)
+    arguments = ("--labels", tmp_path / "pool", "--controllers", folder, "--tracking", "disabled")
+    evaluate = ("cola_learn.evaluate", *arguments, "--output", tmp_path / "evaluate")
+    code, said = command(*evaluate, "--held", tmp_path / "held")
     assert code == 0, said
     report = json.loads((tmp_path / "evaluate" / "report.json").read_text())
     assert report["n"] == 24
     names = {row["policy"] for row in report["rows"]}
-    assert {"base", "static", "static_per_task_oracle", "vote", "cascade", "ridge", "logistic", "drllm"} <= names
-    assert {"polar", "probe", "value", "menu_oracle"} <= names
+    assert {"base", "static", "static_front", "static_per_task_oracle", "vote", "cascade", "ridge"} <= names
+    assert {"logistic", "drllm", "polar", "probe", "controller", "menu_oracle"} <= names
     rows = pyarrow.parquet.read_table(tmp_path / "evaluate" / "questions.parquet").to_pylist()
     for row in report["rows"]:  # by plain loops over the questions
         name = row["policy"] if row["target"] is None else f"{row['policy']} at {row['target']:.0%}"
@@ -212,20 +227,24 @@ def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
         assert sum(one["depth"] for one in own.values()) / 24 == pytest.approx(row["depth"])
         difference = sum(one["reward"] - base[key] for key, one in own.items()) / 24
         assert difference == pytest.approx(row["to_base"]["mean"])
-        assert (row["to_shuffled_in_task"] is not None) == (row["policy"] == "value")
-    assert "| value |" in (tmp_path / "evaluate" / "report.md").read_text()
+        assert (row["to_shuffled_in_task"] is not None) == (row["policy"] == "controller")
+    page, text = ((tmp_path / "evaluate" / f"report.{kind}").read_text() for kind in ("html", "md"))
+    assert "| controller |" in text
+    for said in ("By difficulty", "By task", "Do predicted gains come true?", "Mean height over the static front"):
+        assert said in page
+    assert page.count("<svg") == 2
     assert (tmp_path / "evaluate" / "curves.svg").read_text().startswith("<svg")
     assert (tmp_path / "evaluate" / "reliability.svg").read_text().startswith("<svg")
-    assert [one["controller"] for one in report["reliability"]] == ["value"]
-    assert all((row["price"] is not None) == (row["policy"] == "value") for row in report["rows"])
+    assert [one["controller"] for one in report["reliability"]] == ["controller"]
+    assert all((row["price"] is not None) == (row["policy"] == "controller") for row in report["rows"])
     parts = {}
     for part in ("open", "blind"):
         more = ("--part", part, "--learners", "false", "--output", tmp_path / part)
-        code, said = command("cola_learn.evaluate", "menu", "--held", tmp_path / "held", *arguments, *more)
+        code, said = command("cola_learn.evaluate", *arguments, "--held", tmp_path / "held", *more)
         assert code == 0, said
         asked = pyarrow.parquet.read_table(tmp_path / part / "questions.parquet").to_pylist()
         parts[part] = {row["question"] for row in asked}
-        assert f"held-out questions ({part} part)" in (tmp_path / part / "report.md").read_text()
+        assert f"sciq validation, {part} part)" in (tmp_path / part / "report.md").read_text()
     assert not parts["open"] & parts["blind"]
     assert parts["open"] | parts["blind"] == {row["question"] for row in rows}
     cheap = ("--checkpoint", tmp_path / "value" / "best.ckpt", "--output", tmp_path / "cheap", "--price", "0.07")
@@ -238,9 +257,9 @@ def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
     card = (tmp_path / "shown" / "README.md").read_text()
     assert "On 24 held-out questions (commonsense_qa, sciq)" in card
     for row in report["rows"]:
-        if row["policy"] in ("base", "static", "value"):
+        if row["policy"] in ("base", "static", "static_front", "controller"):
             assert f" | {row['depth']:.1f} | {row['accuracy']:.1%} | " in card
-    code, said = command("cola_learn.evaluate", "menu", "--held", tmp_path / "pool", *arguments)
+    code, said = command("cola_learn.evaluate", *arguments, "--held", tmp_path / "pool")
     assert code == 2
     assert "are among --labels" in said
     code, said = command(

@@ -1,0 +1,101 @@
+"""What an evaluation compares on what: opened, and checked to belong together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.load import fingerprint_of, load_backbone
+from cola_learn.errors import UserError
+from cola_learn.evaluate.held_out import HeldOut, held_out
+from cola_learn.evaluate.options import EvaluateOptions
+from cola_learn.evaluate.policies import Policy, policy_named
+from cola_learn.evaluate.report import EXPLAINED
+from cola_learn.files import digest
+from cola_learn.label.score_matrix import open_stores
+from cola_learn.label.store import LabelStore
+from cola_learn.train.controller import Controller
+from cola_learn.train.hub import fetched
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What is compared on what.
+
+    Attributes:
+        options: of the evaluation.
+        stores: labels, of training questions.
+        others: with ``--held`` the stores of held-out questions; else empty.
+        held: without, the questions to run.
+        controllers, policies: those compared; controllers by name.
+    """
+
+    options: EvaluateOptions
+    stores: Sequence[LabelStore]
+    others: Sequence[LabelStore]
+    held: HeldOut | None
+    controllers: Mapping[str, Controller]
+    policies: Sequence[Policy]
+
+    @property
+    def backbone_name(self) -> str:
+        return self.options.backbone or self.stores[0].manifest.backbone
+
+    def load_backbone(self) -> Backbone:
+        """The frozen model, checked to be the one that the labels and the controllers are of."""
+        manifest = self.stores[0].manifest
+        backbone = load_backbone(self.backbone_name, self.options.device, self.options.dtype or manifest.dtype)
+        if manifest.fingerprint != backbone.fingerprint:
+            raise UserError(
+                f"--labels {self.options.labels} were made with backbone {manifest.backbone} ({manifest.fingerprint}), "
+                f"not {backbone.name} ({backbone.fingerprint})"
+            )
+        backbone.write_special_tokens(manifest.special_tokens, f"--labels {self.options.labels}")
+        return backbone
+
+    def identity(self) -> str:
+        """Changes with everything that the numbers depend on."""
+        options = self.options
+        without = ("tracking", "wandb", "output", "trees", "workers", "executor", "ray_address", "cache_gib")
+        settings = {key: value for key, value in asdict(options).items() if key not in without}
+        settings["search"] = [options.search.name, vars(options.search)]
+        settings["fingerprint"] = fingerprint_of(self.backbone_name)
+        questions = self.held.questions if self.held else ()
+        settings["questions"] = {question.key: question.digest for question in questions}
+        folders = [fetched(folder) for folder in options.controllers]
+        controllers = [folder / name for folder in folders for name in ("config.json", "model.safetensors")]
+        stores = [
+            *self.stores,
+            *self.others,
+            *(open_stores(options.searched, "--searched") if options.searched else []),
+        ]
+        return digest(settings, *controllers, *(file for store in stores for file in store.files()))
+
+
+def open_inputs(options: EvaluateOptions) -> Inputs:
+    """Everything that the options name.
+
+    Raises:
+        UserError: if any of it cannot be read, or does not belong together.
+    """
+    stores = open_stores(options.labels)
+    others = open_stores(options.held, "--held") if options.held else []
+    manifest = stores[0].manifest
+    controllers = {}
+    for name, folder in zip(_names(options.controllers), options.controllers, strict=True):
+        controllers[name] = controller = Controller.from_pretrained(folder)
+        controller.config.check_backbone(manifest.num_layers, manifest.fingerprint, manifest.backbone)
+    policies = [policy_named(path) for path in options.policies]
+    names = [*controllers, *(policy.name for policy in policies)]
+    if taken := [name for name in names if name in EXPLAINED or names.count(name) > 1]:
+        raise UserError(f"{taken[0]} is the name of another policy; rename the folder of --controllers, or the policy")
+    held = None if options.held else held_out(options, stores)
+    return Inputs(options, stores, others, held, controllers, policies)
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """What controllers are called: the only one just that, several by their folders."""
+    if len(folders) == 1:
+        return ["controller"]
+    names = [folder.parent.name if folder.name == "controller" else folder.name for folder in folders]
+    return [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]

@@ -1,0 +1,98 @@
+"""The report in Markdown: all tables."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy
+
+from cola_learn.evaluate.report import Report
+from cola_learn.evaluate.results import PolicyRow
+from cola_learn.intervals import points
+
+
+def as_markdown(report: Report) -> str:
+    """What is said of it, the table, differences to base by group, heights over the static front and reliability."""
+    lines = [report.headline, "", report.best, "", *policy_table(report.rows), ""]
+    lines.append(f"{report.n} held-out questions ({report.setting['tasks']}), {report.labelled} labelled ones.")
+    lines += [f"\n{said}" for said in (report.luck_said, report.power) if said]
+    for name, counts in report.groups.items():
+        if len(counts) < 2:
+            continue
+        lines += ["", f"Difference to base in points, by {name}:", ""]
+        lines += table(
+            ("policy", "set to", *(f"{group} ({count})" for group, count in counts.items())),
+            (
+                [row.policy, share(row.target), *(f"{100 * value:+.1f}" for value in row.by_group[name].values())]
+                for row in report.rows[1:]
+            ),
+        )
+    if over := heights(report.rows):
+        lines += ["", "Mean height of the curve of each policy over the static front, in points:", ""]
+        lines += table(
+            ("policy", "layers", "height"),
+            ([name, f"{low:.1f} to {high:.1f}", f"{100 * height:+.1f}"] for name, low, high, height in over),
+        )
+    if report.reliability:
+        lines += ["", "Predicted gains of all chains but base, in nats of the right option's log-probability:", ""]
+        lines += table(
+            ("controller", "expected calibration error", "correlation with realised gains"),
+            ([one.controller, f"{one.error:.4f}", f"{one.correlation:.3f}"] for one in report.reliability),
+        )
+    return "\n".join(lines) + "\n"
+
+
+def policy_table(rows: Sequence[PolicyRow]) -> list[str]:
+    """The rows with all differences and p-values, without columns that hold nothing."""
+    every = [_cells(row) for row in rows]
+    headings = [heading for heading in every[0] if any(cells[heading] for cells in every)]
+    return table([heading.rstrip() for heading in headings], ([cells[one] for one in headings] for cells in every))
+
+
+def _cells(row: PolicyRow) -> dict[str, str]:
+    base = row.policy == "base"
+    return {
+        "policy": row.policy,
+        "set to": share(row.target),
+        "price": "" if row.price is None else f"{row.price:.3g}",
+        "layers": f"{row.depth:.1f}",
+        "accuracy": f"{row.accuracy:.1%}",
+        "FLOPs": f"{row.cost.flops:.0%}" if row.cost else "",
+        "time": f"{row.cost.seconds:.0%}" if row.cost else "",
+        "Δ base (95% CI)": "" if base else points(row.to_base),
+        "p": "" if base else p_text(row.p_base),
+        "Δ static front (95% CI)": points(row.to_static),
+        "p ": p_text(row.p_static),
+        "Δ shuffled (95% CI)": points(row.to_shuffled),
+        "p  ": p_text(row.p_shuffled),
+        "Δ in task (95% CI)": points(row.to_shuffled_in_task),
+        "p   ": p_text(row.p_shuffled_in_task),
+        "base share": f"{row.collapse['base_share']:.0%}" if row.collapse else "",
+    }
+
+
+def p_text(p: float | None) -> str:
+    if p is None:
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def share(target: float | None) -> str:
+    return "" if target is None else f"{target:.0%}"
+
+
+def heights(rows: Sequence[PolicyRow]) -> list[tuple[str, float, float, float]]:
+    """Of every policy with several depths: its name, least and largest depth, and the mean height of its curve over the
+    static front between them, by the trapezoidal rule."""
+    found = []
+    set_to = [row for row in rows if row.target is not None]
+    for name in dict.fromkeys(row.policy for row in set_to):
+        own = sorted((row.depth, row.to_static.mean) for row in set_to if row.policy == name and row.to_static)
+        if len(own) > 1 and own[-1][0] > own[0][0]:
+            depths, over = zip(*own, strict=True)
+            height = float(numpy.trapezoid(over, depths)) / (depths[-1] - depths[0])
+            found.append((name, depths[0], depths[-1], height))
+    return found
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
