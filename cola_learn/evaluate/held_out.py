@@ -22,14 +22,14 @@ class HeldOut:
 
     Attributes:
         questions: of all tasks, one task after another.
-        names: task and split of each task, as the user named them, by the questions' task.
-        scorings: how the questions of each task are scored: as its labels are, or, of a task without labels, with the
-            metric that is recommended for it.
+        names: task and split as the user named them, by the task and split of their questions.
+        scorings: how the questions of each task are scored, labelled ones too: as the labels are; of a task without
+            labels with the metric that is recommended for it, if the labels have theirs.
         labelled: the tasks that there are labels of.
     """
 
     questions: tuple[Question, ...]
-    names: Mapping[str, tuple[str, str]]
+    names: Mapping[tuple[str, str], tuple[str, str]]
     scorings: Mapping[str, Scoring]
     labelled: frozenset[str]
 
@@ -41,7 +41,7 @@ class HeldOut:
         """Such as ``arc_easy validation, sciq validation (no labels)``."""
         return ", ".join(
             f"{task} {split}" + ("" if own in self.labelled else " (no labels)")
-            for own, (task, split) in self.names.items()
+            for (own, _), (task, split) in self.names.items()
         )
 
 
@@ -57,10 +57,16 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
     ]
     own = {store.manifest.task: store.manifest for store in stores}
     labelled = {key: question for store in stores for key, question in store.questions().items()}
+    if not labelled:
+        raise UserError(f"--labels {options.labels} holds no labels yet")
     known = {question.content for question in labelled.values()}
-    known_tasks = {question.task: store.manifest.scoring for store in stores for question in store.questions().values()}
+    scorings: dict[str, Scoring] = {}
+    for store in stores:
+        scorings |= {question.task: store.manifest.scoring for question in store.questions().values()}
+    recommended = _recommended(next(iter(labelled.values())), manifest.scoring)
     questions: dict[str, Question] = {}
-    names, scorings = {}, {}
+    names: dict[tuple[str, str], tuple[str, str]] = {}
+    tasks = frozenset(scorings)
     for task, split in named:
         layout = Layout(**own.get(task, manifest).layout) if is_file(task) else None
         found = load_task(task, split, options.limit, options.seed, layout=layout)
@@ -69,8 +75,8 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
                 f"--tasks {task}:{split}: {len(seen)} of the questions, such as {min(seen)}, are among the labels; "
                 "evaluate on a split or file that was not labelled"
             )
-        if again := questions.keys() & {question.key for question in found}:
-            raise UserError(f"--tasks {task}:{split}: {len(again)} questions, such as {min(again)}, are named twice")
+        if (key := (found[0].task, found[0].split)) in names:
+            raise UserError(f"--tasks {task}:{split} is a split that is named already; name each once")
         fresh = [question for question in found if question.content not in known]
         if len(fresh) < min(2, len(found)):
             raise UserError(
@@ -81,27 +87,27 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
                 f"{len(found) - len(fresh)} of {len(found)} held-out questions of {task} are among the labels under "
                 "other names and are left out"
             )
-        name = fresh[0].task
         if fresh[0].open != (manifest.prompt is not None):
             kinds = ("open questions", "questions with choices")
             mine, theirs = kinds if fresh[0].open else kinds[::-1]
             raise UserError(f"--tasks {task} has {mine}, --labels {theirs}; evaluate these with labels of their own")
-        names[name] = (task, split)
-        scorings[name] = known_tasks.get(name) or _scoring_of(fresh, manifest.scoring)
+        names[key] = (task, split)
+        scorings.setdefault(found[0].task, recommended.of(fresh))
         questions |= {question.key: question for question in fresh}
     if len(questions) < 2:
         raise UserError(f"--limit {options.limit} leaves one question; comparing policies needs at least 2")
-    labels = frozenset(known_tasks)
-    return HeldOut(tuple(questions.values()), names, scorings, labels)
+    return HeldOut(tuple(questions.values()), names, scorings, tasks)
 
 
-def _scoring_of(questions: Sequence[Question], labels: Scoring) -> Scoring:
-    return labels if questions[0].open else replace(labels, metric="auto").of(questions)
+def _recommended(question: Question, labels: Scoring) -> Scoring:
+    """The scoring of labels, with the metric ``auto`` where theirs is what that is for one of their questions."""
+    auto = replace(labels, metric="auto")
+    return auto if auto.of([question]) == labels else labels
 
 
 def show_files(found: HeldOut, encoder: PromptEncoder) -> None:
     """Print how the questions of a user's own file are understood."""
-    for name, (task, _) in found.names.items():
+    for (own, _), (task, _) in found.names.items():
         if is_file(task):
-            first = next(question for question in found.questions if question.task == name)
+            first = next(question for question in found.questions if question.task == own)
             show_prompt(first, found.scoring(first), encoder, whole=False)

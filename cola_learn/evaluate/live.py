@@ -111,7 +111,7 @@ def evaluate_live(
     }
     tasks = [question.task for question in questions]
     dealt = {name: _dealt(chosen[name], None, options.seed) for name in controllers}
-    dealt_in_task = {name: _dealt(chosen[name], tasks, options.seed) for name in controllers if len(held.names) > 1}
+    dealt_in_task = {name: _dealt(chosen[name], tasks, options.seed) for name in controllers if len(set(tasks)) > 1}
     deals = [deal for each in (dealt, dealt_in_task) for own in each.values() for deal in own]
     wanted = [
         {*statics.corners, *(chains[index] for chains in [*top.values(), *deals])}.union(
@@ -144,7 +144,7 @@ def evaluate_live(
         luck_of(labels),
         setting={
             "tasks": held.described,
-            "metric": ", ".join(dict.fromkeys(map(_named, held.scorings.values()))),
+            "metric": ", ".join(dict.fromkeys(_named(held.scorings[task]) for task, _ in held.names)),
             "search budget": searches_of(options, stores),
         },
     )

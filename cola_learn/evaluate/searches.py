@@ -39,13 +39,12 @@ def searched(
     manifest = stores[0].manifest
     plan = Plan(options.search, manifest.search_space, seed=options.seed)
     labels: dict[str, Label] = {}
-    for own, (task, split) in held.names.items():
-        questions = [question for question in held.questions if question.task == own]
-        scoring = held.scorings[own]
-        job = Job(backbone.name, scoring, plan, options.resources(manifest.dtype))
+    for key, (task, _) in held.names.items():
+        questions = [question for question in held.questions if (question.task, question.split) == key]
+        job = Job(backbone.name, held.scoring(questions[0]), plan, options.resources(manifest.dtype))
         here = job.resources.workers == 1 and job.resources.executor == "local"
         with closing(Labeller(judge_of(questions[0]), job) if here else start_workers(job)) as workers:
-            folder = options.output / "search" / f"{own}-{split.partition('[')[0]}"
+            folder = options.output / "search" / "-".join(key)
             store = LabelStore.create(folder, Manifest.of(workers.identity, job, task, questions[0]))
             fill_store(store, workers, questions, plan, "full search")
         labels |= {label.key: label for label in store}

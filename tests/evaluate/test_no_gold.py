@@ -47,7 +47,7 @@ def test_other_gold_answers_change_no_deployable_choice(
             static_questions=3,
             cost_questions=1,
         )
-        names, scorings = {"arc_easy": ("arc_easy", "validation")}, {"arc_easy": job.scoring}
+        names, scorings = {("arc_easy", "validation"): ("arc_easy", "validation")}, {"arc_easy": job.scoring}
         held = HeldOut(tuple(questions), names, scorings, frozenset(scorings))
         results = evaluate_live(smollm32, [store], held, {"controller": controller}, [], options).results
         assert [result.policy for result in results] == [
