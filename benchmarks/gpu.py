@@ -275,7 +275,7 @@ def training(setting: Setting) -> dict[str, Any]:
         "label": ["--backbone", model, "--task", file, "--search.simulations", simulations, "--output", labels],
         "train": ["--labels", labels, "--output", train, "--trainer.max_epochs", 2, "--trainer.accelerator", on],
         "export": ["--checkpoint", train / "best.ckpt", "--output", train / "controller"],
-        "evaluate": ["--controller", train / "controller", "--labels", labels, "--limit", 4, "--output", held],
+        "evaluate": ["--controllers", train / "controller", "--labels", labels, "--limit", 4, "--output", held],
     }
     steps["train"] += ["--trainer.precision", "bf16-mixed" if on == "gpu" else "32-true", "--model.width", 32]
     steps["evaluate"] += [
@@ -283,7 +283,7 @@ def training(setting: Setting) -> dict[str, Any]:
         simulations,
         "--cost_questions",
         2,
-        "--task",
+        "--tasks",
         _questions_file(setting),
     ]
     seconds = {}
@@ -292,7 +292,7 @@ def training(setting: Setting) -> dict[str, Any]:
         _command(f"cola_learn.{name}", *arguments, "--tracking", "disabled")
         seconds[name] = time.perf_counter() - start
     report = json.loads((held / "report.json").read_text())
-    return {"seconds": seconds, "policies": sorted(report["policies"])}
+    return {"seconds": seconds, "policies": sorted(row["policy"] for row in report["rows"])}
 
 
 def decoding(setting: Setting) -> dict[str, Any]:

@@ -78,6 +78,8 @@ class Study:
         """Every policy at every depth."""
         held = self.held
         found = self._results()
+        order = list(dict.fromkeys(result.policy for result in found))
+        found.sort(key=lambda result: order.index(result.policy))  # all depths of a policy together
         groups = groupings(held.questions, multichain.lead(held, 0), -held.soft.mean(1))
         return Evaluated(held.questions, tuple(found), self.front, groups, reliability=tuple(self.reliability))
 

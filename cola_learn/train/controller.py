@@ -322,12 +322,12 @@ class Controller(nn.Module):
                 raise ValueError(f"{name} holds values that are not finite")
         except FileNotFoundError as error:
             raise UserError(
-                f"--controller {folder} is not an exported controller (no {Path(str(error.filename)).name}); "
+                f"controller {folder} is not an exported controller (no {Path(str(error.filename)).name}); "
                 "make one with python -m cola_learn.export"
             ) from None
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
             reason = first_line(error)
-            raise UserError(f"--controller {folder} cannot be read ({reason}); export it again") from None
+            raise UserError(f"controller {folder} cannot be read ({reason}); export it again") from None
         return controller.eval()
 
 

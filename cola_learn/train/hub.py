@@ -28,7 +28,7 @@ def fetched(controller: Path | str, revision: str | None = None) -> Path:
         return Path(snapshot_download(str(controller), revision=revision, allow_patterns=list(_FILES)))
     except Exception as error:  # whatever a network may do
         raise UserError(
-            f"--controller {controller} is neither a folder here nor on the Hugging Face hub ({first_line(error)}); "
+            f"controller {controller} is neither a folder here nor on the Hugging Face hub ({first_line(error)}); "
             "python -m cola_learn.export writes one"
         ) from None
 

@@ -42,7 +42,11 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "manifest": ("labels/manifest.json", ("label", "inspect", "{run}/labels"), "manifest.json cannot be read"),
     "labels": ("labels/labels-*.parquet", ("label", "inspect", "{run}/labels"), "cannot be read"),
     "labels to train on": ("labels/labels-*.parquet", ("train", *TRAIN, *LABELS, "--output", "{tmp}/t"), "label file"),
-    "configuration": ("controller/config.json", ("infer", "Why?", *CONTROLLER), "--controller"),
+    "configuration": (
+        "controller/config.json",
+        ("infer", "Why?", *CONTROLLER),
+        "controller {run}/controller cannot be read",
+    ),
     "weights": ("controller/model.safetensors", ("infer", "Why?", *CONTROLLER), "model.safetensors"),
     "checkpoint": (
         "train/best.ckpt",
@@ -200,7 +204,7 @@ def test_crafted_controllers(name: str, value: Any, finished: Path, tmp_path: Pa
     values = read_json(folder / "config.json")
     part = "rule" if name in values["rule"] else "controller"
     write_json(folder / "config.json", {**values, part: {**values[part], name: value}})
-    with pytest.raises(UserError, match=r"--controller .* cannot be read \("):
+    with pytest.raises(UserError, match=r"controller .* cannot be read \("):
         Controller.from_pretrained(folder)
 
 

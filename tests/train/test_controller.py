@@ -178,10 +178,10 @@ def test_saved_controllers_load_and_damage_is_named(controller: Controller, tmp_
     config = json.loads((tmp_path / "config.json").read_text())
     config["controller"]["num_layers"] = 7
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"--controller .* cannot be read"):
+    with pytest.raises(UserError, match=r"controller .* cannot be read"):
         Controller.from_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x" * 10)
-    with pytest.raises(UserError, match=r"--controller .* cannot be read"):
+    with pytest.raises(UserError, match=r"controller .* cannot be read"):
         Controller.from_pretrained(tmp_path)
     with pytest.raises(UserError, match="is not an exported controller"):
         Controller.from_pretrained(tmp_path / "nowhere")
