@@ -45,7 +45,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "configuration": (
         "controller/config.json",
         ("infer", "Why?", *CONTROLLER),
-        "controller {run}/controller cannot be read",
+        "/controller cannot be read (",
     ),
     "weights": ("controller/model.safetensors", ("infer", "Why?", *CONTROLLER), "model.safetensors"),
     "checkpoint": (
