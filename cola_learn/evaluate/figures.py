@@ -8,6 +8,8 @@ from cola_learn.evaluate.reliability import Reliability
 from cola_learn.evaluate.results import PolicyRow, seedless
 from cola_learn.plots import FADED, GRID, INK, ORACLE, REPEAT, SKIP, as_svg, themed
 
+_COLOURS = 10  # of matplotlib's cycle
+
 
 def accuracy_against_depth(rows: Sequence[PolicyRow], num_layers: int) -> str:
     """One point a policy, with the 95% interval of its difference to base."""
@@ -62,14 +64,16 @@ def accuracy_curves(rows: Sequence[PolicyRow], num_layers: int) -> str:
         axes.axhline(100 * base.accuracy, color=GRID, linewidth=1.5)
         axes.axvline(num_layers, color=GRID, linewidth=1.5)
         axes.plot([num_layers], [100 * base.accuracy], "s", color=INK, label="base")
+        others = [name for name in curves if name != "static_front"]
         for name, points in curves.items():
             static = name == "static_front"
+            again = not static and others.index(name) >= _COLOURS  # the same colours, told apart by markers and lines
             axes.plot(
                 *zip(*sorted(points), strict=True),
-                marker="o",
+                marker="s" if again else "o",
                 markersize=4,
                 color=INK if static else None,
-                linestyle="--" if static else "-",
+                linestyle="--" if static else "-." if again else "-",
                 label=name.replace("_", " "),
             )
         axes.set_xlabel("mean depth (layers executed)")
