@@ -140,9 +140,9 @@ def _measured(report: Report, digest: str) -> str:
         for row in report.rows
         if row.policy in ("base", "static", "static_front", name)
     ]
-    lines = [f"On {report.n} held-out questions ({', '.join(report.tasks)}); labels: {report.setting['labels']}.", ""]
     about = [report.headline] if name == next(iter(report.controllers)) else []
-    return "\n\n".join(["\n".join([*lines, *policy_table(rows)]), *about, f"`{report.setting['command']}`"])
+    asked = f"On {report.n} held-out questions ({', '.join(report.tasks)}); labels: {report.setting['labels']}."
+    return "\n\n".join([*about, asked, "\n".join(policy_table(rows)), f"`{report.setting['command']}`"])
 
 
 def _results(report: Report, digest: str, name: str) -> dict[str, Any]:
