@@ -208,7 +208,7 @@ def _to_static(row: PolicyRow) -> str:
         return "is shallower than every static chain"
     gap = row.to_static
     interval = f"95% interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
-    front = "static chains of the same mean depth"
+    front = "static chains of no more depth"
     static = f"{row.accuracy:.1%} against {row.accuracy - gap.mean:.1%} with {row.depth:.1f} layers"
     points = round(100 * gap.mean, 1)
     if points < 0:

@@ -16,6 +16,7 @@ from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Question
 
 Command = Callable[..., tuple[int, str]]
+LABELLED, HELD_OUT = 5, 4
 CONFIG = ("--config", "configs/label/math_few_shot.yaml", "--tracking", "disabled", "--prompt.max_new_tokens", "12")
 
 
@@ -23,7 +24,7 @@ CONFIG = ("--config", "configs/label/math_few_shot.yaml", "--tracking", "disable
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With two files of sums to label and to hold out."""
     folder = tmp_path_factory.mktemp("open")
-    for name, split, count in (("mine", "test", 8), ("held_out", "validation", 6)):
+    for name, split, count in (("mine", "test", LABELLED), ("held_out", "validation", HELD_OUT)):
         rows = [{"question": q.text, "answer": q.choices[0]} for q in load_task("chain_sum_1", split, count)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
@@ -42,8 +43,8 @@ def test_1_label_and_verify(command: Command, folder: Path, reward: str) -> None
     assert store.manifest.prompt
     assert store.manifest.prompt["begin"] == "Answer:"
     labels = store.read()
-    assert len(labels) == 8
-    assert 0 < sum(label.base.reward for label in labels) < 8
+    assert len(labels) == LABELLED
+    assert 0 < sum(label.base.reward for label in labels) < LABELLED
     assert all(label.luck is None or label.luck.option == 1 for label in labels)
 
 
@@ -74,19 +75,19 @@ def test_3_train_export_evaluate(command: Command, folder: Path) -> None:
         (
             *("cola_learn.evaluate", "--controllers", controller, "--labels", labels, "--tracking", "disabled"),
             *("--tasks", folder / "held_out.jsonl", "--output", folder / "evaluate", "--search.simulations", "3"),
-            *("--dtype", "float32", "--static_candidates", "2", "--static_questions", "2", "--cost_questions", "2"),
+            *("--dtype", "float32", "--static_candidates", "2", "--static_questions", "2", "--cost_questions", "1"),
         ),
     ]
     for stage, *arguments in stages:
         code, said = command(str(stage), *arguments)
         assert code == 0, said
     report = json.loads((folder / "evaluate" / "report.json").read_text())
-    assert report["n"] == 6
+    assert report["n"] == HELD_OUT
     rows = pyarrow.parquet.read_table(folder / "evaluate" / "questions.parquet").to_pylist()
     questions = load_task(str(folder / "held_out.jsonl"), "file", layout=Layout(open=True))
     prompt = LabelStore.open(labels).manifest.scoring.prompt
     right = plainly_right(questions, prompt)
-    assert 0 < sum(right.values()) < 6
+    assert 0 < sum(right.values()) < HELD_OUT
     assert {row["question"]: row["reward"] for row in rows if row["policy"] == "base"} == right
     for summary in report["rows"]:
         own = [row["reward"] for row in rows if row["policy"] == summary["policy"]]
@@ -119,16 +120,16 @@ def test_4_figures_and_table(command: Command, folder: Path) -> None:
     assert drawn == {"depth", "transitions", "layer_use", "skips_and_repeats", "percentiles"}
     labels = LabelStore.open(folder / "verify").read()
     numbers = json.loads((folder / "figures" / "figures.json").read_text())["mine.jsonl"]
-    assert sum(numbers["transitions"].values()) == 8
+    assert sum(numbers["transitions"].values()) == LABELLED
     assert sorted(numbers["depth_right"]) == sorted(
         min(trial.chain.depth for trial in label.good) for label in labels if label.base.reward and label.good
     )
     code, said = command("cola_learn.label", "table", *stores, "--output", folder / "table.md")
     assert code == 0, said
     row = (folder / "table.md").read_text().splitlines()[-1].split(" | ")
-    assert row[1] == "8"
+    assert row[1] == str(LABELLED)
     assert row[4] == "both"
-    assert row[5].startswith(f"{sum(bool(label.good) for label in labels) / 8:.1%}")
+    assert row[5].startswith(f"{sum(bool(label.good) for label in labels) / LABELLED:.1%}")
 
 
 def test_5_show_prompt(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

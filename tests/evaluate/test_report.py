@@ -70,15 +70,15 @@ def test_rows_count_by_hand(triples: list[tuple[int, int, int]]) -> None:
 
 def test_a_controller_that_loses_says_so_first() -> None:
     report, _ = made_up({"base": [1, 1, 0, 0], "static": [1, 1, 1, 0], "controller": [1, 0, 0, 0]})
-    assert report.headline.startswith("The controller loses to static chains of the same mean depth by 50.0 points")
+    assert report.headline.startswith("The controller loses to static chains of no more depth by 50.0 points")
     assert "-25.0 points" in report.headline
     assert "17% fewer layers and 20% less time, on 4 held-out questions." in report.headline
     report, _ = made_up({"base": [1, 1, 0, 0], "static": [1, 0, 0, 0], "controller": [1, 0, 1, 1]})
     assert report.headline.startswith(
-        "The controller is 50.0 points above static chains of the same mean depth, not for sure ("
+        "The controller is 50.0 points above static chains of no more depth, not for sure ("
     )
     report, _ = made_up({"base": [1, 1, 0, 0]})
-    assert report.headline.startswith("The controller is no better than static chains of the same mean depth (")
+    assert report.headline.startswith("The controller is no better than static chains of no more depth (")
 
 
 def test_what_is_shallower_than_all_static_chains_says_so() -> None:
