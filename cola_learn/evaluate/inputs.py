@@ -64,11 +64,8 @@ class Inputs:
         settings["questions"] = {question.key: question.digest for question in questions}
         folders = [fetched(folder) for folder in options.controllers]
         controllers = [folder / name for folder in folders for name in ("config.json", "model.safetensors")]
-        stores = [
-            *self.stores,
-            *self.others,
-            *(open_stores(options.searched, "--searched") if options.searched else []),
-        ]
+        searched = open_stores(options.searched, "--searched") if options.searched else []
+        stores = (*self.stores, *self.others, *searched)
         return digest(settings, *controllers, *(file for store in stores for file in store.files()))
 
 
