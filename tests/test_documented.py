@@ -115,3 +115,27 @@ def _percent(count: int, total: int) -> str:
     """A share with Wilson's interval."""
     low, high = binomtest(count, total).proportion_ci(method="wilson")
     return f"{count / total:.1%} ({low:.1%}, {high:.1%})"
+
+
+def test_wordings_table() -> None:
+    """Counted by hand from what is committed."""
+    lines = (REPOSITORY / "data" / "wordings" / "questions.jsonl").read_text().splitlines()
+    parts = [json.loads(line) for line in lines[1:]]
+    text = (REPOSITORY / "docs" / "search.md").read_text().split("## Several wordings")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\d) \| (.*) \|$", text, re.MULTILINE)
+    assert [wordings for wordings, _ in rows] == ["1", "3"]
+    for wordings, columns in rows:
+        cells = [cell.strip() for cell in columns.split("|")]
+        sides = [[part[f"{target} {wordings}"] for part in parts] for target in ("gold", "luck")]
+        found = [fmean(one["found"] > 0 for one in side) for side in sides]
+        held = [fmean(fmean(one["held"]) for one in side if one["held"]) for side in sides]
+        assert [cells[0], cells[1], cells[3], cells[4]] == [f"{share:.0%}" for share in (*found, *held)]
+        gap = sum((gold["found"] > 0) - (luck["found"] > 0) for gold, luck in zip(*sides, strict=True)) / len(parts)
+        assert cells[2].startswith(f"{100 * gap:+.1f} (")
+        both = [
+            fmean(gold["held"]) - fmean(luck["held"])
+            for gold, luck in zip(*sides, strict=True)
+            if gold["held"] and luck["held"]
+        ]
+        assert cells[5].startswith(f"{100 * fmean(both):+.1f} (")
+        assert cells[5].endswith(f"{len(both)} questions")
