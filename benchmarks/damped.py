@@ -4,7 +4,7 @@ A loop runs a block of layers F again: x <- x + a (F(x) - x). With a = 1 it is a
 takes the mean of the states of all its turns instead. Training questions of nine tasks rank all loops; the best are
 then compared on others. A killed run goes on.
 
-    python -m benchmarks.damped --output runs/damped.jsonl
+    python -m benchmarks.damped --questions 90 --others 450 --dtype float32 --output data/damped/loops.jsonl
 """
 
 import itertools
@@ -63,7 +63,7 @@ class DampedOptions:
     static: str = "0-17 20-29; 0-16 (17)x2 20-29"
     longest: int = 400
     seed: int = 0
-    output: Path = Path("runs/damped.jsonl")
+    output: Path = Path("data/damped/loops.jsonl")
 
 
 @dataclass(frozen=True)

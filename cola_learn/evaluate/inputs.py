@@ -78,14 +78,15 @@ def open_inputs(options: EvaluateOptions) -> Inputs:
     stores = open_stores(options.labels)
     others = open_stores(options.held, "--held") if options.held else []
     manifest = stores[0].manifest
-    controllers = {}
-    for name, folder in zip(_names(options.controllers), options.controllers, strict=True):
-        controllers[name] = controller = Controller.from_pretrained(folder)
-        controller.config.check_backbone(manifest.num_layers, manifest.fingerprint, manifest.backbone)
     policies = [policy_named(path) for path in options.policies]
-    names = [*controllers, *(policy.name for policy in policies)]
+    called = _names(options.controllers)
+    names = [*called, *(policy.name for policy in policies)]
     if taken := [name for name in names if name in EXPLAINED or names.count(name) > 1]:
         raise UserError(f"{taken[0]} is the name of another policy; rename the folder of --controllers, or the policy")
+    controllers = {}
+    for name, folder in zip(called, options.controllers, strict=True):
+        controllers[name] = controller = Controller.from_pretrained(folder)
+        controller.config.check_backbone(manifest.num_layers, manifest.fingerprint, manifest.backbone)
     held = None if options.held else held_out(options, stores)
     return Inputs(options, stores, others, held, controllers, policies)
 

@@ -345,6 +345,14 @@ BAD = {
         ["evaluate", "--controllers", "{tmp}", "--labels", "{run}/labels"],
         "is not an exported controller",
     ),
+    "one controller twice": (
+        ["evaluate", "--controllers", "{run}/controller", "{run}/controller", "--labels", "{run}/labels"],
+        "{run}/controller is the name of another policy",
+    ),
+    "other menu": (
+        ["evaluate", "--labels", "data/menu/held/sciq-validation", "--held", "data/menu_sums/held/sciq-validation"],
+        "was run through another menu or model than --labels",
+    ),
     "labelled questions": (
         ["evaluate", "--controllers", "{run}/controller", "--labels", "{run}/labels", "--tasks", "arc_easy:test"],
         "are among the labels",
