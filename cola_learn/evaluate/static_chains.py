@@ -9,7 +9,7 @@ import numpy
 
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
-from cola_learn.evaluate.static_front import HeldFront, StaticFront
+from cola_learn.evaluate.static_front import HeldFront, StaticFront, best_within
 from cola_learn.label.records import Label
 from cola_learn.label.score_matrix import Array, ScoreMatrix
 from cola_learn.label.store import LabelStore
@@ -28,12 +28,14 @@ class StaticChains:
 
     Attributes:
         chains: the base chain first.
-        front: of their mean soft rewards.
+        rewards: their mean soft rewards, ``[C]``.
+        front: of these.
         temperatures: of each task, for soft rewards.
         questions: how many they were compared on.
     """
 
     chains: tuple[Chain, ...]
+    rewards: Array
     front: StaticFront
     temperatures: Mapping[str, float]
     questions: int
@@ -45,7 +47,8 @@ class StaticChains:
 
     def chain_at(self, depth: float) -> Chain:
         """The best chain of no more layers; the shallowest of the front where all have more."""
-        return self.chains[self.front.chain_at(depth)]
+        best = best_within(self.front.depths, self.rewards, depth)
+        return self.corners[0] if best is None else self.chains[best]
 
     def on(self, rewards: Callable[[Chain], Array]) -> HeldFront:
         """The front on held-out questions, given what a chain makes of them, ``[Q]``."""
@@ -75,8 +78,9 @@ def static_chains(
     menus = {tuple(trial.chain for trial in label.trials) for label in labels}
     if len(menus) == 1 and all(store.manifest.scores for store in stores):
         table = ScoreMatrix.load(stores)
-        front = StaticFront.of(table.depths, table.soft.mean(0))
-        return StaticChains(table.chains, front, table.temperatures, len(table))
+        rewards = table.soft.mean(0)
+        front = StaticFront.of(table.depths, rewards)
+        return StaticChains(table.chains, rewards, front, table.temperatures, len(table))
     base = labels[0].base.chain
     some = list(dict.fromkeys(chain for depth in depths for chain in static_candidates(labels, depth, candidates)))
     if not some:  # no chain is as short
@@ -86,10 +90,9 @@ def static_chains(
     pool = [question for row in mixed for question in row if question is not None][:questions]
     asked, found = _scored(judge_of, pool, chains, stores[0].manifest.template)
     means = soft_rewards(asked, found)
-    front = StaticFront.of(
-        numpy.array([chain.depth for chain in chains], dtype=float), numpy.array([means[chain] for chain in chains])
-    )
-    return StaticChains(chains, front, fitted(asked, found), len(asked))
+    rewards = numpy.array([means[chain] for chain in chains])
+    front = StaticFront.of(numpy.array([chain.depth for chain in chains], dtype=float), rewards)
+    return StaticChains(chains, rewards, front, fitted(asked, found), len(asked))
 
 
 def _scored(

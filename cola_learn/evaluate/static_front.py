@@ -43,11 +43,6 @@ class StaticFront:
         found[self.corners[upper - 1]], found[self.corners[upper]] = 1 - share, share
         return found
 
-    def chain_at(self, depth: float) -> int:
-        """The corner that is deepest within a depth: the best single chain that is no deeper; else the shallowest."""
-        within = [corner for corner in self.corners if self.depths[corner] <= depth + 1e-9]
-        return within[-1] if within else self.corners[0]
-
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
@@ -89,6 +84,13 @@ class HeldFront:
             float(self.front.depths @ chances),
             ", ".join(f"{chances[chain]:.0%} {self.chains[chain]}" for chain in used),
         )
+
+
+def best_within(depths: Array, rewards: Array, depth: float) -> int | None:
+    """Index of the chain with the highest reward of those that are no deeper, on the hull or not; None where all are
+    deeper."""
+    short = numpy.where(depths <= depth + 1e-9, rewards, -numpy.inf)
+    return int(short.argmax()) if numpy.isfinite(short).any() else None
 
 
 def upper_hull(depths: Array, rewards: Array) -> tuple[int, ...]:

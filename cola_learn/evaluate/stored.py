@@ -25,7 +25,7 @@ from cola_learn.evaluate.reliability import Reliability, reliability
 from cola_learn.evaluate.results import Evaluated, Result, means_of_seeds, seedless
 from cola_learn.evaluate.routers import LayerRouters, SegmentPredictor, fit_router, route
 from cola_learn.evaluate.shuffled import dealt
-from cola_learn.evaluate.static_front import HeldFront, StaticFront
+from cola_learn.evaluate.static_front import HeldFront, StaticFront, best_within
 from cola_learn.evaluate.utilities import Utilities, controller_utilities, mean_utilities, weighing
 from cola_learn.label.score_matrix import Array, ScoreMatrix
 from cola_learn.tasks.questions import Template, as_sample
@@ -71,7 +71,8 @@ class Study:
         self._features, self._backbone, self._options = features, backbone, options
         draws = numpy.random.default_rng(options.seed)
         self._tuning = draws.permutation(len(pool))[: min(_TUNING, len(pool) // 5)]
-        self.front = HeldFront(StaticFront.of(pool.depths, pool.soft.mean(0)), held.chains, held.rewards)
+        self._means = pool.soft.mean(0)
+        self.front = HeldFront(StaticFront.of(pool.depths, self._means), held.chains, held.rewards)
         self.reliability: list[Reliability] = []
 
     def evaluated(self) -> Evaluated:
@@ -88,8 +89,9 @@ class Study:
         rows = [self._chosen("base", None, numpy.zeros(len(held), dtype=int))]
         controllers = self._of_controllers()
         reference = controllers[0].layers.mean() if controllers else pool.depths[0]
-        single = numpy.full(len(held), self.front.front.chain_at(float(reference)))
-        rows.append(self._chosen("static", None, single))
+        single = self.static(float(reference))
+        single = self.front.front.corners[0] if single is None else single
+        rows.append(self._chosen("static", None, numpy.full(len(held), single)))
         for share in self._options.depths:
             limit = share * pool.depths[0]
             mixture = self.front.at(limit)
@@ -121,15 +123,14 @@ class Study:
 
     def static(self, limit: float) -> int | None:
         """The chain of no more depth with the highest mean soft reward on training questions."""
-        short = numpy.where(self.pool.depths <= limit + 1e-9, self.pool.soft.mean(0), -numpy.inf)
-        return int(short.argmax()) if numpy.isfinite(short).any() else None
+        return best_within(self.pool.depths, self._means, limit)
 
     def _per_task(self, limit: float) -> Chosen:
         """Each task's best static chain at the price that keeps the mean depth of training questions in the limit."""
         means = {task: self.pool.soft[self.pool.tasks == task].mean(0) for task in set(self.pool.tasks.tolist())}
 
         def utilities(table: ScoreMatrix) -> Utilities:
-            stacked = numpy.array([means.get(task, self.pool.soft.mean(0)) for task in table.tasks.tolist()])
+            stacked = numpy.array([means.get(task, self._means) for task in table.tasks.tolist()])
             return lambda price: stacked + price * self._saved()
 
         price = self._price(utilities(self.pool), limit)

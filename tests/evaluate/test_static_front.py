@@ -4,7 +4,7 @@ import numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cola_learn.evaluate.static_front import StaticFront, upper_hull
+from cola_learn.evaluate.static_front import StaticFront, best_within, upper_hull
 
 points = st.lists(st.tuples(st.integers(20, 32), st.integers(0, 100)), min_size=1, max_size=12)
 
@@ -35,3 +35,9 @@ def test_corners_rise_and_equal_chains_are_one() -> None:
     depths = numpy.array([30.0, 24, 28, 28, 26, 31])
     rewards = numpy.array([0.5, 0.3, 0.5, 0.6, 0.4, 0.55])
     assert upper_hull(depths, rewards) == (1, 3)
+
+
+def test_the_best_chain_within_a_depth_need_not_be_a_corner() -> None:
+    depths, rewards = numpy.array([30.0, 24, 26]), numpy.array([1.0, 0.0, 0.1])
+    assert upper_hull(depths, rewards) == (1, 0)
+    assert [best_within(depths, rewards, depth) for depth in (23, 24, 27, 30)] == [None, 1, 2, 0]
