@@ -36,17 +36,14 @@ def groupings(questions: Sequence[Question], leads: Array | None, difficulty: Ar
 def differences_by_group(differences: Array, groups: Groups) -> dict[str, dict[str, float]]:
     """Means of ``[Q]`` in each group of each property."""
     return {
-        name: {str(group): float(differences[own == group].mean()) for group in sorted(set(own.tolist()), key=_order)}
+        name: {group: float(differences[own == group].mean()) for group in _ordered(own)}
         for name, own in groups.items()
     }
 
 
 def counts_by_group(groups: Groups) -> dict[str, dict[str, int]]:
     """Number of questions in each group of each property."""
-    return {
-        name: {str(group): int((own == group).sum()) for group in sorted(set(own.tolist()), key=_order)}
-        for name, own in groups.items()
-    }
+    return {name: {group: int((own == group).sum()) for group in _ordered(own)} for name, own in groups.items()}
 
 
 def _thirds(values: Array) -> NDArray[numpy.str_]:
@@ -54,5 +51,10 @@ def _thirds(values: Array) -> NDArray[numpy.str_]:
     return numpy.array(_THIRDS)[numpy.searchsorted(cuts, values, side="left")]
 
 
-def _order(group: str) -> tuple[int, str]:
-    return (_THIRDS.index(group), "") if group in _THIRDS else (0, group)
+def _ordered(own: NDArray[numpy.str_]) -> list[str]:
+    """The groups, thirds from the lowest."""
+
+    def place(group: str) -> tuple[int, str]:
+        return (_THIRDS.index(group), "") if group in _THIRDS else (0, group)
+
+    return sorted(map(str, set(own.tolist())), key=place)

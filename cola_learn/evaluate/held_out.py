@@ -56,13 +56,15 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
         (task, "validation") for task in dict.fromkeys(store.manifest.task for store in stores)
     ]
     own = {store.manifest.task: store.manifest for store in stores}
-    labelled = {key: question for store in stores for key, question in store.questions().items()}
+    labelled: dict[str, Question] = {}
+    scorings: dict[str, Scoring] = {}
+    for store in stores:
+        theirs = store.questions()
+        labelled |= theirs
+        scorings |= {question.task: store.manifest.scoring for question in theirs.values()}
     if not labelled:
         raise UserError(f"--labels {options.labels} holds no labels yet")
     known = {question.content for question in labelled.values()}
-    scorings: dict[str, Scoring] = {}
-    for store in stores:
-        scorings |= {question.task: store.manifest.scoring for question in store.questions().values()}
     recommended = _recommended(next(iter(labelled.values())), manifest.scoring)
     questions: dict[str, Question] = {}
     names: dict[tuple[str, str], tuple[str, str]] = {}
@@ -89,8 +91,8 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
             )
         if fresh[0].open != (manifest.prompt is not None):
             kinds = ("open questions", "questions with choices")
-            mine, theirs = kinds if fresh[0].open else kinds[::-1]
-            raise UserError(f"--tasks {task} has {mine}, --labels {theirs}; evaluate these with labels of their own")
+            mine, others = kinds if fresh[0].open else kinds[::-1]
+            raise UserError(f"--tasks {task} has {mine}, --labels {others}; evaluate these with labels of their own")
         names[key] = (task, split)
         scorings.setdefault(found[0].task, recommended.of(fresh))
         questions |= {question.key: question for question in fresh}

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.load import fingerprint_of, load_backbone
+from cola_learn.backbone.load import fingerprint_of
 from cola_learn.errors import UserError
 from cola_learn.evaluate.held_out import HeldOut, held_out
 from cola_learn.evaluate.options import EvaluateOptions
@@ -43,15 +43,9 @@ class Inputs:
 
     def load_backbone(self) -> Backbone:
         """The frozen model, checked to be the one that the labels and the controllers are of."""
-        manifest = self.stores[0].manifest
-        backbone = load_backbone(self.backbone_name, self.options.device, self.options.dtype or manifest.dtype)
-        if manifest.fingerprint != backbone.fingerprint:
-            raise UserError(
-                f"--labels {self.options.labels} were made with backbone {manifest.backbone} ({manifest.fingerprint}), "
-                f"not {backbone.name} ({backbone.fingerprint})"
-            )
-        backbone.write_special_tokens(manifest.special_tokens, f"--labels {self.options.labels}")
-        return backbone
+        options, manifest = self.options, self.stores[0].manifest
+        dtype = options.dtype or manifest.dtype
+        return manifest.load_backbone(f"--labels {options.labels}", options.backbone, options.device, dtype)
 
     def identity(self) -> str:
         """Changes with everything that the numbers depend on."""

@@ -13,6 +13,7 @@ from cola_learn.console import progress_bar
 from cola_learn.evaluate.breakdown import groupings
 from cola_learn.evaluate.costs import policy_costs
 from cola_learn.evaluate.held_out import HeldOut
+from cola_learn.evaluate.multichain import lead_of
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy, chosen_by, controller_beams, shuffled
 from cola_learn.evaluate.results import Evaluated, Result, means_of_seeds
@@ -53,12 +54,13 @@ class _Scored:
         """Probability of the best option less that of the second, ``[Q]``; None where there are no options."""
         if any(question.open for question in self.questions):
             return None
-        found = []
-        for question, scores in zip(self.questions, self.scores, strict=True):
-            own = softmax(numpy.array(scores[chain].values) / temperatures.get(question.task, 1.0))
-            best, second = numpy.sort(own)[[-1, -2]]
-            found.append(best - second)
-        return numpy.array(found)
+        rows = zip(self.questions, self.scores, strict=True)
+        return numpy.array(
+            [
+                lead_of(softmax(numpy.array(scores[chain].values) / temperatures.get(question.task, 1.0)))
+                for question, scores in rows
+            ]
+        )
 
     def result(self, name: str, chains: Sequence[Chain]) -> Result:
         return Result(

@@ -38,9 +38,14 @@ def vote(table: ScoreMatrix, voters: Sequence[int]) -> tuple[Array, Array]:
 
 
 def lead(table: ScoreMatrix, chain: int) -> Array:
-    """Probability of the best option less that of the second best, ``[Q]``: how sure a chain is, gold unseen."""
-    ordered = numpy.sort(table.probabilities[:, chain], axis=1)
-    found: Array = ordered[:, -1] - ordered[:, -2]
+    """How sure a chain is of each question, gold unseen, ``[Q]``."""
+    return lead_of(table.probabilities[:, chain])
+
+
+def lead_of(probabilities: Array) -> Array:
+    """Probability of the best option less that of the second best: ``[..., O]`` to ``[...]``."""
+    ordered = numpy.sort(probabilities, axis=-1)
+    found: Array = ordered[..., -1] - ordered[..., -2]
     return found
 
 

@@ -218,12 +218,13 @@ def means_of_seeds(results: Sequence[Result], names: Iterable[str]) -> list[Resu
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(seedless(name), []).append(name)
+    found = {(result.policy, result.target): result for result in results}
     return [
-        _mean_of(f"{name}, mean of {len(members)}", [by_name[member, target] for member in members])
+        _mean_of(f"{name}, mean of {len(members)}", [found[member, target] for member in members])
         for name, members in groups.items()
         if len(members) > 1
-        for by_name in [{(result.policy, result.target): result for result in results}]
-        for target in dict.fromkeys(result.target for result in results if result.policy == members[0])
+        for policy, target in found
+        if policy == members[0]
     ]
 
 

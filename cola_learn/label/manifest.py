@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.load import load_backbone
 from cola_learn.backbone.options import Dtype
 from cola_learn.chains import SearchSpace
 from cola_learn.errors import UserError
@@ -181,6 +182,26 @@ class Manifest:
             prompt,
             truncate=truncate,
         )
+
+    def load_backbone(self, named: str, backbone: str | None, device: str, dtype: Dtype) -> Backbone:
+        """The frozen model that labels were made with, which writes the special tokens that they were made with.
+
+        Args:
+            named: what the user called the labels by, for messages.
+            backbone: where it is; default where it was then.
+            device, dtype: as for ``load_backbone``.
+
+        Raises:
+            UserError: if it is another model.
+        """
+        loaded = load_backbone(backbone or self.backbone, device, dtype)
+        if loaded.fingerprint != self.fingerprint:
+            raise UserError(
+                f"{named} were made with backbone {self.backbone} ({self.fingerprint}), not {loaded.name} "
+                f"({loaded.fingerprint})"
+            )
+        loaded.write_special_tokens(self.special_tokens, named)
+        return loaded
 
     def questions(self) -> list[Question]:
         """All questions of the task, read as they were then.

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.load import load_backbone
 from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
@@ -217,14 +216,8 @@ class LabelDataModule(lightning.LightningDataModule):
         return features_of(manifest, self._questions.values(), self.feature_layers, backbone, self._dtype)
 
     def _load_backbone(self) -> Backbone:
-        backbone = load_backbone(self.backbone_name, self._device, self._dtype)
-        if backbone.fingerprint != self.fingerprint:
-            raise UserError(
-                f"--labels {self._labels_at} were made with backbone {self.stores[0].manifest.backbone} "
-                f"({self.fingerprint}), not {self.backbone_name} ({backbone.fingerprint})"
-            )
-        backbone.write_special_tokens(self.special_tokens, f"--labels {self._labels_at}")
-        return backbone
+        manifest, named = self.stores[0].manifest, f"--labels {self._labels_at}"
+        return manifest.load_backbone(named, self.backbone_name, self._device, self._dtype)
 
     def _example(self, label: Label, features: Tensor) -> Example:
         """Beside the good chains, or all of them, the base chain comes first."""
