@@ -12,6 +12,7 @@ import numpy
 from torch import Tensor
 
 from cola_learn.backbone.fingerprint import of_memory
+from cola_learn.chains import Chain
 from cola_learn.command import settings_of
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
@@ -152,7 +153,7 @@ def _report(inputs: Inputs, evaluated: Evaluated, identity: str) -> Report:
         controllers={name: of_memory(controller) for name, controller in inputs.controllers.items()},
         setting={
             **evaluated.setting,
-            "static chain": _static_chain(evaluated),
+            "static chain": str(_chains(evaluated.result("static"))[0]),
             "labels": labels,
             "backbone": inputs.backbone_name,
             "layers": str(manifest.num_layers),
@@ -165,12 +166,6 @@ def _report(inputs: Inputs, evaluated: Evaluated, identity: str) -> Report:
         reliability=evaluated.reliability,
         identity=identity,
     )
-
-
-def _static_chain(evaluated: Evaluated) -> str:
-    [static] = [result for result in evaluated.results if result.name == "static"]
-    assert static.chains is not None
-    return str(static.chains[0])
 
 
 def _write(folder: Path, report: Report, evaluated: Evaluated) -> None:
@@ -203,11 +198,15 @@ def _answers(questions: Sequence[Question], results: Iterable[Result]) -> list[d
 
 
 def _examples(report: Report, evaluated: Evaluated) -> list[tuple[str, str, float, float]]:
-    base = evaluated.results[0]
-    [main] = [result for result in evaluated.results if result.name == report.main.name]
-    assert main.chains is not None
-    rows = zip(evaluated.questions, main.chains, main.rewards, base.rewards, strict=True)
+    base, main = evaluated.results[0], evaluated.result(report.main.name)
+    rows = zip(evaluated.questions, _chains(main), main.rewards, base.rewards, strict=True)
     return [(question.key, str(chain), float(mine), float(plain)) for question, chain, mine, plain in rows][:50]
+
+
+def _chains(result: Result) -> Sequence[Chain]:
+    """Those of a policy that runs one chain a question."""
+    assert result.chains is not None
+    return result.chains
 
 
 def _finished_report(file: Path, identity: str) -> Report | None:

@@ -9,7 +9,6 @@ from scipy.special import softmax
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import Chain
-from cola_learn.console import progress_bar
 from cola_learn.evaluate.breakdown import groupings
 from cola_learn.evaluate.costs import policy_costs
 from cola_learn.evaluate.held_out import HeldOut
@@ -22,8 +21,8 @@ from cola_learn.evaluate.static_chains import static_chains
 from cola_learn.label.score_matrix import Array
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.judge import ModelJudge
-from cola_learn.tasks.judges import by_judge, make_judge, score_questions
-from cola_learn.tasks.questions import Question, Template, as_sample
+from cola_learn.tasks.judges import make_judge, score_all
+from cola_learn.tasks.questions import Question, as_sample
 from cola_learn.tasks.scores import Scores
 from cola_learn.tasks.scoring import Scoring
 from cola_learn.train.controller import Controller
@@ -115,14 +114,14 @@ def evaluate_live(
     dealt = {name: _dealt(chosen[name], None, options.seed) for name in controllers}
     dealt_in_task = {name: _dealt(chosen[name], tasks, options.seed) for name in controllers if len(set(tasks)) > 1}
     deals = [deal for each in (dealt, dealt_in_task) for own in each.values() for deal in own]
-    wanted = [
-        {*statics.corners, *(chains[index] for chains in [*top.values(), *deals])}.union(
-            *(own[index] for own in beams.values())
-        )
-        for index in range(len(questions))
-    ]
+    wanted: dict[str, list[Chain]] = {}
+    for index, question in enumerate(questions):
+        own = [*statics.corners, *(chains[index] for chains in [*top.values(), *deals])]
+        own += [chain for some in beams.values() for chain in some[index]]
+        wanted[question.key] = list(dict.fromkeys(own))
     final = _judges(backbone, held, options.cache_gib, final=True)
-    scored = _Scored(questions, _score(final, questions, wanted, template, options.trees))
+    found = score_all(final, questions, lambda one: wanted[one.key], template, options.trees, "policies")
+    scored = _Scored(questions, found)
     results = [
         replace(
             scored.result(name, chains),
@@ -178,28 +177,6 @@ def _judges(
 
 def _dealt(chains: Sequence[Chain], groups: Sequence[str] | None, seed: int) -> list[list[Chain]]:
     return [shuffled(chains, seed + deal, groups) for deal in range(_DEALS)]
-
-
-def _score(
-    judge_of: Callable[[Question], ModelJudge],
-    questions: Sequence[Question],
-    wanted: Sequence[set[Chain]],
-    template: Template,
-    together: int,
-) -> list[Mapping[Chain, Scores]]:
-    # sets have no order of their own; a fixed one keeps runs alike
-    chains = {
-        question.key: sorted(own, key=lambda chain: chain.layers)
-        for question, own in zip(questions, wanted, strict=True)
-    }
-    found: dict[str, Mapping[Chain, Scores]] = {}
-    with progress_bar() as bar:
-        task = bar.add_task("policies", total=sum(map(len, wanted)), unit="chains", note="")
-        for judge, own in by_judge(judge_of, sorted(questions, key=lambda question: len(question.text))):
-            for question, scores in score_questions(judge, own, lambda one: chains[one.key], template, together):
-                found[question.key] = scores
-                bar.advance(task, len(scores))
-    return [found[question.key] for question in questions]
 
 
 def _best_of_beams(name: str, beams: Sequence[Sequence[Chain]], scored: _Scored) -> Result:

@@ -42,21 +42,27 @@ def as_markdown(report: Report) -> str:
 
 def policy_table(rows: Sequence[PolicyRow]) -> list[str]:
     """The rows with all differences and p-values, without columns that hold nothing."""
-    every = [_cells(row) for row in rows]
+    every = [measures(row) | _differences(row) for row in rows]
     headings = [heading for heading in every[0] if any(cells[heading] for cells in every)]
     return table([heading.rstrip() for heading in headings], ([cells[one] for one in headings] for cells in every))
 
 
-def _cells(row: PolicyRow) -> dict[str, str]:
-    base = row.policy == "base"
+def measures(row: PolicyRow) -> dict[str, str]:
+    """The cells of a row before the differences, by their headings; empty where there is nothing to say."""
     return {
         "policy": row.policy,
         "set to": share(row.target),
         "price": "" if row.price is None else f"{row.price:.3g}",
         "layers": f"{row.depth:.1f}",
-        "accuracy": f"{row.accuracy:.1%}",
         "FLOPs": f"{row.cost.flops:.0%}" if row.cost else "",
         "time": f"{row.cost.seconds:.0%}" if row.cost else "",
+        "accuracy": f"{row.accuracy:.1%}",
+    }
+
+
+def _differences(row: PolicyRow) -> dict[str, str]:
+    base = row.policy == "base"
+    return {
         "Δ base (95% CI)": "" if base else points(row.to_base),
         "p": "" if base else p_text(row.p_base),
         "Δ static front (95% CI)": points(row.to_static),

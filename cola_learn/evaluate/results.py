@@ -90,6 +90,10 @@ class Evaluated:
     reliability: tuple[Reliability, ...] = ()
     setting: Mapping[str, str] = field(default_factory=dict)
 
+    def result(self, name: str) -> Result:
+        """The one of a name, such as ``controller at 85%``."""
+        return next(result for result in self.results if result.name == name)
+
     def rows(self, seed: int = 0) -> "tuple[PolicyRow, ...]":
         """A row for each result."""
         base = self.results[0].rewards

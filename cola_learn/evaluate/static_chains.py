@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import numpy
 
 from cola_learn.chains import Chain
-from cola_learn.console import progress_bar
 from cola_learn.evaluate.static_front import HeldFront, StaticFront, best_within
 from cola_learn.label.records import Label
 from cola_learn.label.score_matrix import Array, ScoreMatrix
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.judge import Judge
-from cola_learn.tasks.judges import by_judge, score_questions
-from cola_learn.tasks.questions import Question, Template
-from cola_learn.tasks.scores import Scores
+from cola_learn.tasks.judges import score_all
+from cola_learn.tasks.questions import Question
 from cola_learn.tasks.temperature import fitted, soft_rewards
 
 _TOGETHER = 8  # questions scored in one call
@@ -88,26 +86,11 @@ def static_chains(
     chains = tuple(dict.fromkeys([base, *some]))
     mixed = itertools.zip_longest(*(store.questions().values() for store in stores))
     pool = [question for row in mixed for question in row if question is not None][:questions]
-    asked, found = _scored(judge_of, pool, chains, stores[0].manifest.template)
-    means = soft_rewards(asked, found)
+    found = score_all(judge_of, pool, lambda _: chains, stores[0].manifest.template, _TOGETHER, "static chains")
+    means = soft_rewards(pool, found)
     rewards = numpy.array([means[chain] for chain in chains])
     front = StaticFront.of(numpy.array([chain.depth for chain in chains], dtype=float), rewards)
-    return StaticChains(chains, rewards, front, fitted(asked, found), len(asked))
-
-
-def _scored(
-    judge_of: Callable[[Question], Judge], questions: Sequence[Question], chains: Sequence[Chain], template: Template
-) -> tuple[list[Question], list[Mapping[Chain, Scores]]]:
-    asked: list[Question] = []
-    found: list[Mapping[Chain, Scores]] = []
-    with progress_bar() as bar:
-        task = bar.add_task("static chains", total=len(questions) * len(chains), unit="chains", note="")
-        for judge, some in by_judge(judge_of, questions):
-            for question, scores in score_questions(judge, some, chains, template, _TOGETHER):
-                asked.append(question)
-                found.append(scores)
-                bar.advance(task, len(scores))
-    return asked, found
+    return StaticChains(chains, rewards, front, fitted(pool, found), len(pool))
 
 
 def static_candidates(labels: Sequence[Label], max_depth: float, count: int) -> list[Chain]:

@@ -52,7 +52,6 @@ class Study:
 
     Attributes:
         front: static chains of the training questions on the held-out ones.
-        reliability: of the gains that controllers predict.
     """
 
     def __init__(
@@ -73,21 +72,20 @@ class Study:
         self._tuning = draws.permutation(len(pool))[: min(_TUNING, len(pool) // 5)]
         self._means = pool.soft.mean(0)
         self.front = HeldFront(StaticFront.of(pool.depths, self._means), held.chains, held.rewards)
-        self.reliability: list[Reliability] = []
 
     def evaluated(self) -> Evaluated:
         """Every policy at every depth."""
         held = self.held
-        found = self._results()
+        controllers, reliabilities = self._of_controllers()
+        found = self._results(controllers)
         order = list(dict.fromkeys(result.policy for result in found))
         found.sort(key=lambda result: order.index(result.policy))  # all depths of a policy together
         groups = groupings(held.questions, multichain.lead(held, 0), -held.soft.mean(1))
-        return Evaluated(held.questions, tuple(found), self.front, groups, reliability=tuple(self.reliability))
+        return Evaluated(held.questions, tuple(found), self.front, groups, reliability=tuple(reliabilities))
 
-    def _results(self) -> list[Result]:
+    def _results(self, controllers: Sequence[Result]) -> list[Result]:
         held, pool = self.held, self.pool
         rows = [self._chosen("base", None, numpy.zeros(len(held), dtype=int))]
-        controllers = self._of_controllers()
         reference = controllers[0].layers.mean() if controllers else pool.depths[0]
         single = self.static(float(reference))
         single = self.front.front.corners[0] if single is None else single
@@ -207,11 +205,12 @@ class Study:
                 )
         return self._chosen(policy.name, None, numpy.array([place[chain] for chain in chosen]))
 
-    def _of_controllers(self) -> list[Result]:
+    def _of_controllers(self) -> tuple[list[Result], list[Reliability]]:
         """Every controller at its own price and at every depth, beside its choices dealt to other questions; and those
         that differ in a number at the end of their names (seeds) together: their mean, and as an ensemble that chooses
-        by their mean utility."""
+        by their mean utility. With them, how reliable the gains are that controllers predict."""
         rows: list[Result] = []
+        reliabilities: list[Reliability] = []
         known: dict[str, tuple[Utilities, Utilities]] = {}
         for name, controller in self._controllers.items():
             layers = controller.config.feature_layers
@@ -221,7 +220,7 @@ class Study:
             utilities = controller_utilities(controller, weigh)
             known[name] = tuning, utilities
             if controller.rule.decides == "gain":
-                self.reliability.append(reliability(name, weigh(None).double().numpy(), self.held.soft))
+                reliabilities.append(reliability(name, weigh(None).double().numpy(), self.held.soft))
             priced = controller.rule.priced
             prices: dict[float | None, float] = {None: controller.rule.price if priced else 0.0}
             prices |= {share: self._price(tuning, share * self.pool.depths[0]) for share in self._options.depths}
@@ -236,7 +235,7 @@ class Study:
             if len(members) > 1:
                 tuning, utilities = (mean_utilities([member[part] for member in members]) for part in (0, 1))
                 rows += self._at_depths(f"{name}, ensemble of {len(members)}", tuning, utilities)
-        return rows
+        return rows, reliabilities
 
     def _chosen(self, name: str, share: float | None, chosen: Chosen) -> Result:
         held = self.held

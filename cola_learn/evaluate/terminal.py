@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from cola_learn.console import PlainConsole
+from cola_learn.evaluate.markdown import measures
 from cola_learn.evaluate.report import Report
 from cola_learn.evaluate.results import PolicyRow
 from cola_learn.intervals import Interval, points
@@ -14,15 +15,7 @@ _LEFT = ("policy",)
 
 def cells(row: PolicyRow) -> dict[str, str]:
     """A row's cells by their headings; empty where there is nothing to say."""
-    cost = row.cost
-    return {
-        "policy": row.policy,
-        "set to": "" if row.target is None else f"{row.target:.0%}",
-        "price": "" if row.price is None else f"{row.price:.3g}",
-        "layers": f"{row.depth:.1f}",
-        "FLOPs": f"{cost.flops:.0%}" if cost else "",
-        "time": f"{cost.seconds:.0%}" if cost else "",
-        "accuracy": f"{row.accuracy:.1%}",
+    return measures(row) | {
         "Δ base": "" if row.policy == "base" else _starred(row.to_base, row.p_base),
         "Δ static front": _starred(row.to_static, row.p_static),
         "Δ shuffled": _starred(row.to_shuffled, row.p_shuffled),

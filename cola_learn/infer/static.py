@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from cola_learn import assets
-from cola_learn.backbone.load import load_backbone, load_tokenizer, source_of
+from cola_learn.backbone.load import load_tokenizer, source_of
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
 from cola_learn.evaluate.options import EvaluateOptions
@@ -78,8 +78,7 @@ def _of_labels(store: LabelStore, max_depth: int | None, device: str) -> StaticC
     depths = [trial.chain.depth for label in store for trial in label.trials]
     if not depths or min(depths) > (max_depth or max(depths)):
         raise UserError(f"--static {store.folder} holds no chain of at most {max_depth} layers; give more --max_depth")
-    backbone = load_backbone(manifest.backbone, device, manifest.dtype)
-    backbone.write_special_tokens(manifest.special_tokens, f"--static {store.folder}")
+    backbone = manifest.load_backbone(f"--static {store.folder}", None, device, manifest.dtype)
     judge, most = make_judge(backbone, manifest.scoring), max_depth or max(depths)
     found = static_chains(lambda _: judge, [store], [most], _CANDIDATES, _QUESTIONS)
     measured = (

@@ -138,13 +138,7 @@ def run_verify(options: VerifyOptions) -> int:
     if options.limit is not None:
         keys = random.Random(options.seed).sample(keys, min(options.limit, len(keys)))
     chosen = set(keys)
-    backbone = load_backbone(manifest.backbone, options.device, manifest.dtype)
-    if backbone.fingerprint != manifest.fingerprint:
-        raise UserError(
-            f"{options.store} was made with {manifest.backbone} {manifest.fingerprint}; "
-            f"what has this name here is {backbone.fingerprint}"
-        )
-    backbone.write_special_tokens(manifest.special_tokens, str(options.store))
+    backbone = manifest.load_backbone(f"labels {options.store}", None, options.device, manifest.dtype)
     judge = make_judge(backbone, manifest.scoring, cache_gib=0).reference()
     checked = differ = moved = 0
     with progress_bar() as bar:

@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain, Edit, Skip
 from cola_learn.console import console, next_command, progress_bar
 from cola_learn.errors import UserError
@@ -41,8 +40,7 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     composed: list[Chain] = []
     if options.compose and best:
         questions = [question for store in stores for question in questions_of(store)[: options.compose_questions]]
-        backbone = load_backbone(manifest.backbone, options.device, manifest.dtype)
-        backbone.write_special_tokens(manifest.special_tokens, f"--labels {stores[0].folder}")
+        backbone = manifest.load_backbone(f"--labels {stores[0].folder}", None, options.device, manifest.dtype)
         judge = make_judge(backbone, manifest.scoring)
         composed = compose(judge, questions, best[: options.compose_edits], options.compose, manifest.template)
     singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]

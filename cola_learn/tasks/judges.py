@@ -7,6 +7,7 @@ from typing import TypeVar
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.chains import Chain
+from cola_learn.console import progress_bar
 from cola_learn.tasks.answer_verifier import AnswerVerifier
 from cola_learn.tasks.answer_writer import AnswerWriter
 from cola_learn.tasks.judge import Judge, ModelJudge
@@ -77,6 +78,27 @@ def score_questions(
         for question in group:
             judge.close(question.key)
         yield from ((question, found[question.key]) for question in group)
+
+
+def score_all(
+    judge_of: Callable[[Question], Judge],
+    questions: Sequence[Question],
+    chains: Callable[[Question], Sequence[Chain]],
+    template: Template,
+    together: int,
+    title: str,
+) -> list[dict[Chain, Scores]]:
+    """``score_questions`` for questions of several judges, under a progress bar with a title: the scores of each
+    question's chains, in the order of the questions."""
+    found: dict[str, dict[Chain, Scores]] = {}
+    with progress_bar() as bar:
+        total = sum(len(chains(question)) for question in questions)
+        task = bar.add_task(title, total=total, unit="chains", note="")
+        for judge, own in by_judge(judge_of, sorted(questions, key=lambda question: len(question.text))):
+            for question, scores in score_questions(judge, own, chains, template, together):
+                found[question.key] = scores
+                bar.advance(task, len(scores))
+    return [found[question.key] for question in questions]
 
 
 def by_judge(
