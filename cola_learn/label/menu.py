@@ -1,7 +1,10 @@
 """Menus: short lists of chains that are all tried on every question."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
+
+import numpy
 
 from cola_learn.chains import Chain, Edit, Skip
 from cola_learn.console import console, next_command, progress_bar
@@ -14,7 +17,7 @@ from cola_learn.label.records import Label
 from cola_learn.label.score_matrix import questions_of
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.judge import Judge
-from cola_learn.tasks.judges import make_judge, score_questions
+from cola_learn.tasks.judges import by_judge, make_judge, score_questions
 from cola_learn.tasks.questions import Question, Template
 from cola_learn.tasks.scores import Scores
 from cola_learn.tasks.temperature import soft_rewards
@@ -35,28 +38,46 @@ def run_menu(options: MenuOptions) -> list[Chain]:
             raise UserError(f"--labels {store.folder} is of another model than {stores[0].folder}")
     labels = [label for store in stores for label in store]
     base = Chain.base(manifest.num_layers)
-    gains = edit_gains(labels)
+    gains = _pooled_gains(stores)
     best = sorted(gains, key=lambda edit: (-_shrunk(*gains[edit]), str(edit)))
     composed: list[Chain] = []
     if options.compose and best:
-        questions = [question for store in stores for question in questions_of(store)[: options.compose_questions]]
+        scorings = {
+            question: store.manifest.scoring
+            for store in stores
+            for question in questions_of(store)[: options.compose_questions]
+        }
         backbone = manifest.load_backbone(f"--labels {stores[0].folder}", None, options.device, manifest.dtype)
-        judge = make_judge(backbone, manifest.scoring)
-        composed = compose(judge, questions, best[: options.compose_edits], options.compose, manifest.template)
+        judge = cache(partial(make_judge, backbone))
+        edits, num_layers = best[: options.compose_edits], manifest.num_layers
+        composed = compose(
+            lambda one: judge(scorings[one]), scorings, edits, options.compose, num_layers, manifest.template
+        )
     singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]
-    menu = dict.fromkeys([base, *composed, *singles])
-    for chain in covering(labels, options.size):
-        if len(menu) >= options.size:
-            break
-        menu[chain] = None
+    wanted = [base, *composed, *singles, *covering(labels, options.size)]
+    menu = list(dict.fromkeys(wanted))[: options.size]
     if len(menu) < 2:
         raise UserError("--labels hold no chains to make a menu of; label with --search Scan, or MCTS")
-    chains = [base, *sorted(menu.keys() - {base}, key=lambda chain: (chain.depth, chain.layers))][: options.size]
+    chains = [base, *sorted(menu[1:], key=lambda chain: (chain.depth, chain.layers))]
     write_text(options.output, "".join(f"{chain}\n" for chain in chains))
     console.print(f"menu        {options.output} ({len(chains)} chains)", soft_wrap=True)
     tasks = ("--tasks", "arc_easy:test", "sciq:validation")
     next_command(["python -m cola_learn.label cross", "--menu", options.output, *tasks])
     return chains
+
+
+def _pooled_gains(stores: Sequence[LabelStore]) -> dict[Edit, tuple[float, int]]:
+    """For every single edit its mean gain over the base chain, and on how many questions. Margins are in different
+    units under different metrics, so gains are taken relative to the spread of the base chain's margins in a store."""
+    parts: defaultdict[Edit, list[tuple[float, int]]] = defaultdict(list)
+    for store in stores:
+        spread = float(numpy.std([label.base.margin for label in store])) or 1.0
+        for edit, (gain, count) in edit_gains(store).items():
+            parts[edit].append((gain / spread, count))
+    counts = {edit: sum(count for _, count in own) for edit, own in parts.items()}
+    return {
+        edit: (sum(gain * count for gain, count in own) / counts[edit], counts[edit]) for edit, own in parts.items()
+    }
 
 
 def _shrunk(gain: float, count: int) -> float:
@@ -87,17 +108,23 @@ def covering(labels: Sequence[Label], size: int) -> list[Chain]:
 
 
 def compose(
-    judge: Judge, questions: Iterable[Question], edits: Sequence[Edit], steps: int, template: Template = "cloze"
+    judge_of: Callable[[Question], Judge],
+    questions: Iterable[Question],
+    edits: Sequence[Edit],
+    steps: int,
+    num_layers: int,
+    template: Template = "cloze",
 ) -> list[Chain]:
     """Chains of more and more edits: at each step the edit is added that gives the highest mean soft reward,
     and, in a second series, the highest among the skips.
     """
-    questions = list(questions)
-    base = Chain.base(judge.num_layers)
+    judged = by_judge(judge_of, questions)
+    ordered = [question for _, some in judged for question in some]
+    base = Chain.base(num_layers)
     made: dict[Chain, None] = {}
     series: list[list[Edit]] = [list(edits), [edit for edit in edits if isinstance(edit, Skip)]]
     with progress_bar() as bar:
-        total = steps * len(questions) * sum(map(len, series))
+        total = steps * len(ordered) * sum(map(len, series))
         task = bar.add_task("compose", total=total, unit="chains", note="")
         for pool in series:
             chosen: tuple[Edit, ...] = ()
@@ -105,16 +132,17 @@ def compose(
                 chains = {}
                 for edit in pool:
                     try:
-                        chains[Chain.from_edits([*chosen, edit], judge.num_layers)] = (*chosen, edit)
+                        chains[Chain.from_edits([*chosen, edit], num_layers)] = (*chosen, edit)
                     except ValueError:  # it overlaps an edit that is chosen already
                         continue
                 if not chains:
                     break
                 found: list[Mapping[Chain, Scores]] = []
-                for _, scores in score_questions(judge, questions, [base, *chains], template):
-                    found.append(scores)
-                    bar.advance(task, len(chains))
-                means = soft_rewards(questions, found)
+                for judge, some in judged:
+                    for _, scores in score_questions(judge, some, [base, *chains], template):
+                        found.append(scores)
+                        bar.advance(task, len(chains))
+                means = soft_rewards(ordered, found)
                 best = max(chains, key=means.__getitem__)
                 chosen = chains[best]
                 made[best] = None

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -6,13 +6,15 @@ import pytest
 from cola_learn import Chain, LabelStore, Repeat, Skip
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
+from cola_learn.chains import Edit
 from cola_learn.errors import UserError
 from cola_learn.label.menu import compose, covering
 from cola_learn.label.menu_file import read_menu
 from cola_learn.label.records import Label, Trial
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.option_scorer import OptionScorer
-from cola_learn.tasks.questions import Question, as_sample
+from cola_learn.tasks.questions import Metric, Question, as_sample
+from cola_learn.tasks.temperature import soft_rewards
 
 Command = Callable[..., tuple[int, str]]
 
@@ -41,25 +43,26 @@ def test_a_menu_is_read_and_what_is_wrong_is_named(tmp_path: Path) -> None:
         read_menu(tmp_path / "empty.txt", 6)
 
 
-def test_compose_adds_what_gains_most(smollm: Backbone, arc: list[Question]) -> None:
+def test_compose_adds_what_gains_most_under_each_question_s_own_metric(smollm: Backbone, arc: list[Question]) -> None:
     edits = [Skip(14, 1), Repeat(22, 1, 2), Skip(20, 1)]
-    made = compose(OptionScorer(Executor(smollm)), arc[:6], edits, 2)
-    alone = OptionScorer(Executor(smollm, cache_bytes=0))
+    metric: dict[Question, Metric] = dict(zip(arc[:4], ("acc", "pmi") * 2, strict=True))
+    scorers = {name: OptionScorer(Executor(smollm), name) for name in metric.values()}
+    made = compose(lambda question: scorers[metric[question]], arc[:4], edits, 2, 30)
 
-    def worth(chain: Chain) -> float:
-        total = 0.0
-        for question in arc[:6]:
-            sample = as_sample(question)
-            alone.open(sample)
-            total += alone.score([(sample.key, chain)])[0].probability(question.gold)
-            alone.close(sample.key)
-        return total
+    def worth(edits: Sequence[Edit]) -> float:
+        base, chain = Chain.base(30), Chain.from_edits(edits, 30)
+        found = []
+        for question in arc[:4]:
+            alone = OptionScorer(Executor(smollm, cache_bytes=0), metric[question])
+            alone.open(as_sample(question))
+            found.append({one: alone.score([(question.key, one)])[0] for one in (base, chain)})
+            alone.close(question.key)
+        return soft_rewards(arc[:4], found)[chain]
 
-    singles = {edit: worth(Chain.from_edits([edit], 30)) for edit in edits}
-    first = max(edits, key=singles.__getitem__)
+    first = max(edits, key=lambda edit: worth([edit]))
     assert made[0] == Chain.from_edits([first], 30)
-    pairs = [Chain.from_edits([first, edit], 30) for edit in edits if edit != first]
-    assert made[1] == max(pairs, key=worth)
+    second = max((edit for edit in edits if edit != first), key=lambda edit: worth([first, edit]))
+    assert made[1] == Chain.from_edits([first, second], 30)
 
 
 def test_cross_keeps_the_score_of_every_option(command: Command, tmp_path: Path, smollm: Backbone) -> None:
