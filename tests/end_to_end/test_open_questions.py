@@ -35,7 +35,7 @@ def test_1_label_and_verify(command: Command, folder: Path, reward: str) -> None
     code, said = command(
         "cola_learn.label",
         *(*CONFIG, "--open", "--task", folder / "mine.jsonl", "--reward", reward),
-        *("--search.simulations", "6", "--neighbours", "0", "--output", folder / reward),
+        *("--search.simulations", "4", "--neighbours", "0", "--output", folder / reward),
     )
     assert code == 0, said
     store = LabelStore.open(folder / reward)
@@ -58,7 +58,7 @@ def test_2_another_prompt_does_not_go_into_the_same_store(command: Command, fold
     code, said = command(
         "cola_learn.label",
         *(*CONFIG, "--open", "--task", folder / "mine.jsonl", "--output", folder / "verify"),
-        *("--search.simulations", "6", "--neighbours", "0", "--prompt.begin", "So it is"),
+        *("--search.simulations", "4", "--neighbours", "0", "--prompt.begin", "So it is"),
     )
     assert code == 2
     assert "holds labels made with prompt" in said
@@ -74,7 +74,7 @@ def test_3_train_export_evaluate(command: Command, folder: Path) -> None:
         ("cola_learn.export", "--checkpoint", train / "best.ckpt", "--output", controller),
         (
             *("cola_learn.evaluate", "--controllers", controller, "--labels", labels, "--tracking", "disabled"),
-            *("--tasks", folder / "held_out.jsonl", "--output", folder / "evaluate", "--search.simulations", "3"),
+            *("--tasks", folder / "held_out.jsonl", "--output", folder / "evaluate", "--search.simulations", "2"),
             *("--dtype", "float32", "--static_candidates", "2", "--static_questions", "2", "--cost_questions", "1"),
         ),
     ]
