@@ -10,6 +10,8 @@ import pyarrow.parquet
 import pytest
 from scipy.stats import binomtest
 
+from cola_learn import load_task
+
 REPOSITORY = Path(__file__).parents[1]
 LABELS = REPOSITORY / "data" / "labels"
 NONE = 1000
@@ -139,3 +141,23 @@ def test_wordings_table() -> None:
         ]
         assert cells[5].startswith(f"{100 * fmean(both):+.1f} (")
         assert cells[5].endswith(f"{len(both)} questions")
+
+
+def test_damped_loops_table() -> None:
+    """Right is whose gold option has the highest score; gains are differences to base."""
+    lines = (REPOSITORY / "data" / "damped" / "loops.jsonl").read_text().splitlines()
+    parts = [part for part in map(json.loads, lines[1:]) if part["part"] == "compare"]
+    text = (REPOSITORY / "docs" / "search.md").read_text().split("## Damped loops")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| .* \| ([\d.]+)% \| ?([^|]*)\|", text, re.MULTILINE)
+    wanted = {part["question"] for part in parts}
+    tasks = {(key.split("/")[0], key.split("/")[1]) for key in wanted}
+    gold = {question.key: question.gold for task, split in tasks for question in load_task(task, split)}
+    assert f"{len(wanted)}\nothers" in text
+    assert len(wanted) == len(parts)
+    right = [
+        [max(range(len(one)), key=one.__getitem__) == gold[part["question"]] for one in part["scores"]]
+        for part in parts
+    ]
+    shares = [100 * fmean(chain) for chain in zip(*right, strict=True)]
+    assert [share for share, _ in rows] == [f"{share:.1f}" for share in shares]
+    assert [change.split(" ")[0] for _, change in rows] == ["", *(f"{share - shares[0]:+.1f}" for share in shares[1:])]
