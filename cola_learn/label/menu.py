@@ -14,7 +14,7 @@ from cola_learn.label.menu_file import LARGEST
 from cola_learn.label.options import MenuOptions
 from cola_learn.label.prior import edit_gains
 from cola_learn.label.records import Label
-from cola_learn.label.score_matrix import questions_of
+from cola_learn.label.score_matrix import apart, questions_of
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.judge import Judge
 from cola_learn.tasks.judges import by_judge, make_judge, score_questions
@@ -27,15 +27,15 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     """Make a menu and write it.
 
     Raises:
-        UserError: if the stores cannot be read, are of different models, or give no chain.
+        UserError: if the stores cannot be read, differ in model or prompts, or give no chain.
     """
     if not 2 <= options.size <= LARGEST:
         raise UserError(f"--size {options.size} makes no menu; give 2 to {LARGEST}")
     stores = [LabelStore.open(folder) for folder in options.labels]
     manifest = stores[0].manifest
     for store in stores[1:]:
-        if store.manifest.fingerprint != manifest.fingerprint:
-            raise UserError(f"--labels {store.folder} is of another model than {stores[0].folder}")
+        if name := apart(stores[0], store, ("fingerprint", "special_tokens", "template")):
+            raise UserError(f"--labels: {stores[0].folder} and {store.folder} differ in {name}")
     labels = [label for store in stores for label in store]
     base = Chain.base(manifest.num_layers)
     gains = _pooled_gains(stores)

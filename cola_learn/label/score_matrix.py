@@ -35,9 +35,11 @@ def open_stores(folder: Path, named: str = "--labels") -> list[LabelStore]:
     return stores
 
 
-def apart(one: LabelStore, other: LabelStore) -> str | None:
+_ALIKE = ("fingerprint", "special_tokens", "template", "space")
+
+
+def apart(one: LabelStore, other: LabelStore, names: Sequence[str] = _ALIKE) -> str | None:
     """The first property in which two stores differ that are to be read together; None where there is none."""
-    names = ("fingerprint", "special_tokens", "space", "template")
     return next((name for name in names if getattr(one.manifest, name) != getattr(other.manifest, name)), None)
 
 

@@ -1,4 +1,6 @@
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,13 @@ def test_wrong_pools_are_named(command: Command, tmp_path: Path) -> None:
         assert code == 2
         assert message in said
         assert "Traceback" not in said
+
+
+def test_a_menu_is_not_made_of_stores_with_other_prompts(command: Command, tmp_path: Path) -> None:
+    stores = [tmp_path / "one", tmp_path / "two"]
+    for store in stores:
+        shutil.copytree("data/menu/held/boolq-validation", store)
+    replace(LabelStore.open(stores[1]).manifest, template="letter").write(stores[1])
+    code, said = command("cola_learn.label", "menu", "--labels", *stores, "--output", tmp_path / "menu.txt")
+    assert code == 2
+    assert said.strip().endswith(f"--labels: {stores[0]} and {stores[1]} differ in template")
