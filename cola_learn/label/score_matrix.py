@@ -22,7 +22,7 @@ def open_stores(folder: Path, named: str = "--labels") -> list[LabelStore]:
     """The label store in a folder, or all stores in its subfolders, of one backbone.
 
     Raises:
-        UserError: if there is none, or they are of different backbones or spaces.
+        UserError: if there is none, or they cannot be read together.
     """
     folder = Path(folder)
     inner = sorted(file.parent for file in folder.glob("*/manifest.json"))
@@ -32,6 +32,13 @@ def open_stores(folder: Path, named: str = "--labels") -> list[LabelStore]:
     for store in stores[1:]:
         if name := apart(stores[0], store):
             raise UserError(f"{named} {folder}: {inner[0].name} and {store.folder.name} differ in {name}")
+    first: dict[str, LabelStore] = {}
+    for store in stores:
+        other = first.setdefault(store.manifest.task, store)
+        if other.manifest.scoring != store.manifest.scoring:
+            raise UserError(
+                f"{named} {folder}: {other.folder.name} and {store.folder.name} score one task in two ways"
+            )
     return stores
 
 

@@ -1,7 +1,9 @@
 """The table of a menu's scores, against scoring each chain alone."""
 
 import math
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -63,3 +65,19 @@ def test_stores_that_do_not_belong_together_are_named(command: Command, tmp_path
         ScoreMatrix.load(stores)
     with pytest.raises(UserError, match="is not a label store"):
         open_stores(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"template": "letter"}, "differ in template"),
+        ({"metric": "acc"}, "easy-one and easy-two score one task in two ways"),
+    ],
+)
+def test_stores_that_cannot_be_read_together_are_refused(tmp_path: Path, setting: dict[str, str], said: str) -> None:
+    for name in ("one", "two"):
+        shutil.copytree("data/menu/held/arc_easy-validation", tmp_path / f"easy-{name}")
+    assert len(open_stores(tmp_path)) == 2
+    replace(LabelStore.open(tmp_path / "easy-two").manifest, **setting).write(tmp_path / "easy-two")
+    with pytest.raises(UserError, match=said):
+        open_stores(tmp_path)
