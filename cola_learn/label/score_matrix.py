@@ -36,9 +36,7 @@ def open_stores(folder: Path, named: str = "--labels") -> list[LabelStore]:
     for store in stores:
         other = first.setdefault(store.manifest.task, store)
         if other.manifest.scoring != store.manifest.scoring:
-            raise UserError(
-                f"{named} {folder}: {other.folder.name} and {store.folder.name} score one task in two ways"
-            )
+            raise UserError(f"{named} {folder}: {other.folder.name} and {store.folder.name} score one task in two ways")
     return stores
 
 
