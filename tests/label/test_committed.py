@@ -7,8 +7,10 @@ import pytest
 
 from cola_learn import LabelStore, as_sample, load_task, make_judge
 from cola_learn.backbone.backbone import Backbone
+from cola_learn.label.score_matrix import open_stores
 
-FOLDER = Path(__file__).parents[2] / "data" / "labels"
+MENUS = Path(__file__).parents[2] / "data"
+FOLDER = MENUS / "labels"
 
 
 @pytest.mark.parametrize("task", ["arc_challenge", "arc_easy"])
@@ -43,3 +45,20 @@ def test_math_labels_are_true(smollm32: Backbone) -> None:
         score = judge.score([(label.key, label.good[0].chain)])[0]
         assert score.margin(question.gold) == pytest.approx(label.good[0].margin, abs=1e-3), label.key
         assert score.reward(question.gold) == 1 or label.good[0].margin < 1e-3
+
+
+@pytest.mark.slow
+def test_scores_of_gemma_are_true(gemma32: Backbone) -> None:
+    """A few questions of each task through every chain, alone."""
+    for part in ("pool", "held"):
+        for store in open_stores(MENUS / "gemma" / part):
+            assert store.manifest.fingerprint == gemma32.fingerprint
+            questions, labels = store.questions(), store.read()
+            judge = make_judge(gemma32, store.manifest.scoring, cache_gib=0)
+            for label in random.Random(0).sample(labels, 2):
+                question = questions[label.key]
+                judge.open(as_sample(question))
+                for trial in label.trials:
+                    score = judge.score([(label.key, trial.chain)])[0]
+                    assert score.values == pytest.approx(trial.scores, abs=2e-3), (label.key, trial.chain)
+                judge.close(label.key)
