@@ -1,5 +1,6 @@
 """Menus: short lists of chains that are all tried on every question."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
@@ -20,7 +21,7 @@ from cola_learn.tasks.judge import Judge
 from cola_learn.tasks.judges import by_judge, make_judge, score_questions
 from cola_learn.tasks.questions import Question, Template
 from cola_learn.tasks.scores import Scores
-from cola_learn.tasks.temperature import soft_rewards
+from cola_learn.tasks.temperature import Array, soft_rewards
 
 
 def run_menu(options: MenuOptions) -> list[Chain]:
@@ -40,7 +41,7 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     base = Chain.base(manifest.num_layers)
     gains = _pooled_gains(stores)
     best = sorted(gains, key=lambda edit: (-_shrunk(*gains[edit]), str(edit)))
-    composed: list[Chain] = []
+    composed: dict[Chain, Array] = {}
     if options.compose and best:
         scorings = {
             question: store.manifest.scoring
@@ -53,6 +54,7 @@ def run_menu(options: MenuOptions) -> list[Chain]:
         composed = compose(
             lambda one: judge(scorings[one]), scorings, edits, options.compose, num_layers, manifest.template
         )
+        _show(composed)
     singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]
     wanted = [base, *composed, *singles, *covering(labels, options.size)]
     menu = list(dict.fromkeys(wanted))[: options.size]
@@ -114,14 +116,17 @@ def compose(
     steps: int,
     num_layers: int,
     template: Template = "cloze",
-) -> list[Chain]:
+) -> dict[Chain, Array]:
     """Chains of more and more edits: at each step the edit is added that gives the highest mean soft reward,
     and, in a second series, the highest among the skips.
+
+    Returns:
+        Each chain with its gains in soft reward over the base chain, in nats, ``[Q]``.
     """
     judged = by_judge(judge_of, questions)
     ordered = [question for _, some in judged for question in some]
     base = Chain.base(num_layers)
-    made: dict[Chain, None] = {}
+    made: dict[Chain, Array] = {}
     series: list[list[Edit]] = [list(edits), [edit for edit in edits if isinstance(edit, Skip)]]
     with progress_bar() as bar:
         total = steps * len(ordered) * sum(map(len, series))
@@ -142,9 +147,21 @@ def compose(
                     for _, scores in score_questions(judge, some, [base, *chains], template):
                         found.append(scores)
                         bar.advance(task, len(chains))
-                means = soft_rewards(ordered, found)
-                best = max(chains, key=means.__getitem__)
+                soft = soft_rewards(ordered, found)
+                best = max(chains, key=lambda chain: float(soft[chain].mean()))
                 chosen = chains[best]
-                made[best] = None
+                made[best] = soft[best] - soft[base]
         bar.update(task, completed=total)
-    return list(made)
+    return made
+
+
+def _show(composed: Mapping[Chain, Array]) -> None:
+    """Print the gains: the best of many on few questions look better than they are."""
+    count = len(next(iter(composed.values())))
+    console.print(
+        f"gain in the log-probability of the right option on {count} questions, in nats (standard error); of many "
+        "chains the best were taken, so that others will show less, the more so the larger the error"
+    )
+    for chain, gains in composed.items():
+        error = gains.std(ddof=1) / count**0.5 if count > 1 else math.nan
+        console.print(f"  {gains.mean():+.3f} ({error:.3f})  {chain.depth} layers  {chain}")

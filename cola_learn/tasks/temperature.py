@@ -82,16 +82,16 @@ def fitted(questions: Sequence[Question], found: Sequence[Mapping[Chain, Scores]
     return task_temperatures(tasks, gold, [next(iter(scores.values())).values for scores in found])
 
 
-def soft_rewards(questions: Sequence[Question], found: Sequence[Mapping[Chain, Scores]]) -> dict[Chain, float]:
-    """Mean soft reward of each chain on some questions, in nats.
+def soft_rewards(questions: Sequence[Question], found: Sequence[Mapping[Chain, Scores]]) -> dict[Chain, Array]:
+    """Soft rewards of each chain on Q questions, in nats, ``[Q]`` each.
 
     Args:
         questions: what was scored.
         found: the scores of each question: of the same chains, the base chain first.
     """
     temperatures = fitted(questions, found)
-    totals = dict.fromkeys(found[0], 0.0)
-    for question, scores in zip(questions, found, strict=True):
-        for chain, score in scores.items():
-            totals[chain] += soft_reward(score, question.gold, temperatures[question.task])
-    return {chain: total / len(questions) for chain, total in totals.items()}
+    rows = list(zip(questions, found, strict=True))
+    return {
+        chain: numpy.array([soft_reward(own[chain], one.gold, temperatures[one.task]) for one, own in rows])
+        for chain in found[0]
+    }

@@ -1,6 +1,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from cola_learn.label.records import Label, Trial
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.option_scorer import OptionScorer
 from cola_learn.tasks.questions import Metric, Question, as_sample
+from cola_learn.tasks.scores import OptionScores
 from cola_learn.tasks.temperature import soft_rewards
 
 Command = Callable[..., tuple[int, str]]
@@ -49,22 +51,25 @@ def test_compose_adds_what_gains_most_under_each_question_s_own_metric(smollm: B
     edits = [Skip(14, 1), Repeat(22, 1, 2), Skip(20, 1)]
     metric: dict[Question, Metric] = dict(zip(arc[:4], ("acc", "pmi") * 2, strict=True))
     scorers = {name: OptionScorer(Executor(smollm), name) for name in metric.values()}
-    made = compose(lambda question: scorers[metric[question]], arc[:4], edits, 2, 30)
+    composed = compose(lambda question: scorers[metric[question]], arc[:4], edits, 2, 30)
+
+    @cache
+    def scored(question: Question, chain: Chain) -> OptionScores:
+        alone = OptionScorer(Executor(smollm, cache_bytes=0), metric[question])
+        alone.open(as_sample(question))
+        return alone.score([(question.key, chain)])[0]
 
     def worth(edits: Sequence[Edit]) -> float:
         base, chain = Chain.base(30), Chain.from_edits(edits, 30)
-        found = []
-        for question in arc[:4]:
-            alone = OptionScorer(Executor(smollm, cache_bytes=0), metric[question])
-            alone.open(as_sample(question))
-            found.append({one: alone.score([(question.key, one)])[0] for one in (base, chain)})
-            alone.close(question.key)
-        return soft_rewards(arc[:4], found)[chain]
+        found = [{one: scored(question, one) for one in (base, chain)} for question in arc[:4]]
+        return float(soft_rewards(arc[:4], found)[chain].mean())
 
+    made = list(composed)
     first = max(edits, key=lambda edit: worth([edit]))
     assert made[0] == Chain.from_edits([first], 30)
     second = max((edit for edit in edits if edit != first), key=lambda edit: worth([first, edit]))
     assert made[1] == Chain.from_edits([first, second], 30)
+    assert composed[made[0]].mean() == pytest.approx(worth([first]) - worth([]), abs=1e-4)
 
 
 def test_cross_keeps_the_score_of_every_option(command: Command, tmp_path: Path, smollm: Backbone) -> None:
