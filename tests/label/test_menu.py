@@ -49,9 +49,9 @@ def test_a_menu_is_read_and_what_is_wrong_is_named(tmp_path: Path) -> None:
 
 def test_compose_adds_what_gains_most_under_each_question_s_own_metric(smollm: Backbone, arc: list[Question]) -> None:
     edits = [Skip(14, 1), Repeat(22, 1, 2), Skip(20, 1)]
-    metric: dict[Question, Metric] = dict(zip(arc[:4], ("acc", "pmi") * 2, strict=True))
+    metric: dict[Question, Metric] = dict(zip(arc[:2], ("acc", "pmi"), strict=True))
     scorers = {name: OptionScorer(Executor(smollm), name) for name in metric.values()}
-    composed = compose(lambda question: scorers[metric[question]], arc[:4], edits, 2, 30)
+    composed = compose(lambda question: scorers[metric[question]], arc[:2], edits, 2, 30)
 
     @cache
     def scored(question: Question, chain: Chain) -> OptionScores:
@@ -61,8 +61,8 @@ def test_compose_adds_what_gains_most_under_each_question_s_own_metric(smollm: B
 
     def worth(edits: Sequence[Edit]) -> float:
         base, chain = Chain.base(30), Chain.from_edits(edits, 30)
-        found = [{one: scored(question, one) for one in (base, chain)} for question in arc[:4]]
-        return float(soft_rewards(arc[:4], found)[chain].mean())
+        found = [{one: scored(question, one) for one in (base, chain)} for question in arc[:2]]
+        return float(soft_rewards(arc[:2], found)[chain].mean())
 
     made = list(composed)
     first = max(edits, key=lambda edit: worth([edit]))
