@@ -36,8 +36,11 @@ def ask(options: InferOptions, question: str) -> None:
     chooser = make_chooser(options)
     backbone = chooser.backbone
     [chain] = chooser.choose([question])
-    console = PlainConsole()
-    for what, one in ((chooser.name, chain), ("plain", Chain.base(backbone.num_layers))):
+    console, base = PlainConsole(), Chain.base(backbone.num_layers)
+    for what, one in ((chooser.name, chain), ("plain", base)):
+        if what == "plain" and one == chain:
+            console.print(Text.assemble(("plain  ", "bold"), " the same"))
+            break
         line = Text.assemble((f"{what:7}", "bold"), f" {one}  ", (f"({one.depth} layers)", "dim"))
         console.print(line, soft_wrap=True)
         if options.choices is not None:

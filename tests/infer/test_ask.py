@@ -143,3 +143,13 @@ def test_a_conversation(command: Command, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_strip_shows_each_layer() -> None:
     assert strip(Chain.parse("0-1 3 (4)x3 5", 7)) == "▪▪·▪3▪·"
+
+
+def test_the_plain_chain_is_run_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(PlainConsole, "print", lambda _, text, **__: shown.append(str(text)))
+    choices = ("--choices", "copper", "wood")
+    code, said = command("cola_learn.infer", "Which of these is a metal?", "--chain", "0-29", *choices)
+    assert code == 0, said
+    assert [shown[0], shown[2:]] == ["given   0-29  (30 layers)", ["plain   the same"]]
+    assert shown[1].startswith("        copper (")
