@@ -39,7 +39,7 @@ def run_menu(options: MenuOptions) -> list[Chain]:
             raise UserError(f"--labels: {stores[0].folder} and {store.folder} differ in {name}")
     labels = [label for store in stores for label in store]
     base = Chain.base(manifest.num_layers)
-    gains = _pooled_gains(stores)
+    gains = pooled_gains(stores)
     best = sorted(gains, key=lambda edit: (-_shrunk(*gains[edit]), str(edit)))
     composed: dict[Chain, Array] = {}
     if options.compose and best:
@@ -68,7 +68,7 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     return chains
 
 
-def _pooled_gains(stores: Sequence[LabelStore]) -> dict[Edit, tuple[float, int]]:
+def pooled_gains(stores: Sequence[LabelStore]) -> dict[Edit, tuple[float, int]]:
     """For every single edit its mean gain over the base chain, and on how many questions. Margins are in different
     units under different metrics, so gains are taken relative to the spread of the base chain's margins in a store."""
     parts: defaultdict[Edit, list[tuple[float, int]]] = defaultdict(list)

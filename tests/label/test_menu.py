@@ -11,7 +11,7 @@ from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.chains import Edit
 from cola_learn.errors import UserError
-from cola_learn.label.menu import compose, covering
+from cola_learn.label.menu import compose, covering, pooled_gains
 from cola_learn.label.menu_file import read_menu
 from cola_learn.label.records import Label, Trial
 from cola_learn.tasks.load import load_task
@@ -129,3 +129,17 @@ def test_a_menu_is_not_made_of_stores_with_other_prompts(command: Command, tmp_p
     code, said = command("cola_learn.label", "menu", "--labels", *stores, "--output", tmp_path / "menu.txt")
     assert code == 2
     assert said.strip().endswith(f"--labels: {stores[0]} and {stores[1]} differ in template")
+
+
+def test_gains_do_not_depend_on_the_units_of_a_metric(tmp_path: Path) -> None:
+    """A store whose margins are all a hundred times as large weighs as much as the other."""
+    store = LabelStore.open(Path("data/menu/held/openbookqa-validation"))
+    wide = LabelStore.create(tmp_path / "wide", store.manifest)
+    with wide.writing():
+        for label in store:
+            trials = tuple(replace(trial, margin=100 * trial.margin) for trial in label.trials)
+            wide.append([replace(label, trials=trials)])
+    both, one = pooled_gains([store, wide]), pooled_gains([store])
+    assert both.keys() == one.keys() == {Repeat(17, 1, 2), Skip(18, 2)}
+    for edit, (gain, count) in one.items():
+        assert both[edit] == (pytest.approx(gain), 2 * count)
