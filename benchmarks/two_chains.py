@@ -15,7 +15,7 @@ import numpy
 from cola_learn.chains import Chain
 from cola_learn.command import Command
 from cola_learn.evaluate.markdown import p_text, table
-from cola_learn.evaluate.multichain import cascade_limit, lead, shared_layers
+from cola_learn.evaluate.multichain import cascade, cascade_limit, lead
 from cola_learn.evaluate.static_front import HeldFront, StaticFront
 from cola_learn.intervals import p_value, paired_difference, points
 from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
@@ -47,16 +47,11 @@ class TwoChains:
 
     def on(self, scores: ScoreMatrix) -> tuple[Array, Array]:
         """Rewards and layers run, ``[Q]`` each."""
-        pair = [self.first, self.second]
-        probabilities = scores.probabilities[:, pair if self.vote else pair[1:]].mean(1)
-        then = (probabilities.argmax(1) == scores.gold).astype(float)
-        sure = lead(scores, self.first) >= self.limit
-        layers = shared_layers([scores.chains[chain] for chain in pair])
-        return numpy.where(sure, scores.rewards[:, self.first], then), numpy.where(sure, self.alone(scores), layers)
-
-    def alone(self, scores: ScoreMatrix) -> float:
-        """Layers of the first chain."""
-        return float(scores.depths[self.first])
+        rewards, layers = cascade(scores, [self.first, self.second], self.limit)
+        if not self.vote:
+            sure = lead(scores, self.first) >= self.limit
+            rewards = numpy.where(sure, rewards, scores.rewards[:, self.second])
+        return rewards, layers
 
     def described(self, chains: tuple[Chain, ...]) -> str:
         return f"`{chains[self.first]}`, then `{chains[self.second]}`" + (", both vote" if self.vote else "")

@@ -37,9 +37,9 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     for store in stores[1:]:
         if name := apart(stores[0], store, ("fingerprint", "special_tokens", "template")):
             raise UserError(f"--labels: {stores[0].folder} and {store.folder} differ in {name}")
-    labels = [label for store in stores for label in store]
+    labels = [store.read() for store in stores]
     base = Chain.base(manifest.num_layers)
-    gains = pooled_gains(stores)
+    gains = pooled_gains(labels)
     best = sorted(gains, key=lambda edit: (-_shrunk(*gains[edit]), str(edit)))
     composed: dict[Chain, Array] = {}
     if options.compose and best:
@@ -56,7 +56,7 @@ def run_menu(options: MenuOptions) -> list[Chain]:
         )
         _show(composed)
     singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]
-    wanted = [base, *composed, *singles, *covering(labels, options.size)]
+    wanted = [base, *composed, *singles, *covering([label for own in labels for label in own], options.size)]
     menu = list(dict.fromkeys(wanted))[: options.size]
     if len(menu) < 2:
         raise UserError("--labels hold no chains to make a menu of; label with --search Scan, or MCTS")
@@ -68,13 +68,14 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     return chains
 
 
-def pooled_gains(stores: Sequence[LabelStore]) -> dict[Edit, tuple[float, int]]:
-    """For every single edit its mean gain over the base chain, and on how many questions. Margins are in different
-    units under different metrics, so gains are taken relative to the spread of the base chain's margins in a store."""
+def pooled_gains(stores: Sequence[Sequence[Label]]) -> dict[Edit, tuple[float, int]]:
+    """For every single edit its mean gain over the base chain, and on how many questions, from the labels of each
+    store. Margins are in different units under different metrics, so gains are taken relative to the spread of the
+    base chain's margins in a store."""
     parts: defaultdict[Edit, list[tuple[float, int]]] = defaultdict(list)
-    for store in stores:
-        spread = float(numpy.std([label.base.margin for label in store])) or 1.0
-        for edit, (gain, count) in edit_gains(store).items():
+    for labels in filter(None, stores):
+        spread = float(numpy.std([label.base.margin for label in labels])) or 1.0
+        for edit, (gain, count) in edit_gains(labels).items():
             parts[edit].append((gain / spread, count))
     counts = {edit: sum(count for _, count in own) for edit, own in parts.items()}
     return {

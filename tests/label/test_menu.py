@@ -139,7 +139,7 @@ def test_gains_do_not_depend_on_the_units_of_a_metric(tmp_path: Path) -> None:
         for label in store:
             trials = tuple(replace(trial, margin=100 * trial.margin) for trial in label.trials)
             wide.append([replace(label, trials=trials)])
-    both, one = pooled_gains([store, wide]), pooled_gains([store])
+    both, one = pooled_gains([store.read(), wide.read()]), pooled_gains([store.read()])
     assert both.keys() == one.keys() == {Repeat(17, 1, 2), Skip(18, 2)}
     for edit, (gain, count) in one.items():
         assert both[edit] == (pytest.approx(gain), 2 * count)
