@@ -5,6 +5,7 @@ import hashlib
 import json
 import random
 import re
+import shlex
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -83,8 +84,12 @@ def load_task(
     elif is_file(task):
         questions = _read_file(task, split, layout or Layout(), revision)
     else:
-        names = ", ".join((*BENCHMARKS, *FAIL_RATE, *GENERATED))
-        raise UserError(f"--task {task} is not known; choose {names}, {KNOWN}, hub:ORG/NAME, or {LM_EVAL}NAME")
+        names = (*BENCHMARKS, *FAIL_RATE, *GENERATED)
+        name, _, own = task.partition(":")
+        if name in names:
+            raise UserError(f"--task {task} names a split; write --task {name} --split {shlex.quote(own or split)}")
+        every = ", ".join(names)
+        raise UserError(f"--task {task} is not known; choose {every}, {KNOWN}, hub:ORG/NAME, or {LM_EVAL}NAME")
     if questions and questions[0].open:
         questions = with_decoys(questions)
     questions = part(questions)

@@ -90,6 +90,7 @@ def test_a_larger_limit_only_adds() -> None:
     ("task", "split", "message"),
     [
         ("arc_hard", "test", "--task arc_hard is not known; choose arc_easy"),
+        ("arc_easy:test[:5%]", "validation", r"write --task arc_easy --split 'test\[:5%\]'"),
         ("missing.jsonl", "test", "--task missing.jsonl is not there"),
         ("arc_easy", "traim", "--split traim of arc_easy is not known; choose train, validation, test, dev"),
     ],
