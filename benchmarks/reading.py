@@ -1,4 +1,5 @@
-"""What can be read off a prompt about which chain suits it: by layer read, by target, by number of questions.
+"""What can be read off a prompt about which chain suits it: by layer read, by target, by number of questions and of
+chains.
 
     python -m benchmarks.reading --layers 0 7
 
@@ -6,7 +7,7 @@ Ridge regression from prompts to the gains of a menu's chains, cross-validated o
 is looked at. Beside it what the name of the task alone would give. Reading a layer takes minutes, once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -44,13 +45,17 @@ class ReadingOptions:
         layers: after how many layers prompts are read.
         depths: mean depths, as shares of the base chain's.
         questions: for the learning curve; the last layer is read.
-        seed: of the folds and the bootstrap.
+        chains: sizes of smaller menus, the static front and others drawn at random; the last layer is read.
+        menus: drawn of each size.
+        seed: of the folds, the menus and the bootstrap.
     """
 
     labels: Path = Path("data/menu/pool")
     layers: list[int] = field(default_factory=lambda: [0, 7])
     depths: list[float] = field(default_factory=lambda: [0.8, 0.85, 0.9, 1.0])
     questions: list[int] = field(default_factory=lambda: [1000, 2000, 4000])
+    chains: list[int] = field(default_factory=lambda: [6, 8, 10, 12])
+    menus: int = 50
     seed: int = 0
 
 
@@ -95,17 +100,20 @@ def run_reading(options: ReadingOptions) -> None:
             )
 
     gold = table.soft - table.soft[:, :1]
-    add("task", "gold", _crossed(task, gold, options.seed), len(table))
-    vectors = task
+    vectors, named = task, _crossed(task, gold, options.seed)
+    add("task", "gold", named, len(table))
+    predicted = named
     for layer in options.layers:
         vectors = read(layer)
-        add(f"layer {layer}", "gold", _crossed(vectors, gold, options.seed), len(table))
+        predicted = _crossed(vectors, gold, options.seed)
+        add(f"layer {layer}", "gold", predicted, len(table))
     add(f"layer {layer}", "agreement", _crossed(vectors, _agreement(table), options.seed), len(table))
     right = table.rewards - table.rewards[:, :1]
     add(f"layer {layer}", "right or wrong", _crossed(vectors, right, options.seed), len(table))
     for count in options.questions:
         add(f"layer {layer}", "gold", _crossed(vectors, gold, options.seed, count), count)
     PlainConsole(width=160).print(grid)
+    PlainConsole(width=160).print(_by_chains(table, {"task": named, f"layer {layer}": predicted}, options))
     console.print(f"{len(table)} questions, {_FOLDS}-fold; points of accuracy with 95% intervals, * p < 0.05")
 
 
@@ -130,22 +138,57 @@ def _crossed(vectors: Array, gains: Array, seed: int, count: int | None = None) 
 
 
 def _judged(table: ScoreMatrix, predicted: Array, share: float, seed: int) -> Sequence[str]:
-    saved = 1 - table.depths / table.depths[0]
-    low, high = 0.0, 100.0
-    for _ in range(50):  # the lowest price at which the mean depth is within the limit
-        price = (low + high) / 2
-        deep = table.depths[(predicted + price * saved).argmax(1)].mean() > share * table.depths[0]
-        low, high = (price, high) if deep else (low, price)
-    chosen: NDArray[numpy.int64] = (predicted + high * saved).argmax(1)
+    chosen = _chosen(table.depths, predicted, share * table.depths[0])
     mine, depth = table.rewards[numpy.arange(len(table)), chosen], float(table.depths[chosen].mean())
     mixed = StaticFront.of(table.depths, table.soft.mean(0)).at(depth)
     others = [table.rewards[:, 0], mine if mixed is None else table.rewards @ mixed]
     others += [dealt(table, chosen, within) for within in (False, True)]
-    cells = [
-        points(paired_difference(list(mine), list(other), seed)) + ("*" if p_value(mine, other) < 0.05 else "")
-        for other in others
-    ]
-    return [f"{depth:.1f}", *cells]
+    return [f"{depth:.1f}", *(_difference(mine, other, seed) for other in others)]
+
+
+def _chosen(depths: Array, predicted: Array, limit: float) -> NDArray[numpy.int64]:
+    """Chains of the highest predicted gains ``[Q, C]``, less the lowest price at which the mean depth is within
+    the limit, ``[Q]``."""
+    saved = 1 - depths / depths[0]
+    low, high = 0.0, 100.0
+    for _ in range(50):
+        price = (low + high) / 2
+        deep = depths[(predicted + price * saved).argmax(1)].mean() > limit
+        low, high = (price, high) if deep else (low, price)
+    found: NDArray[numpy.int64] = (predicted + high * saved).argmax(1)
+    return found
+
+
+def _by_chains(table: ScoreMatrix, predicted: Mapping[str, Array], options: ReadingOptions) -> Table:
+    """What smaller menus give that hold the base chain and the static front, in the mean over menus."""
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("chains", "read", "set to", "layers", "Δ base", "Δ static front"):
+        grid.add_column(heading, justify="left" if heading == "read" else "right", no_wrap=True)
+    front = StaticFront.of(table.depths, table.soft.mean(0))
+    kept = sorted({0, *front.corners})
+    others = [chain for chain in range(len(table.chains)) if chain not in kept]
+    rows = numpy.arange(len(table))
+    for size in sorted({len(kept), *(size for size in options.chains if size > len(kept)), len(table.chains)}):
+        draws = numpy.random.default_rng(options.seed)
+        added = min(size, len(table.chains)) - len(kept)
+        menus = [numpy.array(kept + sorted(draws.choice(others, added, replace=False))) for _ in range(options.menus)]
+        for read_from, gains in predicted.items():
+            for share in options.depths:
+                mine, mixed, depths = numpy.zeros(len(table)), numpy.zeros(len(table)), []
+                for menu in menus:
+                    chosen = menu[_chosen(table.depths[menu], gains[:, menu], share * table.depths[0])]
+                    depths.append(float(table.depths[chosen].mean()))
+                    chances = front.at(depths[-1])
+                    mine += table.rewards[rows, chosen] / len(menus)
+                    mixed += (table.rewards[rows, chosen] if chances is None else table.rewards @ chances) / len(menus)
+                cells = [_difference(mine, other, options.seed) for other in (table.rewards[:, 0], mixed)]
+                grid.add_row(f"{size}", read_from, f"{share:.0%}", f"{numpy.mean(depths):.1f}", *cells)
+    return grid
+
+
+def _difference(mine: Array, other: Array, seed: int) -> str:
+    mark = "*" if p_value(mine, other) < 0.05 else ""
+    return points(paired_difference(list(mine), list(other), seed)) + mark
 
 
 if __name__ == "__main__":

@@ -128,6 +128,7 @@ def compose(
     ordered = [question for _, some in judged for question in some]
     base = Chain.base(num_layers)
     made: dict[Chain, Array] = {}
+    found: list[dict[Chain, Scores]] = [{} for _ in ordered]  # what one step scored, another need not
     series: list[list[Edit]] = [list(edits), [edit for edit in edits if isinstance(edit, Skip)]]
     with progress_bar() as bar:
         total = steps * len(ordered) * sum(map(len, series))
@@ -143,11 +144,11 @@ def compose(
                         continue
                 if not chains:
                     break
-                found: list[Mapping[Chain, Scores]] = []
-                for judge, some in judged:
-                    for _, scores in score_questions(judge, some, [base, *chains], template):
-                        found.append(scores)
-                        bar.advance(task, len(chains))
+                missing = [chain for chain in (base, *chains) if chain not in found[0]]
+                scored = (one for judge, some in judged for one in score_questions(judge, some, missing, template))
+                for known, (_, scores) in zip(found, scored, strict=True):
+                    known |= scores
+                    bar.advance(task, len(chains))
                 soft = soft_rewards(ordered, found)
                 best = max(chains, key=lambda chain: float(soft[chain].mean()))
                 chosen = chains[best]
