@@ -20,7 +20,8 @@ demo: $(VENV)/.installed assets
 	$(BIN)/python -m cola_learn.evaluate --config configs/evaluate/demo.yaml --labels $(RUN)/labels \
 		--controllers $(RUN)/train/controller --output $(RUN)/evaluate
 
-test: $(VENV)/.installed-dev assets lint
+test: $(VENV)/.installed-dev
+	$(MAKE) --no-print-directory --jobs 2 --output-sync lint assets
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What is slow and broad beside it: all architectures, and the second real model (240 MB to fetch).
@@ -58,9 +59,10 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) torch
 	$(PIP) --editable '.[dev]'
-	touch $@
+	touch $(VENV)/.installed $@
 
 clean:
 	rm -rf $(VENV) runs site .mypy_cache .pytest_cache .ruff_cache

@@ -118,8 +118,8 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     arguments = [
         *("--controllers", folder / "controller", "checkpoints/menu"),
         *("--labels", folder / "labels", "--output", folder / "evaluate"),
-        *("--tasks", "arc_easy:validation", "sciq:validation", "--limit", "4", "--search.simulations", "6"),
-        *("--static_candidates", "2", "--static_questions", "4", "--cost_questions", "2"),
+        *("--tasks", "arc_easy:validation", "sciq:validation", "--limit", "4", "--search.simulations", "4"),
+        *("--static_candidates", "2", "--static_questions", "2", "--cost_questions", "1"),
     ]
     code, said = command("cola_learn.evaluate", *arguments, "--tracking", "offline")
     assert code == 0, said
