@@ -50,9 +50,14 @@ def run_menu(options: MenuOptions) -> list[Chain]:
         }
         backbone = manifest.load_backbone(f"--labels {stores[0].folder}", None, options.device, manifest.dtype)
         judge = cache(partial(make_judge, backbone))
-        edits, num_layers = best[: options.compose_edits], manifest.num_layers
+        skips = [edit for edit in best if isinstance(edit, Skip)]
         composed = compose(
-            lambda one: judge(scorings[one]), scorings, edits, options.compose, num_layers, manifest.template
+            lambda one: judge(scorings[one]),
+            scorings,
+            [edits[: options.compose_edits] for edits in (best, skips)],
+            options.compose,
+            manifest.num_layers,
+            manifest.template,
         )
         _show(composed)
     singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]
@@ -113,13 +118,13 @@ def covering(labels: Sequence[Label], size: int) -> list[Chain]:
 def compose(
     judge_of: Callable[[Question], Judge],
     questions: Iterable[Question],
-    edits: Sequence[Edit],
+    series: Sequence[Sequence[Edit]],
     steps: int,
     num_layers: int,
     template: Template = "cloze",
 ) -> dict[Chain, Array]:
-    """Chains of more and more edits: at each step the edit is added that gives the highest mean soft reward,
-    and, in a second series, the highest among the skips.
+    """Chains of more and more edits: in each series, at each step, that one of its edits is added which gives the
+    highest mean soft reward.
 
     Returns:
         Each chain with its gains in soft reward over the base chain, in nats, ``[Q]``.
@@ -129,15 +134,14 @@ def compose(
     base = Chain.base(num_layers)
     made: dict[Chain, Array] = {}
     found: list[dict[Chain, Scores]] = [{} for _ in ordered]  # what one step scored, another need not
-    series: list[list[Edit]] = [list(edits), [edit for edit in edits if isinstance(edit, Skip)]]
     with progress_bar() as bar:
         total = steps * len(ordered) * sum(map(len, series))
         task = bar.add_task("compose", total=total, unit="chains", note="")
-        for pool in series:
+        for edits in series:
             chosen: tuple[Edit, ...] = ()
             for _ in range(steps):
                 chains = {}
-                for edit in pool:
+                for edit in edits:
                     try:
                         chains[Chain.from_edits([*chosen, edit], num_layers)] = (*chosen, edit)
                     except ValueError:  # it overlaps an edit that is chosen already

@@ -159,7 +159,7 @@ class MenuOptions:
             themselves, and once more of skips alone; every step is a chain of the menu. 0 composes nothing.
         compose_questions: how many questions of each store decide about compositions, by the mean log-probability of
             the gold answer.
-        compose_edits: how many single edits are tried at every step.
+        compose_edits: how many single edits, the best of all and the best of skips, are tried at every step.
         output: file for the menu, one chain a line.
         device: as for label.
     """
