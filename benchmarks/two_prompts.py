@@ -107,13 +107,13 @@ def _searched(backbone: Backbone, questions: Sequence[Question], options: TwoPro
     judge = make_judge(backbone, _scoring(questions, PROMPTS[0]))
     for finished in label_questions(judge, questions, plan):
         for question, label in finished:
-            assert label.luck is not None
-            targets[question.key] = {
-                "gold": (question.gold, [trial.chain for trial in label.good]),
-                "luck": (label.luck.option, [chain for chain, _ in label.luck.found]),
-            }
+            targets[question.key] = {"gold": (question.gold, [trial.chain for trial in label.good])}
+            if label.luck is not None:  # the plain model does not give the wrong answer already
+                targets[question.key]["luck"] = label.luck.option, [chain for chain, _ in label.luck.found]
     chains = {key: [chain for _, some in own.values() for chain in some] for key, own in targets.items()}
-    parts: dict[str, dict[str, Any]] = {key: {"question": key, "gold": [], "luck": []} for key in targets}
+    parts: dict[str, dict[str, Any]] = {
+        key: {"question": key, **{name: [] for name in own}} for key, own in targets.items()
+    }
     for prompt in PROMPTS[1:]:
         judge = make_judge(backbone, _scoring(questions, prompt))
         for question, scores in score_questions(
@@ -126,7 +126,8 @@ def _searched(backbone: Backbone, questions: Sequence[Question], options: TwoPro
 
 def print_table(parts: Sequence[dict[str, Any]], seed: int = 0) -> None:
     """A row for what one prompt finds and one for what two agree on, in Markdown."""
-    console.print(f"{len(parts)} questions that base answers wrongly", soft_wrap=True)
+    parts = [part for part in parts if "luck" in part]
+    console.print(f"{len(parts)} questions that base answers wrongly, with a luck control", soft_wrap=True)
     headings = ("right under", "corrected", "by luck", "beyond luck (95%)", "hold, gold", "hold, luck")
     print(f"| {' | '.join((*headings, 'beyond luck (95%)'))} |\n{'|---' * (len(headings) + 1)}|")
     for title, agreeing in (("one prompt", False), ("two prompts", True)):
