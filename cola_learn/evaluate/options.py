@@ -30,7 +30,8 @@ class EvaluateOptions:
             open ones, and once, at the end, at the blind ones.
         depths: with --held, mean depths at which policies are compared, relative to the base chain. Each policy gets
             the lowest price of depth that reaches it on the training questions.
-        learners: with --held, also fit ridge and logistic regression, a probe, and the routers of Dr.LLM and PoLar.
+        learners: with --held, also fit ridge and logistic regression, a reader of the task, a probe, and the routers of
+            Dr.LLM and PoLar.
         output: folder for report.html, report.json, report.md, questions.parquet and the searches, which are resumed.
         backbone: default that of the labels.
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).

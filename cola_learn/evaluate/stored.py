@@ -18,7 +18,7 @@ from cola_learn.console import console
 from cola_learn.errors import UserError
 from cola_learn.evaluate import multichain
 from cola_learn.evaluate.breakdown import groupings
-from cola_learn.evaluate.learners import menu_classifier, menu_regressor, pooled, probe
+from cola_learn.evaluate.learners import menu_classifier, menu_regressor, pooled, probe, task_reader
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy, chosen_by
 from cola_learn.evaluate.reliability import Reliability, reliability
@@ -163,6 +163,7 @@ class Study:
         table = self.pool.take(rest)
         with console.status("fitting plain learners ..."):
             found.append(("ridge", menu_regressor(vectors[rest], table, both), 1.0))
+            found.append(("task_reader", task_reader(vectors[rest], table, both), 1.0))
             found.append(("logistic", menu_classifier(vectors[rest], table, both), 50.0))
         best = [table.chains[index] for index in table.soft.argmax(1)]
         size, depth = prompts[0].shape[1] * prompts[0].shape[2], table.chains[0].num_layers

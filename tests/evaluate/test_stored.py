@@ -135,7 +135,7 @@ def test_what_can_be_read_off_the_prompt_is_found() -> None:
     base = rows["base", None]
     assert base.to_base.mean == 0
     assert base.p_base == 1
-    for name in ("static_per_task_oracle", "ridge", "logistic", "polar"):
+    for name in ("static_per_task_oracle", "ridge", "task_reader", "logistic", "polar"):
         row = rows[name, 1.0]
         assert row.to_static is not None
         assert row.to_static.low > 0, name
