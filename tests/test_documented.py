@@ -143,6 +143,26 @@ def test_wordings_table() -> None:
         assert cells[5].endswith(f"{len(both)} questions")
 
 
+def test_two_prompts_table() -> None:
+    """A chain counts if it holds under the second prompt, where that is asked for; it holds under the third."""
+    lines = (REPOSITORY / "data" / "wordings" / "sums.jsonl").read_text().splitlines()
+    parts = [part for part in map(json.loads, lines[1:]) if "luck" in part]
+    text = (REPOSITORY / "docs" / "search.md").read_text().split("benchmarks.two_prompts")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (one|two) prompts? \| (.*) \|$", text, re.MULTILINE)
+    assert [name for name, _ in rows] == ["one", "two"]
+    assert f"{len(parts)} sums" in text
+    for name, columns in rows:
+        wanted = []
+        for target in ("gold", "luck"):
+            found = [
+                [held for agrees, held in zip(*part[target], strict=True) if name == "one" or agrees] for part in parts
+            ]
+            wanted.append((100 * fmean(map(bool, found)), 100 * fmean(fmean(some) for some in found if some)))
+        (corrected, held), (lucky, lucky_held) = wanted
+        shown = [float(re.split(r"[ %]", cell)[0]) for cell in columns.split(" | ")]
+        assert shown == pytest.approx([corrected, lucky, corrected - lucky, held, lucky_held], abs=0.51)
+
+
 def test_damped_loops_table() -> None:
     """Right is whose gold option has the highest score; gains are differences to base."""
     lines = (REPOSITORY / "data" / "damped" / "loops.jsonl").read_text().splitlines()
