@@ -29,7 +29,8 @@ def points(interval: Interval | None) -> str:
 
 def paired_difference(values: Sequence[float], others: Sequence[float], seed: int = 0) -> Interval:
     """Mean of ``values - others`` with a percentile bootstrap interval over the pairs."""
-    difference = numpy.asarray(values, dtype=float) - numpy.asarray(others, dtype=float)
+    # Rounding errors are no difference, and would be shown as -0.0.
+    difference = (numpy.asarray(values, dtype=float) - numpy.asarray(others, dtype=float)).round(12) + 0.0
     mean = float(difference.mean())
     if numpy.ptp(difference) == 0:
         return Interval(mean, mean, mean)

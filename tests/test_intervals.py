@@ -6,7 +6,7 @@ import numpy
 import pytest
 from scipy import stats
 
-from cola_learn.intervals import detectable, holm, mcnemar, p_value, paired_difference
+from cola_learn.intervals import detectable, holm, mcnemar, p_value, paired_difference, points
 
 
 def test_interval_agrees_with_the_normal_one_on_many_pairs() -> None:
@@ -52,3 +52,8 @@ def test_rewards_that_are_fractions_are_tested_by_their_means() -> None:
     assert p_value(mine, others) == mcnemar(gained, lost)
     assert p_value(mine, others / 2) == pytest.approx(stats.ttest_rel(mine, others / 2).pvalue)
     assert p_value(others / 3 + 1e-14, others / 3) == 1
+
+
+def test_rounding_errors_are_no_difference() -> None:
+    assert points(paired_difference([0.1 + 0.2, 0.5], [0.3, 0.5 + 1e-16])) == "+0.0 (+0.0, +0.0)"
+    assert points(paired_difference([0.3, 0.5], [0.1 + 0.2, 0.5])) == "+0.0 (+0.0, +0.0)"
