@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import lightning
-import numpy
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
@@ -98,9 +97,6 @@ class LabelDataModule(lightning.LightningDataModule):
         dtype: for computing features; default that of the labels.
         feature_layers: after how many layers of the backbone the prompt is read; 0 is the embedding layer.
         trials: what is learned from: the good chains of each question, or all that were tried.
-        task_pooling: how far the gains of a menu's chains on a question are drawn towards their means over its task
-            (partial pooling): 0 not at all, 1 all the way. What a chain gains on one question is mostly noise.
-            Validation questions keep their own.
         depth_preference: how strongly shorter good chains are preferred: a chain that is shorter by all N
             layers weighs exp(depth_preference) times as much.
         validation_share: share of the labelled questions kept for validation.
@@ -118,7 +114,6 @@ class LabelDataModule(lightning.LightningDataModule):
         dtype: Dtype | None = None,
         feature_layers: tuple[int, ...] = (0,),
         trials: Trials = "good",
-        task_pooling: float = 0.0,
         depth_preference: float = 5.0,
         validation_share: float = 0.15,
         batch_size: int = 32,
@@ -137,11 +132,9 @@ class LabelDataModule(lightning.LightningDataModule):
         self.feature_layers = tuple(feature_layers)
         self._labels_at, self._device, self._dtype = labels, device, dtype or manifest.dtype
         self._trials, self._depth_preference, self._validation_share = trials, depth_preference, validation_share
-        self._batch_size, self._task_pooling, self.seed = batch_size, task_pooling, seed
+        self._batch_size, self.seed = batch_size, seed
         if not 0 < validation_share < 1:
             raise UserError(f"--data.validation_share is {validation_share}; give a share between 0 and 1")
-        if not 0 <= task_pooling <= 1:
-            raise UserError(f"--data.task_pooling is {task_pooling}; give a number from 0 to 1")
         if batch_size < 1:
             raise UserError(f"--data.batch_size is {batch_size}; give at least 1")
         if not 0 <= depth_preference < math.inf:
@@ -162,11 +155,6 @@ class LabelDataModule(lightning.LightningDataModule):
         self._questions = {question.key: question for store in stores for question in questions_of(store)}
         self._labels = self._usable_labels(limit)
         self._extra = [label for store in self.extra_stores for label in store if label.good or trials == "all"]
-        if task_pooling and not self.menu:
-            raise UserError(
-                f"--data.task_pooling {task_pooling} is for labels of one menu; give --labels that label cross made "
-                "and --data.trials all"
-            )
         self._features: dict[str, Tensor] = {}
         self.examples: list[Example] = []
         self.hidden_size = 0
@@ -213,8 +201,7 @@ class LabelDataModule(lightning.LightningDataModule):
             if label.key not in unseen
             for part in _parts(label, size)
         ]
-        own = [self.examples[index] for index in order[held_out:]]
-        self.training = (pooled_by_task(own, self._task_pooling) if self._task_pooling else own) + extra
+        self.training = [self.examples[index] for index in order[held_out:]] + extra
 
     def _fit_temperatures(self, labels: Sequence[Label]) -> dict[str, float]:
         known = [label for label in labels if not math.isnan(label.base.margin)]
@@ -264,16 +251,6 @@ class LabelDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.validation, self._batch_size, collate_fn=collate)  # type: ignore[arg-type]
-
-
-def pooled_by_task(examples: Sequence[Example], pooling: float) -> list[Example]:
-    """Examples of one menu with gains that lie between their own (``pooling`` 0) and their task's means (1)."""
-    tasks = numpy.array([example.task for example in examples])
-    gains = numpy.array([example.gains for example in examples])
-    for task in numpy.unique(tasks):
-        rows = tasks == task
-        gains[rows] += pooling * (gains[rows].mean(0) - gains[rows])
-    return [replace(example, gains=tuple(row)) for example, row in zip(examples, gains.tolist(), strict=True)]
 
 
 def _check_same(stores: Sequence[LabelStore], extra: LabelStore) -> None:
