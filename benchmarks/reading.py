@@ -34,6 +34,7 @@ from cola_learn.train.features import features_of
 
 _FOLDS = 5
 _COMPONENTS = 256
+_POOLING = 0.7
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ def run_reading(options: ReadingOptions) -> None:
         predicted = _crossed(vectors, gold, options.seed)
         add(f"layer {layer}", "gold", predicted, len(table))
     add(f"layer {layer}", "agreement", _crossed(vectors, _agreement(table), options.seed), len(table))
+    shared = _crossed(vectors, gold, options.seed, tasks=table.tasks)
+    add(f"layer {layer}", "gold, task", shared, len(table))
     right = table.rewards - table.rewards[:, :1]
     add(f"layer {layer}", "right or wrong", _crossed(vectors, right, options.seed), len(table))
     for count in options.questions:
@@ -125,14 +128,22 @@ def _agreement(table: ScoreMatrix) -> Array:
     return logs - logs[:, :1]
 
 
-def _crossed(vectors: Array, gains: Array, seed: int, count: int | None = None) -> Array:
+def _crossed(
+    vectors: Array, gains: Array, seed: int, count: int | None = None, tasks: NDArray[numpy.str_] | None = None
+) -> Array:
     """Predicted gains of every question, from others, at most ``count`` of them, each chain with the mean that it has
-    there and deviations as cross-validation scales them."""
+    there and deviations as cross-validation scales them. With ``tasks`` the gains that are fitted are drawn towards
+    their means over a task (partial pooling): what a chain gains on one question is mostly noise."""
     predicted = numpy.zeros_like(gains)
     draws = numpy.random.default_rng(seed)
     for others, mine in KFold(_FOLDS, shuffle=True, random_state=seed).split(vectors):
         some = others if count is None else draws.choice(others, min(count, len(others)), replace=False)
-        model = RidgeCV(numpy.logspace(0, 5, 11)).fit(vectors[some], gains[some])
+        target = gains[some].copy()
+        if tasks is not None:
+            for task in numpy.unique(tasks):
+                own = tasks[some] == task
+                target[own] += _POOLING * (target[own].mean(0) - target[own])
+        model = RidgeCV(numpy.logspace(0, 5, 11)).fit(vectors[some], target)
         predicted[mine] = model.predict(vectors[mine])
     return predicted
 
