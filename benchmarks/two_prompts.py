@@ -8,13 +8,14 @@ both are judged. A killed run goes on.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy
 
 from benchmarks.journal import Journal
+from benchmarks.wordings import TOGETHER, answered_wrongly
 from cola_learn import Chain, Question, load_backbone, load_task
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.options import Dtype
@@ -27,8 +28,6 @@ from cola_learn.label.plan import Plan
 from cola_learn.tasks.judges import make_judge, score_questions
 from cola_learn.tasks.prompts import Example, Prompt
 from cola_learn.tasks.scoring import Scoring
-
-_TOGETHER = 20  # questions searched at a time
 
 
 def _prompt(ask: str, begin: str) -> Prompt:
@@ -78,10 +77,10 @@ def run(options: TwoPromptsOptions) -> None:
     done = {part["question"] for part in journal.parts}
     for name in options.tasks:
         questions = load_task(name, "test", limit=4 * options.questions, seed=options.seed)
-        wrong = _wrong(backbone, questions)[: options.questions]
+        wrong = answered_wrongly(backbone, questions, _scoring(questions, PROMPTS[0]))[: options.questions]
         missing = [question for question in wrong if question.key not in done]
-        for start in range(0, len(missing), _TOGETHER):
-            group = missing[start : start + _TOGETHER]
+        for start in range(0, len(missing), TOGETHER):
+            group = missing[start : start + TOGETHER]
             for part in _searched(backbone, group, options):
                 journal.add(part)
             console.print(f"{name}: {start + len(group)} of {len(missing)} questions searched")
@@ -89,15 +88,7 @@ def run(options: TwoPromptsOptions) -> None:
 
 
 def _scoring(questions: Sequence[Question], prompt: Prompt) -> Scoring:
-    return replace(Scoring(prompt=prompt), reward="verify").of(questions)
-
-
-def _wrong(backbone: Backbone, questions: Sequence[Question]) -> list[Question]:
-    """Those that the plain model answers wrongly."""
-    base = Chain.base(backbone.num_layers)
-    judge = make_judge(backbone, _scoring(questions, PROMPTS[0]))
-    found = score_questions(judge, questions, [base], together=_TOGETHER)
-    return [question for question, scores in found if not scores[base].reward(question.gold)]
+    return Scoring(prompt=prompt, reward="verify").of(questions)
 
 
 def _searched(backbone: Backbone, questions: Sequence[Question], options: TwoPromptsOptions) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from cola_learn.tasks.questions import as_sample
 from cola_learn.tasks.rewording import REWORDED, reworded
 from cola_learn.tasks.scoring import Scoring
 
-_TOGETHER = 20  # questions searched at a time
+TOGETHER = 20  # questions searched at a time
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,20 @@ def run(options: WordingsOptions) -> None:
     journal = Journal(options.output, {**settings, **of_model})
     done = {part["question"]: part for part in journal.parts}
     for name in options.tasks:
-        wrong = _wrong(backbone, load_task(name, "test", limit=4 * options.questions, seed=options.seed))
+        questions = load_task(name, "test", limit=4 * options.questions, seed=options.seed)
+        wrong = answered_wrongly(backbone, questions, Scoring().of(questions))
         missing = [question for question in wrong[: options.questions] if question.key not in done]
-        for start in range(0, len(missing), _TOGETHER):
-            for part in _searched(backbone, missing[start : start + _TOGETHER], options):
+        for start in range(0, len(missing), TOGETHER):
+            for part in _searched(backbone, missing[start : start + TOGETHER], options):
                 journal.add(part)
-            console.print(f"{name}: {start + len(missing[:_TOGETHER])} of {len(missing)} questions searched")
+            console.print(f"{name}: {start + len(missing[:TOGETHER])} of {len(missing)} questions searched")
     print_table(journal.parts, options.seed)
 
 
-def _wrong(backbone: Backbone, questions: Sequence[Question]) -> list[Question]:
+def answered_wrongly(backbone: Backbone, questions: Sequence[Question], scoring: Scoring) -> list[Question]:
     """Those that the plain model answers wrongly."""
     base = Chain.base(backbone.num_layers)
-    judge = make_judge(backbone, Scoring().of(questions))
-    found = score_questions(judge, questions, [base], together=_TOGETHER)
+    found = score_questions(make_judge(backbone, scoring), questions, [base], together=TOGETHER)
     return [question for question, scores in found if not scores[base].reward(question.gold)]
 
 
