@@ -149,10 +149,11 @@ def compose(
                 if not chains:
                     break
                 missing = [chain for chain in (base, *chains) if chain not in found[0]]
-                scored = (one for judge, some in judged for one in score_questions(judge, some, missing, template))
-                for known, (_, scores) in zip(found, scored, strict=True):
-                    known |= scores
-                    bar.advance(task, len(chains))
+                if missing:  # else no question need be opened
+                    scored = (one for judge, some in judged for one in score_questions(judge, some, missing, template))
+                    for known, (_, scores) in zip(found, scored, strict=True):
+                        known |= scores
+                        bar.advance(task, len(chains))
                 soft = soft_rewards(ordered, found)
                 best = max(chains, key=lambda chain: float(soft[chain].mean()))
                 chosen = chains[best]
