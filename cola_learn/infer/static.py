@@ -3,6 +3,7 @@
 import os
 import tempfile
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from cola_learn.evaluate.static_chains import static_chains
 from cola_learn.files import writable_folder, write_text
 from cola_learn.infer.apply import apply_chain
 from cola_learn.infer.card import read_report, static_card
-from cola_learn.label.store import LabelStore
+from cola_learn.label.score_matrix import open_stores
 from cola_learn.tasks.judges import make_judge
 
 _NOT_MEASURED = (
@@ -45,10 +46,10 @@ class StaticChain:
 
 
 def found_static(source: Path, max_depth: int | None, device: str) -> StaticChain:
-    """The best static chain of an evaluation's report, or of a label store.
+    """The best static chain of an evaluation's report, or of labels.
 
     Args:
-        source: report.json, the folder that it is in, or a label store.
+        source: report.json, the folder that it is in, or a label store or a folder of them.
         max_depth: of labels: most layers; default no limit.
         device: where the chains of labels are compared.
 
@@ -58,7 +59,7 @@ def found_static(source: Path, max_depth: int | None, device: str) -> StaticChai
     file = source / "report.json" if source.is_dir() else source
     if file.is_file():
         return _of_report(file)
-    return _of_labels(LabelStore.open(source, "--static"), max_depth, device)
+    return _of_labels(source, max_depth, device)
 
 
 def _of_report(file: Path) -> StaticChain:
@@ -73,18 +74,24 @@ def _of_report(file: Path) -> StaticChain:
     return StaticChain(setting["static chain"], setting["backbone"], measured)
 
 
-def _of_labels(store: LabelStore, max_depth: int | None, device: str) -> StaticChain:
-    manifest = store.manifest
-    depths = [trial.chain.depth for label in store for trial in label.trials]
-    if not depths or min(depths) > (max_depth or max(depths)):
-        raise UserError(f"--static {store.folder} holds no chain of at most {max_depth} layers; give more --max_depth")
-    backbone = manifest.load_backbone(f"--static {store.folder}", None, device, manifest.dtype)
-    judge, most = make_judge(backbone, manifest.scoring), max_depth or max(depths)
-    found = static_chains(lambda _: judge, [store], [most], _CANDIDATES, _QUESTIONS)
+def _of_labels(folder: Path, max_depth: int | None, device: str) -> StaticChain:
+    stores = open_stores(folder, "--static")
+    manifest = stores[0].manifest
+    depths = [trial.chain.depth for store in stores for label in store for trial in label.trials]
+    if not depths:
+        raise UserError(f"--static {folder} holds no labels yet")
+    most = max_depth or max(depths)
+    if min(depths) > most:
+        raise UserError(f"--static {folder} holds no chain of at most {most} layers; give more --max_depth")
+    backbone = manifest.load_backbone(f"--static {folder}", None, device, manifest.dtype)
+    judge = cache(partial(make_judge, backbone))
+    judges = {question.task: judge(one.manifest.scoring) for one in stores for question in one.questions().values()}
+    found = static_chains(lambda question: judges[question.task], stores, [most], _CANDIDATES, _QUESTIONS)
+    named = ", ".join(f"{store.manifest.task} {store.manifest.split}" for store in stores)
     measured = (
-        f"Of {len(found.chains)} chains that did well in labels of {manifest.task} {manifest.split} it gives the gold "
-        f"option the highest mean log-probability on {found.questions} of the labelled questions; on others it was not "
-        "measured here."
+        f"Of {len(found.chains)} chains in labels of {named} it gives the gold option the highest mean "
+        f"log-probability among those of at most {most} layers, on {found.questions:,} of the labelled questions; on "
+        "others it was not measured here."
     )
     return StaticChain(str(found.chain_at(most)), manifest.backbone, measured)
 

@@ -41,18 +41,19 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
     plan = Plan(Menu(options.menu), luck=False, neighbours=0, keep_scores=True, seed=options.seed)
     pools = [_pool(name, options) for name in options.tasks]
     scorings = [Scoring(metric=options.metric, wordings=options.wordings).of(questions) for _, _, questions in pools]
-    stores = []
+    stores: list[LabelStore] = []
     encoder = PromptEncoder(load_tokenizer(options.backbone))
     for (task, _, questions), scoring in zip(pools, scorings, strict=True):
         if is_file(task):
             show_prompt(questions[0], scoring, encoder, whole=False)
         check_lengths(questions, scoring, encoder, options.backbone)
-    numbered = zip(range(1, len(pools) + 1), options.tasks, pools, scorings, strict=True)
-    for scoring, group in groupby(numbered, key=lambda one: one[3]):
+    # The model is loaded once for all tasks that are scored alike.
+    ordered = sorted(zip(options.tasks, pools, scorings, strict=True), key=lambda one: scorings.index(one[2]))
+    for scoring, group in groupby(ordered, key=lambda one: one[2]):
         job = Job(options.backbone, scoring, plan, options.resources)
         with closing(start_workers(job)) as workers:
-            for number, name, (task, split, questions), _ in group:
-                console.rule(f"{name} ({number} of {len(pools)}, {scoring.metric})")
+            for name, (task, split, questions), _ in group:
+                console.rule(f"{name} ({len(stores) + 1} of {len(pools)}, {scoring.metric})")
                 folder = options.output / f"{questions[0].task}-{split}"  # parts of a split share no question
                 writable_folder(folder)
                 layout = Layout(options.columns, options.answers)

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         write_json(folder / "manifest.json", asdict(self))
 
-    @property
+    @cached_property  # asked for each question by some
     def scoring(self) -> Scoring:
         """How chains were judged; for the special tokens, see ``write_special_tokens``."""
         prompt, truncate = self._prompt(), self.truncate

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -246,15 +247,22 @@ def test_7_a_card_shows_the_evaluation(command: Command, folder: Path, tmp_path:
 
 
 def test_7_static_exports(command: Command, folder: Path, tmp_path: Path) -> None:
-    """The best static chain of a report, with its result on the card, and of the labels."""
+    """The best static chain of a report, with its result on the card, of a label store, and of a folder of them."""
     report = json.loads((folder / "evaluate" / "report.json").read_text())
-    for source, card in (("evaluate", f"On {report['n']} held-out questions"), ("labels", "of the labelled questions")):
-        code, said = command("cola_learn.export", "--static", folder / source, "--output", tmp_path / source)
+    stores = tmp_path / "stores"
+    shutil.copytree(folder / "labels", stores / "labels")
+    for source, card in (
+        (folder / "evaluate", f"On {report['n']} held-out questions"),
+        (folder / "labels", "of the labelled questions"),
+        (stores, "of the labelled questions"),
+    ):
+        output = tmp_path / "static" / source.name
+        code, said = command("cola_learn.export", "--static", source, "--output", output)
         assert code == 0, said
-        assert card in (tmp_path / source / "README.md").read_text()
-    config = json.loads((tmp_path / "evaluate" / "config.json").read_text())
+        assert card in (output / "README.md").read_text()
+    config = json.loads((tmp_path / "static" / "evaluate" / "config.json").read_text())
     assert config["num_hidden_layers"] == Chain.parse(report["setting"]["static chain"], 30).depth
-    code, said = command("cola_learn.export", "--static", tmp_path, "--output", tmp_path / "none")
+    code, said = command("cola_learn.export", "--static", tmp_path / "static", "--output", tmp_path / "none")
     assert code == 2
     assert "is not a label store" in said
 
