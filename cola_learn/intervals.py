@@ -1,10 +1,10 @@
 """Paired differences on the same questions, with confidence intervals and tests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -27,8 +27,8 @@ def points(interval: Interval | None) -> str:
     return f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f}, {100 * interval.high:+.1f})"
 
 
-def paired_difference(values: Sequence[float], others: Sequence[float], seed: int = 0) -> Interval:
-    """Mean of ``values - others`` with a percentile bootstrap interval over the pairs."""
+def paired_difference(values: ArrayLike, others: ArrayLike, seed: int = 0) -> Interval:
+    """Mean of ``values - others`` with a percentile bootstrap interval over the pairs, ``[Q]``."""
     # Rounding errors are no difference, and would be shown as -0.0.
     difference = (numpy.asarray(values, dtype=float) - numpy.asarray(others, dtype=float)).round(12) + 0.0
     mean = float(difference.mean())

@@ -76,7 +76,7 @@ def run_compare(options: CompareOptions) -> Comparison:
             name,
             float(answers.rewards[name].mean()),
             float(answers.depths[name].mean()),
-            paired_difference(list(answers.rewards[name]), list(reference), options.seed) if place else None,
+            paired_difference(answers.rewards[name], reference, options.seed) if place else None,
             corrected.get(str(place)),
         )
         for place, (answers, name) in enumerate(chosen)

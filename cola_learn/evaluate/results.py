@@ -180,8 +180,7 @@ def row_of(
         "shuffled_in_task": result.shuffled_in_task,
     }
     differences = {
-        name: None if other is None else paired_difference(list(rewards), list(other), seed)
-        for name, other in others.items()
+        name: None if other is None else paired_difference(rewards, other, seed) for name, other in others.items()
     }
     p = {name: None if other is None else p_value(rewards, other) for name, other in others.items()}
     to_base, p_base = differences["base"], p["base"]

@@ -10,7 +10,7 @@ import numpy
 from cola_learn.chains import Chain
 from cola_learn.evaluate.static_front import HeldFront, StaticFront, best_within
 from cola_learn.label.records import Label
-from cola_learn.label.score_matrix import Array, ScoreMatrix
+from cola_learn.label.score_matrix import Array, ScoreMatrix, of_one_menu
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.judge import Judge
 from cola_learn.tasks.judges import score_all
@@ -72,13 +72,12 @@ def static_chains(
         candidates: how many.
         questions: labelled ones that each candidate is scored on.
     """
-    labels = [label for store in stores for label in store]
-    menus = {tuple(trial.chain for trial in label.trials) for label in labels}
-    if len(menus) == 1 and all(store.manifest.scores for store in stores):
+    if of_one_menu(stores):
         table = ScoreMatrix.load(stores)
         rewards = table.soft.mean(0)
         front = StaticFront.of(table.depths, rewards)
         return StaticChains(table.chains, rewards, front, table.temperatures, len(table))
+    labels = [label for store in stores for label in store]
     base = labels[0].base.chain
     some = list(dict.fromkeys(chain for depth in depths for chain in static_candidates(labels, depth, candidates)))
     if not some:  # no chain is as short

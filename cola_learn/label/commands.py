@@ -12,6 +12,7 @@ from cola_learn.chains import Chain
 from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
+from cola_learn.label.compare import by_task, over_all
 from cola_learn.label.heat import heat_map
 from cola_learn.label.interop import (
     Imported,
@@ -28,6 +29,7 @@ from cola_learn.label.interop import (
 from cola_learn.label.manifest import Identity, Manifest
 from cola_learn.label.options import ExportOptions, ImportOptions, InspectOptions, MergeOptions, VerifyOptions
 from cola_learn.label.plan import Job, Plan
+from cola_learn.label.score_matrix import ScoreMatrix, of_one_menu, open_stores
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 from cola_learn.tasks.judges import make_judge, score_questions
@@ -38,13 +40,28 @@ from cola_learn.tasks.scoring import Scoring
 _SHOWN = 20  # skipped records that are told one by one
 
 
-def run_inspect(options: InspectOptions) -> Tally:
-    """Print what a store holds.
+def run_inspect(options: InspectOptions) -> None:
+    """Print what a store holds; of a menu's, what each chain gains and loses.
 
     Raises:
         UserError: if there is none, or none of its chains is of a single edit and a heat map is asked for.
     """
-    store = LabelStore.open(options.store, "store")
+    stores = open_stores(options.store, "store")
+    menu = of_one_menu(stores)
+    if len(stores) == 1:
+        _inspect(stores[0], options, listed=not menu)
+    elif options.plot or not menu:
+        raise UserError(f"store {options.store} holds {len(stores)} stores; name one, such as {stores[0].folder}")
+    if menu:
+        matrix = ScoreMatrix.load(stores, "store")
+        console.print(f"\n{len(matrix):,} questions, {len(matrix.chains)} chains\n")
+        console.print(over_all(matrix))
+        if len(stores) > 1:
+            console.print("\n", by_task(matrix))
+
+
+def _inspect(store: LabelStore, options: InspectOptions, listed: bool) -> None:
+    """Print what one store holds, with or without the chains that are good for most questions."""
     manifest = store.manifest
     tally = Tally(manifest.num_layers, manifest.search.get("simulations", 1))
     good: Counter[Chain] = Counter()
@@ -69,19 +86,19 @@ def run_inspect(options: InspectOptions) -> Tally:
     )
     tally.print()
     _print_layers(tally)
-    table = Table(title="chains good for most questions", box=None, title_justify="left")
-    for name in ("chain", "depth", "good", "tried"):
-        table.add_column(name, justify="left" if name == "chain" else "right")
-    for chain, count in good.most_common(options.chains):
-        table.add_row(str(chain), str(chain.depth), str(count), str(tried[chain]))
-    console.print("\n", table)
+    if listed:
+        table = Table(title="chains good for most questions", box=None, title_justify="left")
+        for name in ("chain", "depth", "good", "tried"):
+            table.add_column(name, justify="left" if name == "chain" else "right")
+        for chain, count in good.most_common(options.chains):
+            table.add_row(str(chain), str(chain.depth), str(count), str(tried[chain]))
+        console.print("\n", table)
     if options.plot:
         drawn = heat_map(store, manifest.num_layers)
         if drawn is None:
             raise UserError(f"--plot {options.plot}: {options.store} has no chains of one edit; scan makes them all")
         write_text(options.plot, drawn)
         console.print(f"heat map    {options.plot}", soft_wrap=True)
-    return tally
 
 
 def _print_layers(tally: Tally) -> None:

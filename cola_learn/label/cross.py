@@ -63,7 +63,7 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
                 stores.append(store)
     next_command(
         ["python -m cola_learn.train --config configs/train/menu.yaml", "--labels", options.output],
-        *(["python -m cola_learn.label inspect", store.folder] for store in stores),
+        ["python -m cola_learn.label inspect", options.output],
     )
     return stores
 

@@ -66,7 +66,7 @@ class InspectOptions:
     """Options of python -m cola_learn.label inspect.
 
     Attributes:
-        store: a label store.
+        store: a label store, or the folder of those that label cross made.
         plot: SVG file for the heat map of single edits: mean change of margin by block of layers.
         chains: how many of the chains that are good for most questions to list.
     """

@@ -48,6 +48,12 @@ def apart(one: LabelStore, other: LabelStore, names: Sequence[str] = _ALIKE) -> 
     return next((name for name in names if getattr(one.manifest, name) != getattr(other.manifest, name)), None)
 
 
+def of_one_menu(stores: Sequence[LabelStore]) -> bool:
+    """Whether all questions were run through the same chains, and the scores of their options kept."""
+    menus = {tuple(trial.chain for trial in label.trials) for store in stores for label in store}
+    return len(menus) == 1 and all(store.manifest.scores and not store.manifest.prompt for store in stores)
+
+
 def questions_of(store: LabelStore) -> list[Question]:
     """The questions of a store's labels, in the order of the labels.
 
