@@ -8,7 +8,10 @@ from cola_learn.label import options
 
 COMMANDS: dict[str, Main] = {
     "inspect": Command(
-        options.InspectOptions, "cola_learn.label.commands:run_inspect", "Print what a label store holds.", ("store",)
+        options.InspectOptions,
+        "cola_learn.label.commands:run_inspect",
+        "Print what label stores hold; of a menu, what each chain gains and loses.",
+        ("store",),
     ),
     "merge": Command(
         options.MergeOptions,
