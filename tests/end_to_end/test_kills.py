@@ -62,13 +62,16 @@ class Nursery:
         assert self._process.stdout
         return self._process.stdin, self._process.stdout
 
-    def run(self, arguments: list[str], seconds: float | None = None) -> int:
-        """The exit code of a stage, killed after so many seconds unless it has ended before."""
+    def run(self, arguments: list[str], seconds: float | None = None, after: Path | None = None) -> int:
+        """The exit code of a stage, killed after so many seconds, counted from when a file is there if one is named,
+        unless it has ended before."""
         self.log.write_text("")
         self._in.write(json.dumps([str(self.log), *arguments]) + "\n")
         self._in.flush()
         child = int(self._out.readline())
         if seconds is not None:
+            while after and not after.exists() and os.path.exists(f"/proc/{child}"):
+                time.sleep(0.01)
             time.sleep(seconds)
             with contextlib.suppress(ProcessLookupError):  # it was through already
                 os.killpg(child, signal.SIGKILL)
@@ -117,6 +120,7 @@ def kill_again_and_again(
     kills: int,
     folder: Path,
     kept: Callable[[Path], int],
+    first: str,
     last: float = 0.9,
 ) -> tuple[Path, Path, int]:
     """Run a stage undisturbed in one folder, and again and again killed in others until it is through.
@@ -124,6 +128,8 @@ def kill_again_and_again(
     Args:
         arguments: of the stage, without the output.
         kept: checks what is left of a killed run and says how much of it is finished.
+        first: the file with which it begins to keep something. Every second kill of a run that has none yet comes
+            soon after it: where loading takes most of the time, few others would find anything kept.
         last: the latest moment of a kill, as a share of the undisturbed run.
 
     Returns:
@@ -134,9 +140,11 @@ def kill_again_and_again(
     assert nursery.run([*arguments, "--output", str(undisturbed)]) == 0, nursery.log.read_text()
     seconds = time.monotonic() - began
     draws, before, rounds, hits = random.Random(kills), 0, 0, 0
-    for _ in range(kills):
+    for place in range(kills):
         output = folder / f"killed-{rounds}"
-        code = nursery.run([*arguments, "--output", str(output)], draws.uniform(last / 3, last) * seconds)
+        soon = place % 2 == 0 and not (output / first).exists()
+        share = draws.uniform(0.02, 0.1) if soon else draws.uniform(last / 3, last)
+        code = nursery.run([*arguments, "--output", str(output)], share * seconds, output / first if soon else None)
         assert code in (0, -signal.SIGKILL), nursery.log.read_text()
         finished = kept(output)
         assert finished >= before, "what was finished is lost"
@@ -162,7 +170,7 @@ def test_label(kills: int, small: Path, nursery: Nursery, tmp_path: Path) -> Non
         return len(labels)
 
     undisturbed, killed, hits = kill_again_and_again(
-        nursery, [*arguments, "--tracking", "disabled"], kills, tmp_path, kept
+        nursery, [*arguments, "--tracking", "disabled"], kills, tmp_path, kept, "manifest.json"
     )
     one, other = LabelStore.open(undisturbed).files(), LabelStore.open(killed).files()
     assert [file.name for file in one] == [file.name for file in other]
@@ -180,7 +188,7 @@ def test_train(kills: int, small: Path, nursery: Nursery, tmp_path: Path) -> Non
         check_checkpoint(folder / "last.ckpt")
         return int(torch.load(folder / "last.ckpt", weights_only=True)["epoch"]) + 1
 
-    undisturbed, killed, hits = kill_again_and_again(nursery, [*arguments, *more], kills, tmp_path, kept)
+    undisturbed, killed, hits = kill_again_and_again(nursery, [*arguments, *more], kills, tmp_path, kept, "last.ckpt")
     one, other = (torch.load(folder / "best.ckpt", weights_only=True) for folder in (undisturbed, killed))
     assert one["epoch"] == other["epoch"]
     assert all(torch.equal(weight, other["state_dict"][name]) for name, weight in one["state_dict"].items())
@@ -201,6 +209,7 @@ def test_evaluate(kills: int, small: Path, nursery: Nursery, tmp_path: Path) -> 
         kills,
         tmp_path,
         kept,
+        "search/arc_easy-validation/manifest.json",
         last=0.7,  # then only costs are measured and pages drawn
     )
     one, other = (read_json(folder / "report.json") for folder in (undisturbed, killed))
