@@ -21,6 +21,7 @@ from cola_learn.files import writable_folder, write_text
 from cola_learn.infer.apply import apply_chain
 from cola_learn.infer.card import read_report, static_card
 from cola_learn.label.score_matrix import open_stores
+from cola_learn.tasks.judge import ModelJudge
 from cola_learn.tasks.judges import make_judge
 
 _NOT_MEASURED = (
@@ -84,9 +85,13 @@ def _of_labels(folder: Path, max_depth: int | None, device: str) -> StaticChain:
     if min(depths) > most:
         raise UserError(f"--static {folder} holds no chain of at most {most} layers; give more --max_depth")
     backbone = manifest.load_backbone(f"--static {folder}", None, device, manifest.dtype)
-    judge = cache(partial(make_judge, backbone))
-    judges = {question.task: judge(one.manifest.scoring) for one in stores for question in one.questions().values()}
-    found = static_chains(lambda question: judges[question.task], stores, [most], _CANDIDATES, _QUESTIONS)
+
+    @cache  # chains of a menu need none: their scores are stored
+    def judges() -> dict[str, ModelJudge]:
+        judge = cache(partial(make_judge, backbone))
+        return {question.task: judge(one.manifest.scoring) for one in stores for question in one.questions().values()}
+
+    found = static_chains(lambda question: judges()[question.task], stores, [most], _CANDIDATES, _QUESTIONS)
     named = ", ".join(f"{store.manifest.task} {store.manifest.split}" for store in stores)
     measured = (
         f"Of {len(found.chains)} chains in labels of {named} it gives the gold option the highest mean "

@@ -1,6 +1,6 @@
 """Labels as values: the result of the search for one question."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -104,6 +104,12 @@ class Label:
     def shortened(self) -> bool:
         """The base chain is right and a shorter chain is too."""
         return self.base.reward >= 1.0 and self.good[0].chain.depth < self.base.chain.depth
+
+
+def menu_of(labels: Iterable[Label]) -> tuple[Chain, ...]:
+    """The chains that every label has, the base chain first; none where labels have different ones."""
+    menus = {tuple(trial.chain for trial in label.trials) for label in labels}
+    return menus.pop() if len(menus) == 1 else ()
 
 
 def pareto_set(points: Sequence[tuple[float, int]]) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
+from cola_learn.label.records import menu_of
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.temperature import LEAST_PROBABILITY, task_temperatures
@@ -50,8 +51,8 @@ def apart(one: LabelStore, other: LabelStore, names: Sequence[str] = _ALIKE) -> 
 
 def of_one_menu(stores: Sequence[LabelStore]) -> bool:
     """Whether all questions were run through the same chains, and the scores of their options kept."""
-    menus = {tuple(trial.chain for trial in label.trials) for store in stores for label in store}
-    return len(menus) == 1 and all(store.manifest.scores and not store.manifest.prompt for store in stores)
+    scored = all(store.manifest.scores and not store.manifest.prompt for store in stores)
+    return scored and bool(menu_of(label for store in stores for label in store))
 
 
 def questions_of(store: LabelStore) -> list[Question]:

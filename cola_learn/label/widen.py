@@ -10,7 +10,7 @@ from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
 from cola_learn.label.manifest import content_of
 from cola_learn.label.options import WidenOptions
-from cola_learn.label.records import Label, Trial
+from cola_learn.label.records import Label, Trial, menu_of
 from cola_learn.label.store import LabelStore
 
 _SAME = 1e-3  # nats by which the scores of the base chain may differ between machines
@@ -50,12 +50,12 @@ def _menu(store: LabelStore) -> tuple[Chain, ...]:
     Raises:
         UserError: if they are not the same for all.
     """
-    menus = {tuple(trial.chain for trial in label.trials) for label in store}
-    if len(menus) != 1 or not store.manifest.scores:
+    menu = menu_of(store)
+    if not menu or not store.manifest.scores:
         raise UserError(
             f"{store.folder} holds no menu that all questions were run through; label cross makes such stores"
         )
-    return menus.pop()
+    return menu
 
 
 def _widened(stores: Sequence[LabelStore], menu: tuple[Chain, ...], folder: Path, file: Path) -> LabelStore:

@@ -17,7 +17,7 @@ from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
-from cola_learn.label.records import Label, Trial
+from cola_learn.label.records import Label, Trial, menu_of
 from cola_learn.label.score_matrix import apart, open_stores, questions_of
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.questions import Question
@@ -162,10 +162,7 @@ class LabelDataModule(lightning.LightningDataModule):
     @property
     def menu(self) -> tuple[Chain, ...]:
         """The chains that are learned from on every question, the base chain first; none where each has its own."""
-        if self._trials == "good":
-            return ()
-        menus = {tuple(trial.chain for trial in label.trials) for label in self._labels}
-        return menus.pop() if len(menus) == 1 else ()
+        return () if self._trials == "good" else menu_of(self._labels)
 
     def _usable_labels(self, limit: int | None) -> list[Label]:
         labels = [label for store in self.stores for label in store if label.good or self._trials == "all"]
