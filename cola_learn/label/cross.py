@@ -17,7 +17,6 @@ from cola_learn.label.plan import Job, Plan
 from cola_learn.label.run import fill_store, start_workers
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.files import is_file
 from cola_learn.tasks.load import load_task, task_and_split
 from cola_learn.tasks.questions import Question
@@ -56,8 +55,8 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
                 console.rule(f"{name} ({len(stores) + 1} of {len(pools)}, {scoring.metric})")
                 folder = options.output / f"{questions[0].task}-{split}"  # parts of a split share no question
                 writable_folder(folder)
-                layout = Layout(options.columns, options.answers)
-                store = LabelStore.create(folder, Manifest.of(workers.identity, job, task, questions[0], layout))
+                manifest = Manifest.of(workers.identity, job, task, questions[0], options.layout)
+                store = LabelStore.create(folder, manifest)
                 fill_store(store, workers, questions, plan, "cross").print()
                 console.print(f"labels      {folder}", soft_wrap=True)
                 stores.append(store)
@@ -75,7 +74,7 @@ def _pool(name: str, options: CrossOptions) -> tuple[str, str, list[Question]]:
         UserError: if it names none, or open questions.
     """
     task, split = task_and_split(name)
-    layout = Layout(options.columns, options.answers) if is_file(task) else None
+    layout = options.layout if is_file(task) else None
     questions = load_task(task, split, options.limit, options.seed, layout=layout)
     if questions[0].open:
         raise UserError(f"--tasks {name} has open questions; a menu is run on questions with choices")

@@ -6,7 +6,6 @@ from typing import Literal
 
 from cola_learn.command import GROUP
 from cola_learn.label.plan import Plan, Resources
-from cola_learn.tasks.answer_columns import AnswersAs
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.questions import Metric
 from cola_learn.tasks.scoring import Scoring
@@ -25,16 +24,12 @@ class LabelOptions:
         output: folder for the label store; an unfinished run in it is resumed.
         backbone: embedded, a Hugging Face id such as Qwen/Qwen3-0.6B, or a folder.
         show_prompt: print the first prompt exactly as the model reads it, its options and the gold one; then exit.
-        columns: for a file whose column names are unusual, which column holds what: question=q,choices=opts,answer=key;
-            also id, and context for a passage before the question. Join columns with +: choices=w+x+y+z.
-        answers: for a file, how the answer column names the right option: by its text, by the options' own label, by a
-            letter, or by an index that starts at 0 (from0) or 1 (from1). auto infers it and refuses ambiguous files.
-        open: the file holds open questions with short answers instead of multiple choice.
         tracking: W&B online, offline or disabled; auto follows WANDB_MODE, else is online when logged in, else offline.
         wandb: project, entity, group, name, tags and notes of the W&B run.
         plan: what is searched.
         scoring: how chains are scored.
         resources: where it runs.
+        layout: how a file is read.
     """
 
     task: str = "arc_easy"
@@ -43,19 +38,12 @@ class LabelOptions:
     output: Path = Path("runs/labels")
     backbone: str = "embedded"
     show_prompt: bool = False
-    columns: str = ""
-    answers: AnswersAs = "auto"
-    open: bool = False
     tracking: Mode = "auto"
     wandb: Wandb = field(default_factory=Wandb)
     plan: Plan = field(default_factory=Plan, metadata=GROUP)
     scoring: Scoring = field(default_factory=Scoring, metadata=GROUP)
     resources: Resources = field(default_factory=Resources, metadata=GROUP)
-
-    @property
-    def layout(self) -> Layout:
-        """How a file is read."""
-        return Layout(self.columns, self.answers, self.open)
+    layout: Layout = field(default_factory=Layout, metadata=GROUP)
 
 
 Form = Literal["polar", "drllm", "counts", "lines"]
@@ -182,27 +170,25 @@ class CrossOptions:
         tasks: what to run them on, as task:split; a part of a split is written sciq:validation[:75%].
         metric: score of an option, as for label; auto is what OLMES (arXiv 2406.08446) recommends for each benchmark.
         wordings: in how many wordings a question is put, as for label.
-        columns: of files, as for label.
-        answers: of files, as for label.
         limit: at most this many questions of each task, drawn with the seed; default all.
         output: folder for one label store a task.
         backbone: as for label.
         seed: of the draw.
         resources: where it runs; verifying costs a quarter more time on a CPU, and label verify does the same for a
             sample later.
+        layout: how files are read.
     """
 
     menu: Path
     tasks: list[str]
     metric: Literal["auto"] | Metric = "auto"
     wordings: int = 1
-    columns: str = ""
-    answers: AnswersAs = "auto"
     limit: int | None = None
     output: Path = Path("runs/cross")
     backbone: str = "embedded"
     seed: int = 0
     resources: Resources = field(default_factory=Resources, metadata=GROUP)
+    layout: Layout = field(default_factory=Layout, metadata=GROUP)
 
 
 @dataclass(frozen=True)

@@ -1,54 +1,53 @@
-"""Recognizing the columns of a file, where their names can be read in one way only."""
+"""Which columns of a file hold what. Every column is used, bookkeeping, or named as ignored; else the file is refused,
+with the options that decide."""
 
 import re
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cola_learn.errors import UserError
 from cola_learn.tasks.answer_columns import (
-    AnswerOptions,
+    LONGEST,
     AnswersAs,
     BadRow,
+    TwoReadings,
+    golds_of,
+    missing,
     options_of,
+    short_answer,
     shown,
     unwritten,
 )
-from cola_learn.tasks.files import LONGEST, Row
+from cola_learn.tasks.files import Row
 
-_FIELDS = ("question", "choices", "answer", "id", "context")
-
-
-_QUESTION = ("question", "question_stem", "query", "problem", "prompt", "input", "stem", "goal")
-
-
-_CHOICES = ("choices", "options", "endings", "answers", "candidates", "alternatives")
-
-
+Cells = Mapping[str, Sequence[Any]]  # of every column, by its name; fields of objects are columns named a.b
+_FIELDS = ("question", "choices", "answer", "id")
+_QUESTION = ("question", "question_stem", "question_text", "stem", "query", "problem", "prompt", "goal", "input")
+_CHOICES = ("choices", "options", "endings", "answers", "candidates", "alternatives", "answer_choices")
 _ANSWER = (
-    *("answer", "answerkey", "answer_key", "label", "labels", "gold", "gold_index", "correct", "correct_answer"),
-    *("correct_option", "correct_choice", "correct_index", "answer_idx", "answer_index", "answer_id", "answer_letter"),
-    *("target", "targets", "cop", "final_answer", "gt_ans"),
+    *("answer", "answer_key", "label", "labels", "gold", "gold_index", "correct", "correct_answer", "correct_option"),
+    *(
+        "correct_choice",
+        "correct_index",
+        "answer_idx",
+        "answer_index",
+        "answer_id",
+        "answer_letter",
+        "target",
+        "targets",
+    ),
+    *("cop", "final_answer", "gt_ans"),
 )
-
-
-_CONTEXT = ("context", "passage", "article", "paragraph", "support", "story")
-
-
-_FAMILY = re.compile(r"(?:(option|choice|answer|ending|opt|op|sol|ans)[_ ]?)?([a-j]|\d+)")
-
-
+_FAMILY = re.compile(r"(?:(option|choice|answer|ending|opt|op|sol|ans)_?)?([a-z]|[0-9]+)")
+_ID = re.compile(r"(.*_)?(id|idx|ind|uid|uuid|guid|key|no|nr|number|index|index_level_0)|(qid|unnamed_0)")
 _WRONG = re.compile(r"distractor|incorrect|wrong|negative")
-
-
-MEANINGS = {
-    "text": "as an option's text",
-    "label": "as a label of the options",
-    "letter": "as a letter from A",
-    "from0": "as a number from 0",
-    "from1": "as a number from 1",
-}
+_RIGHT = re.compile(r"(correct|right|best)_?(answer|option|choice)?")
+_TELLS = re.compile(
+    r"solution|rationale|explanation|explain|reasoning|working|cot|exp|proof|equation|response|output|fact"
+)
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,12 @@ class Layout:
     """How a file is to be read where its column names and answers do not say so themselves.
 
     Attributes:
-        columns: which column holds what, as ``question=q,choices=opts,answer=key``. Several columns of options are
-            joined: ``choices=w+x+y+z``. Also ``id``, and ``context`` for a passage that comes before the question
-            (``context=`` leaves it out).
-        answers: what an answer is: an option's ``text``, a ``label`` of the options' own, a ``letter`` from A, or a
-            number ``from0`` or ``from1``; ``auto`` finds out, or refuses.
-        open: the questions are open: their options, if any, are not shown and not scored.
+        columns: which column of a file holds what: question=q,choices=opts,answer=key,id=name. Several columns are
+            joined with +: question=passage+q,choices=w+x+y+z. A field of an object is object.field.
+        answers: how a file's answers name the right option: by its text, by the options' own label, by a letter from A,
+            or by an index from 0 (from0) or 1 (from1). auto finds out, and refuses a file that can be read in two ways.
+        open: the file holds open questions: a short answer, no options.
+        ignore: columns of a file that are no part of the question: source,hint; '*' is all that are not used.
 
     Raises:
         UserError: for columns that name no field.
@@ -70,174 +69,363 @@ class Layout:
     columns: str = ""
     answers: AnswersAs = "auto"
     open: bool = False
+    ignore: str = ""
 
     def __post_init__(self) -> None:
         for part in filter(None, self.columns.split(",")):
-            if part.partition("=")[0].strip() not in _FIELDS or "=" not in part:
+            field, equals, names = part.partition("=")
+            if field.strip() == "context":
+                raise UserError(f"--columns {part!r} is not read; write question={names}+question")
+            if field.strip() not in _FIELDS or not equals or not all(name.strip() for name in names.split("+")):
                 raise UserError(f"--columns {part!r} is not read; write {', '.join(_FIELDS)} as question=q,answer=a")
 
     @property
-    def named(self) -> dict[str, str]:
-        """Column by field."""
+    def named(self) -> dict[str, list[str]]:
+        """Columns by field."""
         pairs = (part.partition("=") for part in filter(None, self.columns.split(",")))
-        return {field.strip(): column.strip() for field, _, column in pairs}
+        return {field.strip(): [name.strip() for name in names.split("+")] for field, _, names in pairs}
+
+    @property
+    def ignored(self) -> list[str]:
+        return [name.strip() for name in self.ignore.split(",") if name.strip()]
 
     def settings(self) -> dict[str, Any]:
         """What is not left to the file itself."""
         return {name: value for name, value in asdict(self).items() if value != getattr(Layout(), name)}
 
-
-def refuse(named: str, faults: Sequence[tuple[int, str]]) -> None:
-    if faults:
-        number, reason = min(faults)
-        others = len({row for row, _ in faults}) - 1
-        more = f" ({others} more row{'s' * (others != 1)} cannot be read either)" if others else ""
-        raise UserError(f"{named} row {number}: {reason}{more}")
+    def options(self) -> str:
+        """The settings as options of a command."""
+        flags = {name: "true" if value is True else str(value) for name, value in self.settings().items()}
+        return " ".join(f"--{name}" if name == "open" else f"--{name} {shlex.quote(flags[name])}" for name in flags)
 
 
-class Columns:
-    """Which columns of a file hold what."""
+@dataclass(frozen=True)
+class Roles:
+    """What the columns of a file hold: ``unknown`` are those that nothing says anything of."""
 
-    def __init__(self, rows: Sequence[Row], named: str, layout: Layout) -> None:
-        self._rows, self._named, self._layout = rows, named, layout
-        self._all = list(dict.fromkeys(str(name) for row in rows for name in row))
-        for field, column in layout.named.items():
-            for one in column.split("+") if field == "choices" else [column]:
-                if one and one not in self._all:
-                    raise UserError(f"--columns {field}={column}: {named} has {', '.join(self._all)}")
-        self._question = self._only("question", _QUESTION)
-        self.answers = self._named_or("answer", _ANSWER)
-        self._choices = [] if layout.open else self._option_columns()
-        self._context = self._passage()
-        taken = {column for columns in self._choices for column in columns}
-        self.answers = [name for name in self.answers if name not in taken]
-        if not self.answers:
-            raise UserError(f"{named} has {self._listed}; which column is the answer? give --columns answer=NAME")
-        if not layout.open and not self._choices:
-            self._must_be_open()
+    question: tuple[str, ...]
+    choices: tuple[str, ...]
+    answers: tuple[str, ...]
+    id: str
+    unknown: tuple[str, ...]
 
-    @property
-    def _listed(self) -> str:
-        return f"columns {', '.join(self._all)}"
 
-    def text(self, row: Row) -> str:
-        found: Any = None
-        for name in self._question:
-            value = row.get(name)
-            if found is not None and value not in (None, "") and value != found:
-                others = " or ".join(self._question)
-                raise BadRow(f"{others} may be the question; say which with --columns question=NAME")
-            found = value if found is None else found
-        if not isinstance(found, str) or not found.strip():
-            raise BadRow(f"{self._question[0]} is {shown(found)}; give a text")
-        if len(found) > LONGEST:
-            raise BadRow(f"{self._question[0]} has {len(found):,} characters; at most {LONGEST:,} are read")
-        passage = row.get(self._context) if self._context else None
-        return f"{str(passage).strip()}\n{found}" if passage not in (None, "") else found
+@dataclass(frozen=True)
+class Fields:
+    """A row as it was read: of an open question ``choices`` holds the answer alone."""
 
-    def options(self, row: Row) -> AnswerOptions:
-        readings = []
-        for columns in self._choices:
-            values = row.get(columns[0]) if len(columns) == 1 else [row.get(name) for name in columns]
-            if len(columns) == 1 and (values is None or values == ""):
+    id: str
+    text: str
+    choices: tuple[str, ...]
+    gold: int
+
+
+def cells_of(rows: Sequence[Row], layout: Layout) -> dict[str, list[Any]]:
+    """The cells of every column. Objects that are not options are taken apart: ``mc1_targets.choices``.
+
+    Raises:
+        UserError: if the layout names a column that is not there.
+    """
+    wanted = [name for names in layout.named.values() for name in names]
+    ignored = [name for name in layout.ignored if name != "*"]
+    heads = {name.rpartition(".")[0] for name in (*wanted, *ignored)}
+    found: dict[str, list[Any]] = {}
+
+    def add(name: str, cells: list[Any]) -> None:
+        given = [cell for cell in cells if not missing(cell)]
+        objects = bool(given) and all(isinstance(cell, Mapping) for cell in given)
+        if objects and name not in (*wanted, *ignored) and (name in heads or not any(map(_holds_options, given))):
+            for field in dict.fromkeys(str(field) for cell in given for field in cell):
+                add(f"{name}.{field}", [cell.get(field) if isinstance(cell, Mapping) else None for cell in cells])
+        else:
+            found[name] = cells
+
+    for name in dict.fromkeys(str(name) for row in rows for name in row):
+        add(name, [row.get(name) for row in rows])
+    for option, names in (("--columns", wanted), ("--ignore", ignored)):
+        for name in names:
+            if name not in found:
+                raise UserError(f"{option} names {name!r}; the columns are {', '.join(found)}")
+    return found
+
+
+def _holds_options(cell: Mapping[str, Any]) -> bool:
+    names = [str(name).lower() for name in cell]
+    return isinstance(cell.get("text"), list) or all(_FAMILY.fullmatch(name) for name in names)
+
+
+def _plain(name: str) -> str:
+    """A column's name as the usual ones are written: ``answerKey`` and ``Answer Key`` are ``answer_key``."""
+    last = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.rpartition(".")[2])
+    return re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_")
+
+
+def _usual(cells: Cells, names: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
+    """The columns with usual names, the most usual first."""
+    plain = {name: _plain(name) for name in cells if name not in taken and not all(map(missing, cells[name]))}
+    return [name for usual in names for name in plain if plain[name] == usual]
+
+
+def _families(cells: Cells, pattern: re.Pattern[str] = _FAMILY) -> list[tuple[str, ...]]:
+    """Columns that are numbered or lettered through from the beginning: A, B, C; option1, option2."""
+    families: dict[tuple[str, bool], dict[int, str]] = {}
+    for name in cells:
+        match = pattern.fullmatch(_plain(name))
+        if match and (match[1] or not match[2].isdigit()):
+            place = int(match[2]) if match[2].isdigit() else ord(match[2]) - ord("a")
+            families.setdefault((match[1] or "", match[2].isdigit()), {}).setdefault(place, name)
+    found = []
+    for (_, counted), members in families.items():
+        first = 1 if counted and 0 not in members else 0
+        run = [members[place] for place in range(first, first + len(members)) if place in members]
+        if first in members and all(place in members for place in range(first, first + len(run))) and len(run) > 1:
+            found.append(tuple(run))
+    return found
+
+
+def _lists(cells: Cells, names: Iterable[str]) -> list[str]:
+    """Those of the columns that hold lists or objects."""
+    return [name for name in names if any(isinstance(unwritten(cell), list | Mapping) for cell in cells[name])]
+
+
+def _is_bookkeeping(name: str, cells: Sequence[Any]) -> bool:
+    """Whether a column holds no text and says nothing of the question: empty, constant, or the row's own name."""
+    given = [cell for cell in cells if not missing(cell) and cell not in ([], {})]
+    if not all(
+        isinstance(cell, str | int | float) and len(str(cell)) <= 64 and not re.search(r"\s", str(cell).strip())
+        for cell in given
+    ):
+        return False
+    different = len(set(given))
+    return (
+        different == 0
+        or (different == 1 and len(cells) > 1)
+        or (different == len(cells) and bool(_ID.fullmatch(_plain(name))))
+    )
+
+
+def _is_spare(name: str, cells: Sequence[Any]) -> bool:
+    """Whether a column need not be named: bookkeeping, or the rows' own names."""
+    given = [str(cell) for cell in cells if not missing(cell)]
+    return len(set(given)) == len(given) if _plain(name) == "id" else _is_bookkeeping(name, cells)
+
+
+def roles_of(cells: Cells, layout: Layout) -> Roles:
+    """What each column holds, by the layout and by usual names; nothing that two columns may be."""
+    named = layout.named
+    ignored = [] if "*" in layout.ignored else layout.ignored
+    left = {
+        name: cells[name] for name in cells if name not in ignored and all(name not in own for own in named.values())
+    }
+    if layout.open:
+        choices: tuple[str, ...] = ()
+    elif "choices" in named:
+        choices = tuple(named["choices"])
+    else:
+        lists = [(name,) for name in _lists(cells, _usual(left, _CHOICES))]
+        found = [*lists, *_families(left)]
+        choices = found[0] if len(found) == 1 else ()
+    question = named.get("question") or _usual(left, _QUESTION, choices)[:1]
+    answers = named.get("answer") or _usual(left, _ANSWER, (*choices, *question))
+    own = named.get("id") or _usual(left, ("id",), (*choices, *question, *answers))
+    used = {*question, *choices, *answers, *own, *ignored}
+    rest = [name for name in cells if name not in used and not _is_bookkeeping(name, cells[name])]
+    unknown = () if "*" in layout.ignored else tuple(rest)
+    return Roles(tuple(question), choices, tuple(answers), own[0] if own else "", unknown)
+
+
+def read_fields(cells: Cells, layout: Layout) -> list[Fields]:
+    """The rows as questions.
+
+    Raises:
+        UserError: naming columns that are not accounted for, or the first row that cannot be read.
+    """
+    roles = roles_of(cells, layout)
+    wanted = {"question": "the question", "choices": "the options", "answers": "the answer"}
+    for field, what in wanted.items():
+        if not getattr(roles, field) and not (layout.open and field == "choices"):
+            raise UserError(f"has columns {', '.join(cells)}, and none of them is {what} for sure")
+    if roles.unknown:
+        are = "columns {} are" if len(roles.unknown) > 1 else "column {} is"
+        raise UserError(f"{are.format(', '.join(roles.unknown))} neither question, options nor answer")
+    rows = range(len(cells[roles.question[0]]))
+    texts = _each(rows, lambda row: _text([cells[name][row] for name in roles.question], roles.question))
+    if layout.open:
+        choices = _agreed(roles, lambda name, _: [_caught(short_answer, cell, name) for cell in cells[name]], "auto")
+        golds, found = [0] * len(rows), [(answer,) for answer in choices]
+    else:
+        options = _each(rows, lambda row: options_of([cells[name][row] for name in roles.choices], roles.choices))
+        if set(roles.answers) <= set(roles.choices):  # the right option has a column, which must not show in the order
+            right = cells[roles.answers[0]]
+            refuse_bad([BadRow(f"{roles.answers[0]} is {shown(cell)}") if missing(cell) else cell for cell in right])
+            found = [tuple(sorted(one.texts)) for one in options]
+            golds = [ordered.index(str(gold)) for ordered, gold in zip(found, right, strict=True)]
+        else:
+            found = [one.texts for one in options]
+            golds = _agreed(roles, lambda name, way: golds_of(cells[name], options, way, name), layout.answers)
+    ids = _ids(cells.get(roles.id, [None] * len(rows)))
+    return [Fields(*each) for each in zip(ids, texts, found, golds, strict=True)]
+
+
+def _text(parts: Sequence[Any], names: Sequence[str]) -> str:
+    """The question of a row: the texts of its columns, one a line."""
+    found = []
+    for part, name in zip(parts, names, strict=True):
+        lines = unwritten(part)
+        if isinstance(lines, list) and lines and all(isinstance(line, str) for line in lines):
+            part = "\n".join(lines)
+        if not missing(part) and not isinstance(part, str):
+            raise BadRow(f"{name} is {shown(part)}; give a text")
+        found += [] if missing(part) else [part]
+    if not found:
+        raise BadRow(f"{'+'.join(names)} is {shown(parts[0])}; give a text")
+    text = "\n".join([*(part.strip() for part in found[:-1]), found[-1]])
+    if len(text) > LONGEST:
+        raise BadRow(f"{'+'.join(names)} has {len(text):,} characters; at most {LONGEST:,} are read")
+    return text
+
+
+def _caught(read: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return read(*arguments)
+    except BadRow as fault:
+        return fault
+
+
+def refuse_bad(found: Sequence[Any]) -> None:
+    """Raise if any row could not be read.
+
+    Raises:
+        UserError: with the first such row and the number of others.
+    """
+    bad = [(row, fault) for row, fault in enumerate(found, start=1) if isinstance(fault, BadRow)]
+    if bad:
+        more = f" ({len(bad) - 1} more row{'s' * (len(bad) > 2)} cannot be read either)" if len(bad) > 1 else ""
+        raise UserError(f"row {bad[0][0]}: {bad[0][1]}{more}")
+
+
+def _each(rows: Iterable[int], read: Callable[[int], Any]) -> list[Any]:
+    found = [_caught(read, row) for row in rows]
+    refuse_bad(found)
+    return found
+
+
+def _agreed(roles: Roles, read: Callable[[str, Any], list[Any]], answers: AnswersAs) -> list[Any]:
+    """What all columns that may be the answer say alike, in every row."""
+    clear: dict[str, list[Any]] = {}
+    vague: dict[str, TwoReadings] = {}
+    for name in roles.answers:
+        try:
+            clear[name] = read(name, answers)
+        except TwoReadings as error:
+            vague[name] = error
+    if not clear:
+        raise next(iter(vague.values()))
+    (first, chosen), *others = clear.items()
+    refuse_bad(chosen)
+    others += [
+        (name, next((found for way in error.ways if (found := read(name, way)) == chosen), []))
+        for name, error in vague.items()
+    ]
+    for name, found in others:
+        if found != chosen:
+            differs = (row for row, pair in enumerate(zip(chosen, found, strict=False), start=1) if pair[0] != pair[1])
+            raise UserError(f"row {next(differs, 1)}: columns {first} and {name} may be the answer, and do not agree")
+    return chosen
+
+
+def _ids(cells: Sequence[Any]) -> list[str]:
+    """The rows' own names, or their numbers."""
+    found = [str(number) if missing(own) else str(own) for number, own in enumerate(cells, start=1)]
+    own, count = Counter(found).most_common(1)[0]
+    if count > 1:
+        second = [number for number, other in enumerate(found, start=1) if other == own][1]
+        raise UserError(f"row {second}: id {own!r} is there twice; ids must differ, or belong to --ignore")
+    return found
+
+
+def described(cells: Cells, layout: Layout) -> str:
+    """What each column is read as, in the words of ``--columns``, and which are not used."""
+    roles = roles_of(cells, layout)
+    parts = {"question": roles.question, "choices": roles.choices, "answer": roles.answers, "id": (roles.id,)}
+    used = {name for names in parts.values() for name in names}
+    unused = ", ".join(name for name in cells if name not in used)
+    said = ", ".join(f"{field}={'+'.join(names)}" for field, names in parts.items() if any(names))
+    return f"read with {said}" + (f"; not used: {unused}" if unused else "")
+
+
+def suggestion(cells: Cells, layout: Layout) -> Layout | None:
+    """A layout by which a file that was refused can be read, tried; None where there is none to be found."""
+    named, ignored = layout.named, [name for name in layout.ignored if name != "*"]
+    left = {name: cell for name, cell in cells.items() if name not in ignored and not all(map(missing, cell))}
+    questions = named.get("question") or _usual(left, _QUESTION)[:1]
+    for choices in _possible_choices(left, layout):
+        rest = {name: cell for name, cell in left.items() if name not in (*choices, *questions)}
+        right = [name for name in choices[-1:] if len(choices) > 1 and any(map(_is_wrong, choices))]
+        answers = named.get("answer") or right or [*_usual(rest, _ANSWER), *rest]
+        if choices and any(_is_broken(cells, choices, name) for name in answers if name in _usual(rest, _ANSWER)):
+            return None  # no other column is to stand in for an answer that some rows lack
+        for answer in dict.fromkeys(answers):
+            texts = [name for name in rest if name != answer and not _is_wrong(name) and _is_text(name, rest[name])]
+            asked = named.get("question") or [*texts, *questions]
+            used = (*asked, *choices, answer)
+            spare = [name for name in left if name not in used and (name in ignored or not _is_spare(name, left[name]))]
+            if not asked or any(re.search("[,+=]", name) for name in (*used, *spare)):
                 continue
-            readings.append((columns, options_of(values, columns)))
-        if not readings:
-            raise BadRow(f"{self._choices[0][0]} is empty; give at least two options")
-        for columns, found in readings[1:]:
-            if found.texts != readings[0][1].texts:
-                first, second = ("+".join(names) for names in (readings[0][0], columns))
-                raise BadRow(f"{first} or {second} may be the options; say which with --columns choices=NAME")
-        return readings[0][1]
-
-    def ids(self) -> list[str]:
-        """The rows' own names, or their numbers.
-
-        Raises:
-            UserError: if a name is there twice.
-        """
-        lower = {name.lower(): name for name in reversed(self._all)}
-        column = self._layout.named.get("id") or lower.get("id")
-        found = []
-        for number, row in enumerate(self._rows, start=1):
-            own = row.get(column) if column else None
-            found.append(str(number) if own in (None, "") else str(own))
-        own, count = Counter(found).most_common(1)[0]
-        if count > 1:
-            second = [number for number, other in enumerate(found, start=1) if other == own][1]
-            raise UserError(
-                f"{self._named} row {second}: id {own!r} is there twice; ids must differ, or name another column with "
-                "--columns id=NAME"
-            )
-        return found
-
-    def _named_or(self, field: str, usual: Sequence[str]) -> list[str]:
-        if field in self._layout.named:
-            return [self._layout.named[field]]
-        lower: dict[str, str] = {}
-        for name in self._all:
-            lower.setdefault(name.lower().replace(" ", "_"), name)
-        return [lower[name] for name in usual if name in lower]
-
-    def _only(self, field: str, usual: Sequence[str]) -> list[str]:
-        found = self._named_or(field, usual)
-        if not found:
-            raise UserError(f"{self._named} has {self._listed}; which is the {field}? give --columns {field}=NAME")
-        return found
-
-    def _option_columns(self) -> list[tuple[str, ...]]:
-        """Every column, or family of columns, that may hold the options."""
-        if "choices" in self._layout.named:
-            return [tuple(self._layout.named["choices"].split("+"))]
-        found: list[tuple[str, ...]] = []
-        for name in self._named_or("choices", _CHOICES):
+            wanted = {"question": asked, "choices": choices, "answer": [answer], "id": named.get("id", [])}
+            columns = ",".join(f"{field}={'+'.join(names)}" for field, names in wanted.items() if names)
             if (
-                any(isinstance(unwritten(row.get(name)), list | dict) for row in self._rows)
-                or name.lower() != "answers"
-            ):
-                found.append((name,))
-        families: dict[tuple[str, bool], dict[int, str]] = {}
-        for name in self._all:
-            match = _FAMILY.fullmatch(name.lower().strip())
-            if match and (match[1] or not match[2].isdigit()):
-                digit = match[2].isdigit()
-                place = int(match[2]) if digit else ord(match[2]) - ord("a")
-                families.setdefault((match[1] or "", digit), {})[place] = name
-        for (_, digit), members in families.items():
-            first = min(members)
-            if sorted(members) == list(range(first, first + len(members))) and first <= int(digit):
-                if len(members) == 1:
-                    [name] = members.values()
-                    raise UserError(f"{self._named}: {name} looks like the only option; a question needs at least two")
-                found.append(tuple(members[place] for place in sorted(members)))
-        return found
+                found := _tried(cells, Layout(columns, layout.answers, not choices, ",".join([*ignored, *spare])))
+            ) is not None:
+                return found
+    return None
 
-    def _passage(self) -> str | None:
-        if "context" in self._layout.named:
-            return self._layout.named["context"] or None
-        used = {*self._question, *(name for columns in self._choices for name in columns)}
-        for name in self._all:
-            if name.lower() in _CONTEXT and name not in used and any(row.get(name) for row in self._rows):
-                raise UserError(
-                    f"{self._named}: is column {name} to be read before the question? give --columns context={name}, "
-                    "or context= to leave it out"
-                )
+
+def _possible_choices(cells: Cells, layout: Layout) -> list[Sequence[str]]:
+    """Which columns may be the options, the likeliest first; none where questions may be open."""
+    if layout.open or "choices" in layout.named:
+        return [layout.named.get("choices", ())]
+    numbered = re.compile(r"(.*?)_?([a-z]|[0-9]+)")
+    wrong = [name for name in cells if _is_wrong(name)]
+    right = [name for name in cells if _RIGHT.fullmatch(_plain(name))] or _usual(cells, _ANSWER)
+    found: list[Sequence[str]] = [[*wrong, right[0]]] if wrong and right else []
+    found += [*((name,) for name in _lists(cells, _usual(cells, _CHOICES))), *_families(cells)]
+    found += [own for own in _families(cells, numbered) if own not in found]
+    found += [(name,) for name in _lists(cells, cells) if (name,) not in found]
+    return found if found else [()]
+
+
+def _is_wrong(name: str) -> bool:
+    return bool(_WRONG.search(_plain(name)))
+
+
+def _is_text(name: str, cells: Sequence[Any]) -> bool:
+    """Whether a column may be part of the question: words, or turns of a dialogue, and not the answer's working."""
+    given = [unwritten(cell) for cell in cells if not missing(cell)]
+    texts = [" ".join(map(str, cell)) if isinstance(cell, list) else cell for cell in given]
+    words = sum(isinstance(text, str) and bool(re.search(r"\s", text.strip())) for text in texts)
+    return 2 * words >= max(1, len(given)) and not _TELLS.search(_plain(name)) and _plain(name) not in _CHOICES
+
+
+def _tried(cells: Cells, layout: Layout) -> Layout | None:
+    """The layout if the file can be read by it, with the first way to read answers where there are two."""
+    try:
+        read_fields(cells, layout)
+    except TwoReadings as error:
+        answers: Any = error.ways[0]
+        return _tried(cells, Layout(layout.columns, answers, layout.open, layout.ignore))
+    except UserError:
         return None
+    return layout
 
-    def _must_be_open(self) -> None:
-        """No options were found: refuse, for what a question is to be is not to be guessed."""
-        lists = [
-            name
-            for name in self._all
-            if _WRONG.search(name.lower())
-            or any(isinstance(unwritten(row.get(name)), list | dict) for row in self._rows[:100])
-        ]
-        if lists:
-            raise UserError(
-                f"{self._named}: column {lists[0]} looks like options; give --columns choices={lists[0]} (all options "
-                "in a list), or --open for questions with a short answer and no options"
-            )
-        raise UserError(
-            f"{self._named} has {self._listed} and no options; give --columns choices=NAME, or --open for questions "
-            "with a short answer"
-        )
+
+def _is_broken(cells: Cells, choices: Sequence[str], answer: str) -> bool:
+    """Whether some rows of a column name one of the options, and some do not."""
+    rows = range(len(cells[answer]))
+    options = [_caught(options_of, [cells[name][row] for name in choices], choices) for row in rows]
+    pairs = [(cell, one) for cell, one in zip(cells[answer], options, strict=True) if not isinstance(one, BadRow)]
+    try:
+        golds = golds_of([cell for cell, _ in pairs], [one for _, one in pairs], "auto", answer) if pairs else []
+    except TwoReadings:
+        return False
+    return len({isinstance(gold, BadRow) for gold in golds}) == 2

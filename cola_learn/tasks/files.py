@@ -1,9 +1,11 @@
 """Reading rows: files in any of the usual forms, folders that ``datasets`` saved, and datasets on the hub.
 
-JSON is read by Python's own reader, since Arrow's, which ``datasets`` uses, makes dates of texts such as ``2020-01-01``
-and 1.0 of 1 where a list holds 2.5 too; columns of CSV files are texts and nothing else.
+JSON and CSV are read by Python's own readers: those of ``datasets`` make dates of texts such as ``2020-01-01`` and 1.0
+of 1 where a list holds 2.5 too, and shift or drop rows that have more fields than the header.
 """
 
+import csv
+import io
 import json
 import lzma
 import tempfile
@@ -19,7 +21,6 @@ HUB = "hub:"
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 KNOWN = "a .jsonl, .json, .csv, .tsv or .parquet file (.gz, .bz2, .xz and .zst too), a folder that datasets saved"
-LONGEST = 1_000_000  # characters of a text
 
 
 def is_file(task: str) -> bool:
@@ -62,10 +63,11 @@ def read_rows(task: str, split: str, revision: str = "") -> tuple[list[Row], str
             raise UserError(f"--task {task} is of no known kind; give {KNOWN}, or hub:ORG/NAME")
         if not path.is_file():
             raise UserError(f"--task {task} is not there; give {KNOWN}, or hub:ORG/NAME")
-        rows = list(_json_rows(path, kind)) if kind in ("json", "jsonl") else _table_rows(path, kind)
+        readers = {"json": _json_rows, "jsonl": _json_lines, "parquet": _parquet_rows}
+        rows = list(readers.get(kind, _separated_rows)(path))
     except (OSError, ValueError, EOFError, RecursionError, ImportError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"--task {task} cannot be read: {_reason(error)}") from None
-    return rows, "file", ""
+    return [_clean(row) for row in rows], "file", ""
 
 
 def hub_rows(path: str, configuration: str | None, split: str, revision: str | None = None) -> tuple[list[Row], str]:
@@ -81,7 +83,7 @@ def hub_rows(path: str, configuration: str | None, split: str, revision: str | N
         UserError: if it cannot be loaded.
     """
     table, commit = hub_table(path, configuration, split, revision=revision)
-    return list(table), commit
+    return _rows_of(table), commit
 
 
 def hub_table(
@@ -135,62 +137,138 @@ def _saved_rows(folder: Path, split: str) -> tuple[list[Row], str]:
     except Exception as error:
         raise UserError(f"--task {folder} cannot be read: {_reason(error)}") from None
     if not isinstance(saved, datasets.DatasetDict):
-        return list(saved), "file"
+        return _rows_of(saved), "file"
     if split not in saved:
         raise UserError(f"--split {split} is not in {folder}; choose {', '.join(saved)}")
-    return list(saved[split]), split
+    return _rows_of(saved[split]), split
 
 
-def _json_rows(path: Path, kind: str) -> Iterator[Any]:
+def _clean(value: Any) -> Any:
+    """A value with None where a number is NaN, which is how pandas writes that there is nothing."""
+    if isinstance(value, Mapping):
+        return {name: _clean(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(inner) for inner in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _rows_of(table: Any) -> list[Row]:
+    """The rows of a ``datasets.Dataset``, with the names of classes for their numbers."""
+    named = {
+        name: feature
+        for name, feature in table.features.items()
+        if hasattr(feature, "int2str") and not all(str(one).isdigit() for one in feature.names)
+    }
+
+    def name_of(column: str, value: Any) -> Any:
+        known = column in named and value is not None and 0 <= value < len(named[column].names)
+        return named[column].int2str(value) if known else _clean(value)
+
+    return [{column: name_of(column, value) for column, value in row.items()} for row in table]
+
+
+def _opened(path: Path, newline: str | None = None) -> Any:
     import fsspec
 
-    with fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer") as file:
-        if kind == "jsonl":
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    try:
-                        yield json.loads(line)
-                    except (ValueError, RecursionError) as error:
-                        raise UserError(f"--task {path} line {number} is not JSON: {_reason(error)}") from None
-            return
-        content = json.load(file)
+    return fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer", newline=newline)
+
+
+def _json_lines(path: Path) -> Iterator[Any]:
+    with _opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise UserError(f"--task {path} line {number} is not JSON: {_reason(error)}") from None
+
+
+def _json_rows(path: Path) -> list[Any]:
+    with _opened(path) as file:
+        try:
+            content = json.load(file)
+        except json.JSONDecodeError as error:
+            if not error.msg.startswith("Extra data"):
+                raise
+            return list(_json_lines(path))
     if isinstance(content, dict):
         lists = {name: value for name, value in content.items() if isinstance(value, list)}
         tables = [value for value in lists.values() if value and all(isinstance(row, dict) for row in value)]
-        lengths = {len(value) for value in lists.values()}
         if len(tables) == 1:
             content = tables[0]
-        elif len(lists) == len(content) and len(lengths) == 1:  # a list a column
+        elif len(lists) == len(content) and len({len(value) for value in lists.values()}) == 1:  # a list a column
             content = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+        elif "question" in content:
+            content = [content]
         else:
             raise UserError(f"--task {path}: an object with {', '.join(map(str, content))}; give a list of rows")
     if not isinstance(content, list):
         raise UserError(f"--task {path} holds a {type(content).__name__}; give a list of rows")
-    yield from content
+    return content
 
 
-def _table_rows(path: Path, kind: str) -> list[Row]:
+def _separated_rows(path: Path) -> list[Row]:
+    """The rows of a CSV or TSV file: texts, every row with the fields of the header.
+
+    TSV is written with quotes around fields or without. It is read as quoted where all its quotes are in order and no
+    field holds a tab or a line end, else as it stands.
+    """
+    with _opened(path, newline="") as file:
+        content = file.read()
+    if _format(path) == "csv":
+        return _table(path, _fields(path, content, ","))
+    try:
+        rows = _table(path, _fields(path, content, "\t"))
+        if not any(mark in str(text) for row in rows for text in row.values() for mark in "\t\r\n"):
+            return rows
+    except UserError:
+        pass
+    lines = enumerate(content.replace("\r\n", "\n").split("\n"), start=1)
+    return _table(path, [(number, line.split("\t")) for number, line in lines if line.strip()])
+
+
+def _fields(path: Path, content: str, separator: str) -> list[tuple[int, list[str]]]:
+    csv.field_size_limit(2**30)
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
+    found, line = [], 1
+    try:
+        for fields in reader:
+            if fields:
+                found.append((line, fields))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(
+            f"--task {path} line {line} cannot be read ({error}); a field with a quote in it is quoted whole, and its "
+            "quotes doubled"
+        ) from None
+    return found
+
+
+def _table(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Row]:
+    if not rows:
+        raise UserError(f"--task {path} is empty; it needs a line of column names and at least one row")
+    (_, names), *others = rows
+    names = ["Unnamed: 0" if place == 0 and not name.strip() else name for place, name in enumerate(names)]
+    if len(set(names)) < len(names) or not all(name.strip() for name in names):
+        raise UserError(f"--task {path}: columns {names} need names that differ")
+    for line, fields in others:
+        if len(fields) != len(names):
+            raise UserError(
+                f"--task {path} line {line}: has {len(fields)} fields under {len(names)} column names; a field with a "
+                "separator or a line end in it has to be quoted"
+            )
+    return [dict(zip(names, fields, strict=True)) for _, fields in others]
+
+
+def _parquet_rows(path: Path) -> list[Row]:
     import datasets
 
     datasets.disable_progress_bars()
+    _check_rows(path)
     with tempfile.TemporaryDirectory() as cache:
-        options: dict[str, Any] = {
-            "data_files": str(path),
-            "split": "train",
-            "cache_dir": cache,
-            "keep_in_memory": True,
-        }
         try:
-            if kind == "parquet":
-                _check_rows(path)
-                return list(datasets.load_dataset("parquet", **options))
-            separator = "\t" if kind == "tsv" else ","
-            names = _header(path, separator)
-            texts = datasets.Features({name: datasets.Value("string") for name in names})
-            reading = {"sep": separator, "keep_default_na": False, "encoding": "utf-8-sig", "index_col": False}
-            return list(datasets.load_dataset("csv", features=texts, **reading, **options))
-        except UserError:
-            raise
+            options = {"data_files": str(path), "split": "train", "cache_dir": cache, "keep_in_memory": True}
+            return _rows_of(datasets.load_dataset("parquet", **options))
         except Exception as error:
             raise UserError(f"--task {path} cannot be read: {_reason(error)}") from None
 
@@ -201,23 +279,12 @@ def _check_rows(path: Path) -> None:
 
     if not path.name.endswith(".parquet"):  # a compressed one
         return
-    rows, size = pyarrow.parquet.ParquetFile(path).metadata.num_rows, path.stat().st_size
+    try:
+        rows, size = pyarrow.parquet.ParquetFile(path).metadata.num_rows, path.stat().st_size
+    except Exception as error:
+        raise UserError(f"--task {path} cannot be read: {_reason(error)}") from None
     if rows > size:
         raise UserError(f"--task {path} claims {rows:,} rows in {size:,} bytes; such a file holds no questions")
-
-
-def _header(path: Path, separator: str) -> list[str]:
-    import csv
-
-    import fsspec
-
-    with fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer", newline="") as file:
-        names = next(csv.reader(file, delimiter=separator), [])
-    if not names:
-        raise UserError(f"--task {path} is empty; it needs a line of column names and at least one row")
-    if len(set(names)) < len(names) or not all(name.strip() for name in names):
-        raise UserError(f"--task {path}: columns {names} need names that differ")
-    return names
 
 
 def _reason(error: BaseException) -> str:

@@ -1,24 +1,141 @@
-"""Rows as questions: which column holds what, and which option an answer means.
-
-Nothing is guessed. What a row's columns and answers may mean is found for a whole file at once; where two readings are
-possible and differ, the file is refused with what decides between them.
-"""
+"""Rows as questions: layouts that are known as a whole, and files of which every column is accounted for."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
+from cola_learn.console import console
 from cola_learn.errors import UserError
-from cola_learn.tasks.answer_columns import (
-    AnswerOptions,
-    AnswersAs,
-    BadRow,
-    readings_of,
-    short_answer,
-    shown,
-)
-from cola_learn.tasks.columns import MEANINGS, Columns, Layout, refuse
+from cola_learn.tasks.answer_columns import BadRow
+from cola_learn.tasks.columns import Fields, Layout, cells_of, described, read_fields, refuse_bad, suggestion
 from cola_learn.tasks.files import Row
 from cola_learn.tasks.questions import Question
+from cola_learn.tasks.registry import BENCHMARKS
+
+_ROW_NAMES = {"id", "idx", "index", "Unnamed: 0", "__index_level_0__"}
+
+
+@dataclass(frozen=True)
+class Known:
+    """A layout that is known as a whole.
+
+    Attributes:
+        columns: those that it needs; as ``--columns`` takes them where ``read`` is None, else their names.
+        ignored: those that it may have beside them; ``*`` is any.
+        read: text, options and gold of a row, where ``--columns`` cannot say it.
+        form: of the ``Question``: prefix, suffix, blank.
+        open: whether it is one of open questions.
+    """
+
+    columns: str
+    ignored: str = ""
+    read: Callable[[Mapping[str, Any]], tuple[str, list[str], int]] | None = None
+    form: tuple[tuple[str, Any], ...] = ()
+    open: bool = False
+
+    def fits(self, names: set[str]) -> bool:
+        """Whether a file with these columns has this layout."""
+        named = Layout(self.columns).named.values() if self.read is None else [self.columns.split()]
+        needed = {name.partition(".")[0] for own in named for name in own}
+        return needed <= names and (self.ignored == "*" or names - needed <= {*self.ignored.split("|"), *_ROW_NAMES})
+
+    def fields(self, rows: Sequence[Row], names: set[str]) -> list[Fields]:
+        """The rows as questions.
+
+        Raises:
+            UserError: naming the first row that cannot be read.
+        """
+        if self.read is None:
+            ignored = [name for name in self.ignored.split("|") if name in names or name == "*"]
+            layout = Layout(self.columns, open=self.open, ignore=",".join(ignored))
+            return read_fields(cells_of(rows, layout), layout)
+        found: list[Any] = []
+        for number, row in enumerate(rows, start=1):
+            try:
+                text, choices, gold = self.read(row)
+                fits = text.strip() and 0 <= gold < len(choices) and (not dict(self.form).get("blank") or "_" in text)
+                bad = BadRow("has no question, or no answer (splits for tests hide them)")
+                found.append(Fields(str(number), text, tuple(choices), gold) if fits else bad)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                found.append(BadRow(f"has no answer that can be read ({error}; splits for tests hide them)"))
+        refuse_bad(found)
+        own = [str(next((row[name] for name in ("id", "idx", "ind") if row.get(name) is not None), "")) for row in rows]
+        whole = all(own) and len(set(own)) == len(own)
+        return [replace(one, id=name) if whole else one for one, name in zip(found, own, strict=True)]
+
+
+def _benchmark(task: str, columns: str, ignored: str = "") -> Known:
+    """The rows of a registered benchmark, read as there."""
+    found = BENCHMARKS[task]
+    form = (("prefix", found.prefix), ("suffix", found.suffix), ("blank", found.blank))
+    return Known(columns, ignored, found.read, form)
+
+
+def _copa(row: Mapping[str, Any]) -> tuple[str, list[str], int]:
+    """COPA as a sentence that the options end, as in lm-evaluation-harness."""
+    link = {"cause": "because", "effect": "therefore"}[row["question"]]
+    options = [row[name][:1].lower() + row[name][1:] for name in ("choice1", "choice2")]
+    return f"{row['premise'].strip().rstrip('.')} {link}", options, int(row["label"])
+
+
+def _aqua(row: Mapping[str, Any]) -> tuple[str, list[str], int]:
+    """AQuA-RAT, whose options begin with their letters: ``A)21``."""
+    options = [option.partition(")") for option in row["options"]]
+    return (
+        row["question"],
+        [text.strip() for _, _, text in options],
+        [own for own, _, _ in options].index(row["correct"]),
+    )
+
+
+_PLAIN = (("prefix", ""), ("suffix", ""))
+KNOWN = {
+    "MMLU": Known("question=question,choices=choices,answer=answer", "subject"),
+    "CommonsenseQA": Known("question=question,choices=choices,answer=answerKey", "question_concept"),
+    "QASC": Known("question=question,choices=choices,answer=answerKey", "fact1|fact2|combinedfact|formatted_question"),
+    "OpenBookQA": Known(
+        "question=question_stem,choices=choices,answer=answerKey", "fact1|humanScore|clarity|turkIdAnonymized"
+    ),
+    "PIQA": _benchmark("piqa", "goal sol1 sol2 label"),
+    "SocialIQA": _benchmark("social_iqa", "context question answerA answerB answerC label"),
+    "WinoGrande": _benchmark("winogrande", "sentence option1 option2 answer", "qID"),
+    "BoolQ": _benchmark("boolq", "question passage answer", "title"),
+    "SciQ": _benchmark("sciq", "question distractor1 distractor2 distractor3 correct_answer support"),
+    "HellaSwag": _benchmark(
+        "hellaswag", "activity_label ctx_a ctx_b endings label", "ctx|ind|source_id|split|split_type|dataset"
+    ),
+    "COPA": Known("premise question choice1 choice2 label", "changed", _copa, _PLAIN),
+    "SWAG": Known(
+        "startphrase ending0 ending1 ending2 ending3 label",
+        "video-id|fold-ind|sent1|sent2|gold-source|gold-type",
+        lambda row: (row["startphrase"], [row[f"ending{place}"] for place in range(4)], int(row["label"])),
+        _PLAIN,
+    ),
+    "AQuA-RAT": Known("question options correct rationale", "", _aqua),
+    "CosmosQA": Known(
+        "context question answer0 answer1 answer2 answer3 label",
+        "",
+        lambda row: (f"{row['context']}\n{row['question']}", [row[f"answer{n}"] for n in range(4)], int(row["label"])),
+    ),
+    "RACE": Known("question=article+question,choices=options,answer=answer", "example_id"),
+    "MedMCQA": Known("question=question,choices=opa+opb+opc+opd,answer=cop", "choice_type|exp|subject_name|topic_name"),
+    "MMLU-Pro": Known(
+        "question=question,choices=options,answer=answer", "question_id|answer_index|cot_content|category|src"
+    ),
+    "GPQA": Known(
+        "question=Question,choices=Correct Answer+Incorrect Answer 1+Incorrect Answer 2+Incorrect Answer 3,"
+        "answer=Correct Answer,id=Record ID",
+        "*",
+    ),
+    "TruthfulQA": Known("question=question,choices=mc1_targets.choices,answer=mc1_targets.labels", "mc2_targets"),
+    "LogiQA": Known("question=context+query,choices=options,answer=correct_option"),
+    "LogiQA of EleutherAI": Known("question=context+question,choices=options,answer=label"),
+    "LogiQA 2": Known(
+        "question=text+question,choices=options,answer=answer", "type|major_premise|minor_premise|conclusion"
+    ),
+    "SVAMP": Known("question=Body+Question,answer=Answer", "ID|Type|Equation|question_concat", open=True),
+}
 
 
 def read_questions(
@@ -34,143 +151,47 @@ def read_questions(
         revision: of the dataset on the hub that they are from.
 
     Raises:
-        UserError: naming the first row that cannot be read and counting such rows, or two readings that differ.
+        UserError: naming what is not accounted for or cannot be read, with the options by which it can.
     """
     if not rows:
         return []
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
             raise UserError(f"{named} row {number}: has {type(row).__name__}; give an object with question and answer")
-    columns = Columns(rows, named, layout)
-    faults: list[tuple[int, str]] = []
-
-    def each(read: Callable[[Row], Any]) -> list[Any]:
-        found = []
-        for number, row in enumerate(rows, start=1):
-            try:
-                found.append(read(row))
-            except BadRow as fault:
-                faults.append((number, str(fault)))
-                found.append(None)
-        return found
-
-    texts = each(columns.text)
-    options: list[Any] = [None] * len(rows) if layout.open else each(columns.options)
-    refuse(named, faults)
-    if layout.open:
-        answers = _agreed(columns, named, faults, lambda column: each(lambda row: short_answer(row.get(column))))
-        golds = [0] * len(rows)
-        choices = [(answer,) for answer in answers]
-    else:
-        golds = golds_of(rows, options, columns, named, layout.answers)
-        choices = [found.texts for found in options]
-    ids = columns.ids()
-    form: dict[str, Any] = {"prefix": "", "suffix": ""} if layout.open else {}
+    try:
+        found, how, form = _read(rows, layout)
+    except UserError as error:
+        raise UserError(f"{named} {error}") from None
+    _say(f"{named.removeprefix('--task ')}: {how}")
+    form = {"prefix": "", "suffix": ""} if layout.open else form
     return [
-        Question(task, split, own, text, tuple(shown), gold, open=layout.open, revision=revision, **form)
-        for own, text, shown, gold in zip(ids, texts, choices, golds, strict=True)
+        Question(task, split, one.id, one.text, one.choices, one.gold, open=layout.open, revision=revision, **form)
+        for one in found
     ]
 
 
-def golds_of(
-    rows: Sequence[Row], options: Sequence[AnswerOptions], columns: Columns, named: str, answers: AnswersAs
-) -> list[int]:
-    """The right option of every row, by whichever columns hold answers; they must agree."""
-    faults: list[tuple[int, str]] = []
-
-    def read(column: str) -> list[Any]:
-        cells = [row.get(column) for row in rows]
-        readings = [readings_of(cell, found) for cell, found in zip(cells, options, strict=True)]
-        native = all(not isinstance(cell, str) for cell in cells) and not any(found.numbered for found in options)
-        return decide(readings, cells, options, named, column, answers, native, faults)
-
-    found: list[int] = _agreed(columns, named, faults, read)
-    return found
-
-
-def _agreed(columns: Columns, named: str, faults: list[tuple[int, str]], read: Callable[[str], list[Any]]) -> list[Any]:
-    """What the columns that may hold answers say: those that can be read in every row, which must agree."""
-    readable: dict[str, list[Any]] = {}
-    first: list[tuple[int, str]] = []
-    for column in columns.answers:
-        faults.clear()
-        found = read(column)
-        if not faults:
-            readable[column] = found
-        first = first or list(faults)
-    faults.clear()
-    if not readable:
-        refuse(named, first)
-    (name, chosen), *others = readable.items()
-    for other, found in others:
-        for number, (one, two) in enumerate(zip(chosen, found, strict=True), start=1):
-            if one != two:
-                raise UserError(
-                    f"{named} row {number}: columns {name} and {other} name different answers; say which holds with "
-                    f"--columns answer={name}"
-                )
-    return chosen
+def _read(rows: Sequence[Row], layout: Layout) -> tuple[list[Fields], str, Mapping[str, Any]]:
+    """The rows as they are read, how that is, and the form of the questions."""
+    names = {str(name) for row in rows for name in row}
+    refusal: UserError | None = None
+    if layout in (Layout(), Layout(open=True)):
+        for name, known in KNOWN.items():
+            if known.open == layout.open and known.fits(names):
+                try:
+                    return known.fields(rows, names), f"read as {name}", dict(known.form)
+                except UserError as error:
+                    refusal = error
+    cells = cells_of(rows, layout)
+    try:
+        return read_fields(cells, layout), described(cells, layout), {}
+    except UserError as error:
+        other = suggestion(cells, layout)
+        hint = f"to read it, give {other.options()}" if other else ""
+        if not other and " row " not in f" {error}":
+            hint = "say what they hold with --columns question=NAME,choices=NAME,answer=NAME and --ignore NAME"
+        raise UserError(f"{refusal or error}" + (f"; {hint}" if hint else "")) from None
 
 
-def decide(
-    readings: Sequence[Mapping[str, int]],
-    cells: Sequence[Any],
-    options: Sequence[AnswerOptions],
-    named: str,
-    column: str,
-    answers: AnswersAs,
-    native: bool,
-    faults: list[tuple[int, str]],
-) -> list[Any]:
-    """The option that each answer means: the readings that hold for the whole file must agree, else row by row."""
-
-    def fault(number: int) -> None:
-        cell, found = cells[number], options[number]
-        if cell is None or str(cell).strip() in ("", "-1"):
-            faults.append((number + 1, f"{column} is {shown(cell)}: no answer is given (splits for tests hide them)"))
-        else:
-            way = f" {MEANINGS[answers]}" if answers != "auto" else ""
-            faults.append(
-                (
-                    number + 1,
-                    f"{column} {shown(cell)} is none of the {len(found.texts)} options{way}; give an option's text, a "
-                    f"letter from A to {chr(ord('A') + len(found.texts) - 1)}, or an index",
-                )
-            )
-
-    if answers != "auto":
-        for number, reading in enumerate(readings):
-            if answers not in reading:
-                fault(number)
-        return [reading.get(answers) for reading in readings]
-    from_zero = any("from0" in reading and "from1" not in reading for reading in readings)
-    from_one = any("from1" in reading and "from0" not in reading for reading in readings)
-    never = "from1" if from_zero else "from0" if from_one else ""  # one row decides for all how they count
-    readings = [{way: place for way, place in reading.items() if way != never} for reading in readings]
-    whole = [way for way in ("marks", *MEANINGS) if all(way in reading for reading in readings)]
-    if "label" in whole:  # that is what the options' own labels are for
-        whole = [way for way in whole if way in ("label", "text")]
-    if native and "from0" in whole and "from1" in whole:
-        whole.remove("from1")
-    ways = whole or None
-    found: list[Any] = []
-    for number, reading in enumerate(readings):
-        here = dict(reading) if ways is None else {way: reading[way] for way in ways}
-        if ways is None and "label" in here:
-            here = {way: place for way, place in here.items() if way in ("label", "text")}
-        if ways is None and not isinstance(cells[number], str) and "from0" in here:
-            here.pop("from1", None)
-        places = dict.fromkeys(here.values())
-        if not places:
-            fault(number)
-        elif len(places) > 1:
-            (one, first), *rest = here.items()
-            two, second = next((way, place) for way, place in rest if place != first)
-            texts = options[number].texts
-            raise UserError(
-                f"{named} row {number + 1}: {column} {shown(cells[number])} may be read {MEANINGS[one]} "
-                f"({shown(texts[first])}) or {MEANINGS[two]} ({shown(texts[second])}), and no row of the file "
-                f"decides; say which with --answers {one} or --answers {two}"
-            )
-        found.append(next(iter(places), None))
-    return found
+@cache
+def _say(line: str) -> None:
+    console.print(line, style="dim", soft_wrap=True)

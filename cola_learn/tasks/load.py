@@ -72,7 +72,9 @@ def load_task(
         raise UserError(f"--limit {limit} leaves no questions; give at least 1")
     split, part = _part_of(split)
     if layout and layout.settings() and not is_file(task):
-        raise UserError(f"--columns, --answers and --open are for files; {task} is read as its benchmark says")
+        raise UserError(
+            f"--columns, --answers, --ignore and --open are for files; {task} is read as its benchmark says"
+        )
     if task in BENCHMARKS:
         questions = _read_benchmark(task, split, source, revision)
     elif task in GENERATED:
