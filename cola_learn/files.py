@@ -36,14 +36,25 @@ def replacing(target: Path) -> Iterator[Path]:
         raise UserError(f"{target} cannot be written: {error.strerror or error}") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; it is read again before it takes its place.
 
     Raises:
         UserError: if it cannot be written.
     """
     with replacing(path) as scratch:
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_bytes(content)
+        if scratch.read_bytes() != content:
+            raise OSError("it does not read back as it was written")
+
+
+def write_text(path: Path, text: str) -> None:
+    """``write_bytes`` of a text.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -100,7 +111,8 @@ def sha256(path: Path) -> str:
 
 
 def digests(files: Iterable[Path], memory: Path) -> dict[Path, str]:
-    """SHA-256 of each file, remembered in the file ``memory`` by place, size and time.
+    """SHA-256 of each file, remembered in the file ``memory`` by place, size and times; that of the last change of the
+    file itself, which nobody can set, among them.
 
     Raises:
         OSError: if one cannot be read.
@@ -112,12 +124,12 @@ def digests(files: Iterable[Path], memory: Path) -> dict[Path, str]:
     found, fresh = {}, False
     for file in files:
         status = file.stat()
-        name, now = str(file.resolve()), [status.st_size, status.st_mtime_ns]
+        name, now = str(file.resolve()), [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         entry = known.get(name)
-        if not isinstance(entry, list) or entry[:2] != now:
+        if not isinstance(entry, list) or len(entry) != 4 or entry[:3] != now:
             known[name] = entry = [*now, sha256(file)]
             fresh = True
-        found[file] = str(entry[2])
+        found[file] = str(entry[3])
     if fresh:
         with suppress(UserError):  # a cache that cannot be written: computed again next time
             write_json(memory, {name: entry for name, entry in known.items() if Path(name).exists()})

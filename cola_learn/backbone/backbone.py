@@ -1,5 +1,8 @@
 """The frozen LLM as the rest of the package knows it: a model that replays, its tokenizer and its capabilities."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -67,6 +70,16 @@ class Backbone(Replay):
     def fingerprint(self) -> str:
         """16 hex digits that tell two backbones apart, the same in every precision if it was loaded from files."""
         return self._fingerprint or of_memory(self.model, self.tokenizer)
+
+    @contextmanager
+    def unfilled(self) -> Iterator[None]:
+        """Calls of any number of tokens, none filled up to a batch-invariant size: what a question itself costs."""
+        before = self.capabilities
+        self.capabilities = replace(before, call_sizes=())
+        try:
+            yield
+        finally:
+            self.capabilities = before
 
     def logits(self, hidden: Tensor) -> Tensor:
         """``finish``, batch-invariant where the backbone is: ``[P, H]`` to ``[P, V]``, filled up to a call size."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.probes import Capabilities
 from cola_learn.backbone.recording import Batch, Recording
 from cola_learn.backbone.room import Room
 from cola_learn.backbone.rows import BUCKET, Row
@@ -97,7 +98,7 @@ class Executor:
         call_tokens: int | None = None,
         bucket: int | None = None,
     ) -> None:
-        self.backbone, self._can = backbone, backbone.capabilities
+        self.backbone = backbone
         self.counters = Counters()
         self.trie = ActivationTrie(default_budget(backbone.device) if cache_bytes is None else cache_bytes)
         self._rows: dict[Hashable, tuple[Row, Recording, Tensor]] = {}  # with the places that are wanted
@@ -106,6 +107,10 @@ class Executor:
         self.room = Room(call_tokens or backbone.call_tokens, self.trie)
         self._bucket = bucket or (1 if backbone.device.type == "cpu" else _GPU_BUCKET)
         self._fillers: dict[int, Recording] = {}
+
+    @property
+    def _can(self) -> Capabilities:
+        return self.backbone.capabilities
 
     def open(self, row: Row) -> int:
         """Record a row; returns the handle that requests name it by."""

@@ -7,20 +7,22 @@ from typing import Any
 
 import torch
 from accelerate.utils import align_module_device
+from safetensors import safe_open
 
 from cola_learn import assets
 
 _DIGITS = 16
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "*.pt", "*.pth")  # the first kind that there is counts
 _OTHERS = (
-    *("config.json", "tokenizer*", "vocab*", "merges.txt"),
+    *("config.json", "generation_config.json", "tokenizer*", "vocab*", "merges.txt"),
     *("special_tokens_map.json", "added_tokens.json", "chat_template*"),
 )
 
 
 def of_files(source: str) -> str | None:
-    """16 hex digits of what a model was loaded from: its weight files, configuration and tokenizer files, whatever the
-    precision. Digests of files are remembered by size and time. None where there are no weight files.
+    """16 hex digits of what a model was loaded from: its weight files, its configuration (that of generation ends open
+    answers) and its tokenizer files, whatever the precision. Digests of files are remembered by size and times. None
+    where there are no weight files.
 
     Args:
         source: folder or Hugging Face id, as transformers loads it.
@@ -58,9 +60,28 @@ def of_memory(model: Any, tokenizer: Any = None) -> str:
     return found.hexdigest()[:_DIGITS]
 
 
+def changed_weight(model: Any, source: str) -> str | None:
+    """The first weight of a loaded model that is not the one in the safetensors files which it is said to be of; None
+    where all are, or cannot be compared (quantized, or called otherwise in the files).
+
+    Args:
+        model: of transformers.
+        source: folder or Hugging Face id.
+    """
+    own, folder = dict(model.named_parameters()), _folder(source)
+    for file in sorted(folder.glob("*.safetensors")) if folder else ():
+        with safe_open(file, "pt") as stored:
+            for name in own.keys() & set(stored.keys()):
+                weight = own[name].detach()
+                alike = weight.is_floating_point() and list(weight.shape) == stored.get_slice(name).get_shape()
+                if alike and not torch.equal(weight.cpu(), stored.get_tensor(name).to(weight.dtype)):
+                    return str(name)
+    return None
+
+
 def _folder(source: str) -> Path | None:
     """Where the files of a folder or of a Hugging Face id are."""
-    if Path(source).is_dir():
+    if source and Path(source).is_dir():
         return Path(source)
     from transformers.utils import cached_file
 

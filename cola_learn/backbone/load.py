@@ -38,29 +38,40 @@ def load_backbone(
     Raises:
         UserError: if the model cannot be loaded or its layers cannot be replayed.
     """
+    split = device == "split"
+    where = _device("auto" if split else device)
+    options: dict[str, Any] = {"dtype": computing_type(dtype, where), "trust_remote_code": trust_remote_code}
+    options |= {"device_map": "auto"} if split else {}
+    with console.status(Text(f"loading {printable(name)} ...")):
+        tokenizer = load_tokenizer(name, trust_remote_code)
+        model = load_model(name, **options)
+        return Backbone(model if split else model.to(where), tokenizer, name, bos, of_files(source_of(name)))
+
+
+def load_model(name: str, **options: Any) -> Any:
+    """The transformers model of a backbone, all of whose weights are those of its checkpoint.
+
+    Args:
+        name: as for ``load_backbone``.
+        options: of ``from_pretrained``.
+
+    Raises:
+        UserError: if it cannot be loaded, or weights are missing or left over.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    split = device == "split"
-    where = _device("auto" if split else device)
-    source, options = source_of(name), {"trust_remote_code": trust_remote_code}
-    placing = {"device_map": "auto"} if split else {}
-    with console.status(Text(f"loading {printable(name)} ...")):
-        try:
-            tokenizer = load_tokenizer(name, trust_remote_code)
-            model, loaded = AutoModelForCausalLM.from_pretrained(
-                source, dtype=computing_type(dtype, where), output_loading_info=True, **placing, **options
-            )
-        except UserError:
-            raise
-        except Exception as error:  # whatever an odd configuration or file makes transformers raise
-            raise UserError(
-                f"--backbone {name} cannot be loaded ({first_line(error)}); give a Hugging Face id, a folder, or one "
-                f"of {', '.join(assets.MODELS)}"
-            ) from None
-        _check_weights(name, loaded)
-        return Backbone(model if split else model.to(where), tokenizer, name, bos, of_files(source))
+    source = source_of(name)
+    try:
+        model, loaded = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    except Exception as error:  # whatever an odd configuration or file makes transformers raise
+        raise UserError(
+            f"--backbone {name} cannot be loaded ({first_line(error)}); give a Hugging Face id, a folder, or one "
+            f"of {', '.join(assets.MODELS)}"
+        ) from None
+    _check_weights(name, loaded)
+    return model
 
 
 def _check_weights(name: str, loaded: Mapping[str, Any]) -> None:

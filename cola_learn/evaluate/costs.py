@@ -27,7 +27,7 @@ class Cost:
     """Of a question under a policy, as a share of what the same questions cost under the base chain.
 
     Attributes:
-        flops: floating-point operations of matrix products and attention.
+        flops: floating-point operations of matrix products and attention, on the question's own tokens.
         seconds: measured wall time, each question alone.
         questions: how many this was measured on.
     """
@@ -70,7 +70,8 @@ def policy_costs(
                 name: partial(_answer, judge, sample, chains[index], controllers.get(name))
                 for name, chains in policies.items()
             }
-            flops = {name: count_flops(answer) for name, answer in work.items()}
+            with judge.backbone.unfilled():
+                flops = {name: count_flops(answer) for name, answer in work.items()}
             # by turns, so that what else the machine does meets all alike
             turns = [{name: seconds(answer) for name, answer in work.items()} for _ in range(_REPETITIONS)]
             for name in policies:

@@ -106,8 +106,8 @@ def _stored(inputs: Inputs) -> Evaluated:
     held = ScoreMatrix.load(inputs.others, "--held", pool.temperatures)
     if pool.chains != held.chains or manifest.fingerprint != inputs.others[0].manifest.fingerprint:
         raise UserError(f"--held {options.held} was run through another menu or model than --labels")
-    seen = {question.key for question in pool.questions} & {question.key for question in held.questions}
-    if seen:
+    labelled = {(question.key, question.digest) for question in pool.questions}
+    if seen := [question.key for question in held.questions if (question.key, question.digest) in labelled]:
         raise UserError(f"--held {options.held}: {len(seen)} questions, such as {min(seen)}, are among --labels")
     for folder, controller in zip(options.controllers, inputs.controllers.values(), strict=True):
         if controller.menu != pool.chains:

@@ -65,6 +65,7 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
     if not labelled:
         raise UserError(f"--labels {options.labels} holds no labels yet")
     known = {question.content for question in labelled.values()}
+    taken = {(question.key, question.digest) for question in labelled.values()}
     recommended = _recommended(next(iter(labelled.values())), manifest.scoring)
     questions: dict[str, Question] = {}
     names: dict[tuple[str, str], tuple[str, str]] = {}
@@ -72,13 +73,15 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
     for task, split in named:
         layout = Layout(**own.get(task, manifest).layout) if is_file(task) else None
         found = load_task(task, split, options.limit, options.seed, layout=layout)
-        if seen := labelled.keys() & {question.key for question in found}:
+        if seen := [question.key for question in found if (question.key, question.digest) in taken]:
             raise UserError(
                 f"--tasks {task}:{split}: {len(seen)} of the questions, such as {min(seen)}, are among the labels; "
                 "evaluate on a split or file that was not labelled"
             )
         if (key := (found[0].task, found[0].split)) in names:
-            raise UserError(f"--tasks {task}:{split} is a split that is named already; name each once")
+            raise UserError(
+                f"--tasks {task}:{split} has the name of another, {key[0]} {key[1]}; name each once, or rename the file"
+            )
         fresh = [question for question in found if question.content not in known]
         if len(fresh) < min(2, len(found)):
             raise UserError(

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.load import fingerprint_of
+from cola_learn.command import source_digest
 from cola_learn.errors import UserError
 from cola_learn.evaluate.held_out import HeldOut, held_out
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy, policy_named
 from cola_learn.evaluate.report import EXPLAINED
 from cola_learn.files import digest
+from cola_learn.label.manifest import settings_by_content
 from cola_learn.label.score_matrix import open_stores
 from cola_learn.label.store import LabelStore
 from cola_learn.train.controller import Controller
@@ -52,7 +54,8 @@ class Inputs:
         options = self.options
         without = ("tracking", "wandb", "output", "trees", "workers", "executor", "ray_address", "cache_gib")
         settings = {key: value for key, value in asdict(options).items() if key not in without}
-        settings["search"] = [options.search.name, vars(options.search)]
+        settings["search"] = [options.search.name, settings_by_content(options.search)]
+        settings["policies"] = {path: source_digest(path) for path in options.policies}
         settings["fingerprint"] = fingerprint_of(self.backbone_name)
         questions = self.held.questions if self.held else ()
         settings["questions"] = {question.key: question.digest for question in questions}

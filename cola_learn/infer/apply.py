@@ -16,6 +16,8 @@ from cola_learn.errors import UserError
 _FIRST_SHARED = "first_kv_shared_layer_idx"  # of Gemma models; where none is shared, the number of layers
 # Settings with which a layer computes otherwise at another place.
 _BY_PLACE = ("num_kv_shared_layers", "scale_attn_by_inverse_layer_idx", "hidden_size_per_layer_input")
+_RUNS = "_runs_chains"  # of what holds the layers, and of caches: the chains of the rows, as text
+_PLAIN = "_plain_chain"
 _INDEX_NAMES = ("layer_idx", "layer_id", "layer_index", "layer_number")
 
 
@@ -62,6 +64,12 @@ class apply_chain(AbstractContextManager[Any]):  # it is called like a function
         )
         self._layers = layers
         self._settings = [(config, vars(config).copy()) for config in configs]
+        self._before = getattr(self._owner, _RUNS, None)
+        if self._before is None:
+            self._owner.register_forward_pre_hook(_check_cache, with_kwargs=True)
+            self._owner.register_forward_hook(_mark_cache, with_kwargs=True)
+            setattr(self._owner, _PLAIN, (str(Chain.base(depth)),))
+        self.runs(self.chain)
         shared = {id(config): config for config in configs} | {id(model.config): model.config}
         moved = [_at(layers[layer], layer, place, shared) for place, layer in enumerate(self.chain.layers)]
         setattr(self._owner, self._name, nn.ModuleList(moved))
@@ -74,8 +82,13 @@ class apply_chain(AbstractContextManager[Any]):  # it is called like a function
                     vars(config)[name] = type(value)(value[layer] for layer in self.chain.layers)
             config.num_hidden_layers = self.chain.depth
 
+    def runs(self, *chains: Chain) -> None:
+        """Say through which chains the rows of a batch run now, which their key-value cache remembers."""
+        setattr(self._owner, _RUNS, tuple(map(str, chains)))
+
     def undo(self) -> None:
         """Give the model its own layers back."""
+        setattr(self._owner, _RUNS, self._before or getattr(self._owner, _PLAIN))
         setattr(self._owner, self._name, self._layers)
         if self._counts_depth:
             setattr(self._owner, _FIRST_SHARED, len(self._layers))
@@ -90,6 +103,36 @@ class apply_chain(AbstractContextManager[Any]):  # it is called like a function
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.undo()
+
+
+def _check_cache(module: nn.Module, args: Any, kwargs: Any) -> None:
+    """Refuse keys and values that another chain wrote: at the same place of the list they are of other layers.
+
+    Raises:
+        ValueError: naming both chains.
+    """
+    cache = kwargs.get("past_key_values")
+    if not hasattr(cache, "get_seq_length"):
+        return
+    runs, wrote = getattr(module, _RUNS), getattr(cache, _RUNS, None)
+    try:
+        length = int(cache.get_seq_length())
+    except ValueError:  # one that keeps no keys, and does not know
+        length = 0 if wrote is None else 1
+    if length == 0:
+        setattr(cache, _RUNS, runs)
+    elif (wrote or getattr(module, _PLAIN)) != runs:
+        names = [" and ".join(chains) for chains in (wrote or getattr(module, _PLAIN), runs)]
+        raise ValueError(
+            f"past_key_values were written through chain {names[0]}, and the model runs {names[1]}; go on through the "
+            "same chain, or begin without a cache"
+        )
+
+
+def _mark_cache(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    cache = getattr(output, "past_key_values", None)
+    if hasattr(cache, "get_seq_length"):
+        setattr(cache, _RUNS, getattr(module, _RUNS))
 
 
 def _configs(model: Any, depth: int) -> Iterator[Any]:

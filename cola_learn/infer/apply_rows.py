@@ -34,7 +34,8 @@ def apply_chains(model: Any, chains: Sequence[Chain], beginning: Beginning | Non
         UserError: as ``apply_chain``.
     """
     union = reduce(supersequence, dict.fromkeys(chain.layers for chain in chains))
-    with apply_chain(model, Chain(union, chains[0].num_layers)):
+    with (applied := apply_chain(model, Chain(union, chains[0].num_layers))):
+        applied.runs(*(chains if len(set(chains)) > 1 else chains[:1]))
         layers = find_layers(model, type(model).__name__)
         needed: list[list[int]] = [[] for _ in union]
         for row, chain in enumerate(chains):

@@ -1,5 +1,7 @@
 """Answering a file of questions: batched, and resumed where it was stopped."""
 
+import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -8,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from cola_learn.backbone.generate import Generator
+from cola_learn.backbone.load import fingerprint_of
 from cola_learn.command import settings_of
 from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError
-from cola_learn.files import digest, locked, replacing, writable_folder
+from cola_learn.files import digest, locked, writable_folder, write_bytes
 from cola_learn.infer.chooser import Chooser, make_chooser, pick, write
 from cola_learn.infer.options import InferOptions
+from cola_learn.tasks.columns import Fields
 from cola_learn.tasks.files import read_rows
+from cola_learn.tasks.layouts import read_asked
+from cola_learn.train.controller import Controller
+from cola_learn.train.hub import fetched
 
 ADDED = ("chain", "layers", "response")
 _SHOWN = 5  # chains in the summary
@@ -23,7 +30,8 @@ _SHOWN = 5  # chains in the summary
 def answer_file(options: InferOptions) -> None:
     """Write every row of a file with the chain chosen for its question, its depth, and the response.
 
-    What is finished lies in ``OUTPUT.partial``, whose first line is a digest of all that answers depend on.
+    What is finished lies in ``OUTPUT.partial``, whose first line is a digest of all that answers depend on; behind it
+    each row has one of its own.
 
     Raises:
         UserError: if the file cannot be read, a row has no question, or the output is there or another run's.
@@ -32,9 +40,12 @@ def answer_file(options: InferOptions) -> None:
     assert options.output is not None
     if options.output.exists():
         raise UserError(f"--output {options.output} is there already; delete it, or choose another")
+    named = f"--questions {options.questions}"
     rows = read_rows(str(options.questions), "")[0]
     for number, row in enumerate(rows, start=1):
-        _check(row, f"--questions {options.questions}: row {number}")
+        if isinstance(row, dict) and (taken := [added for added in ADDED if added in row]):
+            raise UserError(f"{named} row {number}: has a column {taken[0]!r}, which the output adds; rename it")
+    asked = read_asked(rows, named, options.layout)
     folder, name = writable_folder(options.output.parent), options.output.name
     partial = folder / f"{name}.partial"
     with locked(folder, f".{name}.lock"):
@@ -46,37 +57,32 @@ def answer_file(options: InferOptions) -> None:
         with progress_bar() as bar, partial.open("a", encoding="utf-8") as file:
             task = bar.add_task("questions", total=len(rows), completed=done, unit="questions", note="")
             for start in range(done, len(rows), options.batch):
-                some = rows[start : start + options.batch]
-                for row in _answered(some, chooser, generator, options, start):
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                some = slice(start, start + options.batch)
+                for row in _answered(rows[some], asked[some], chooser, generator, options, start):
+                    line = json.dumps(row, ensure_ascii=False)
+                    file.write(f"{_seal(line.encode())} {line}\n")
                 file.flush()
-                bar.advance(task, len(some))
-        answered = partial.read_bytes().partition(b"\n")[2]
-        with replacing(options.output) as path:
-            path.write_bytes(answered)
+                bar.advance(task, len(rows[some]))
+        lines = partial.read_bytes().splitlines(keepends=True)[1:]
+        if len(lines) != len(rows) or not all(map(_is_whole, lines)):
+            raise UserError(f"{partial} was changed while it was written; run the same command again")
+        answered = b"".join(line.partition(b" ")[2] for line in lines)
+        write_bytes(options.output, answered)
         partial.unlink()
     _summarize([json.loads(line) for line in answered.splitlines()], chooser.backbone.num_layers)
     console.print(f"answers     {options.output}", soft_wrap=True)
 
 
-def _check(row: Any, where: str) -> None:
-    if not isinstance(row, dict) or not isinstance(row.get("question"), str) or not row["question"].strip():
-        raise UserError(f"{where} has no text in a column 'question'")
-    if (taken := [name for name in ADDED if name in row]) != []:
-        raise UserError(f"{where} has a column {taken[0]!r} already, which the output adds; rename it")
-    choices = row.get("choices")
-    if choices is not None and not (
-        isinstance(choices, list) and len(choices) > 1 and all(isinstance(choice, str) for choice in choices)
-    ):
-        raise UserError(f"{where}: 'choices' has to be a list of at least two texts")
-
-
 def _identity(options: InferOptions) -> str:
-    """Digest of the file, the controller and all settings that answers depend on."""
+    """Digest of the questions, the controller, the model and all settings that answers depend on."""
     settings = {name: str(value) for name, value in settings_of(options).items() if name not in ("output", "device")}
-    config = Path(options.controller or "") / "config.json"
-    files = [file for file in (options.questions, config) if file is not None and file.is_file()]
-    return digest(settings, *files)
+    backbone, folder = options.backbone or "embedded", None
+    if options.controller is not None:
+        folder = fetched(options.controller)
+        backbone = options.backbone or Controller.from_pretrained(folder).config.backbone
+    settings["model"] = str(fingerprint_of(backbone))
+    files = [folder / name for name in ("config.json", "model.safetensors")] if folder else []
+    return digest(settings, *files, *([options.questions] if options.questions and options.questions.is_file() else []))
 
 
 def _resumed(partial: Path, identity: str, options: InferOptions) -> int:
@@ -89,29 +95,42 @@ def _resumed(partial: Path, identity: str, options: InferOptions) -> int:
             f"{partial} was begun with other questions or settings; delete it, or choose another --output than "
             f"{options.output}"
         )
-    done = sum(line.endswith(b"\n") for line in lines[1:])
+    done = len(list(itertools.takewhile(_is_whole, lines[1:])))
     done -= done % options.batch
-    with replacing(partial) as path:
-        path.write_bytes(b"".join(lines[: 1 + done]))
+    write_bytes(partial, b"".join(lines[: 1 + done]))
     return done
 
 
+def _seal(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()[:16]
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line of the partial output is as it was written: the first digits of its SHA-256, and a row."""
+    seal, _, row = line.partition(b" ")
+    return line.endswith(b"\n") and seal.decode(errors="replace") == _seal(row[:-1])
+
+
 def _answered(
-    rows: Sequence[Any], chooser: Chooser, generator: Generator, options: InferOptions, start: int
+    rows: Sequence[Any],
+    asked: Sequence[Fields],
+    chooser: Chooser,
+    generator: Generator,
+    options: InferOptions,
+    start: int,
 ) -> list[dict[str, Any]]:
-    questions = [str(row["question"]) for row in rows]
-    chains = chooser.choose(questions)
+    chains = chooser.choose([one.text for one in asked])
     responses = [""] * len(rows)
     for scored in (True, False):
-        places = [place for place, row in enumerate(rows) if (row.get("choices") is not None) is scored]
+        places = [place for place, one in enumerate(asked) if bool(one.choices) is scored]
         if not places:
             continue
-        asked, own = [questions[place] for place in places], [chains[place] for place in places]
+        texts, own = [asked[place].text for place in places], [chains[place] for place in places]
         if scored:
-            found = pick(chooser.backbone, asked, [rows[place]["choices"] for place in places], own)
+            found = pick(chooser.backbone, texts, [asked[place].choices for place in places], own)
         else:
             decoding = replace(options.decoding, seed=options.decoding.seed + start)
-            found = write(generator, asked, own, replace(options, decoding=decoding))
+            found = write(generator, texts, own, replace(options, decoding=decoding))
         for place, response in zip(places, found, strict=True):
             responses[place] = response
     return [

@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from cola_learn.backbone.fingerprint import of_files
+from cola_learn.backbone.fingerprint import changed_weight, of_files, of_memory
 from cola_learn.backbone.layers import find_layers
 from cola_learn.backbone.load import source_of
 from cola_learn.backbone.tokens import PromptEncoder
@@ -38,7 +38,7 @@ _OF_WHOLE_CACHES = (
     "cache_implementation",
     "past_key_values",
     "assistant_model",
-    "prompt_lookup_num_tokens",
+    *("prompt_lookup_num_tokens", "prefill_chunk_size"),
 )
 
 
@@ -109,22 +109,20 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             revision: of the controller on the hub.
             backbone_revision: of the backbone on the hub.
             trust_remote_code: run modelling code that comes with the backbone; off unless asked for.
-            config: taken and not used: what is in the folder counts.
+            config: not used: what is in the folder counts.
             options: of the backbone's ``from_pretrained``: ``dtype``, ``device_map``, ``attn_implementation``, ...
 
         Raises:
             UserError: if either cannot be loaded, or they do not belong together.
         """
         chooser = Controller.from_pretrained(controller, revision)
-        given = {name: options.pop(name, None) for name in ("cache_dir", "force_download", "token")}
-        hub: dict[str, Any] = {name: value for name, value in given.items() if value}
-        hub["trust_remote_code"] = trust_remote_code
+        hub: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        hub |= {name: options.pop(name) for name in ("cache_dir", "force_download", "token") if name in options}
         if isinstance(backbone, PreTrainedModel):
             model, name = backbone, str(backbone.config.name_or_path)
         else:
             name = str(backbone or chooser.config.backbone)
-            if backbone_revision:
-                hub["revision"] = backbone_revision
+            hub |= {"revision": backbone_revision} if backbone_revision else {}
             try:
                 model = AutoModelForCausalLM.from_pretrained(source_of(name), **hub, **options)
             except UserError:
@@ -132,11 +130,15 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             except Exception as error:
                 raise UserError(f"backbone {name} cannot be loaded ({first_line(error)})") from None
         source = source_of(name)
-        if fingerprint := of_files(source):
-            depth = len(find_layers(model, name))
-            chooser.config.check_backbone(depth, fingerprint, name)
         if tokenizer is None and source:
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+        fingerprint = of_files(source) or of_memory(model, tokenizer)
+        chooser.config.check_backbone(len(find_layers(model, name)), fingerprint, name)
+        if model is backbone and (weight := changed_weight(model, source)):
+            raise UserError(
+                f"{weight} of the loaded backbone is not what it is in {name}, which the controller was trained for; "
+                "ColaForCausalLM(backbone, Controller.from_pretrained(...)) takes it all the same"
+            )
         return cls(model.eval(), chooser.to(model.device), tokenizer)
 
     def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
@@ -201,7 +203,9 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             ValueError: for a cache that was made elsewhere; ``generate`` keeps its own.
         """
         if inputs.pop("past_key_values", None) is not None:
-            raise ValueError("a cache is of one chain; call generate, or the backbone within apply_chain")
+            raise ValueError(
+                "past_key_values is not supported by forward; call generate, or the backbone within apply_chain"
+            )
         inputs["use_cache"] = False
         inputs |= {"input_ids": input_ids, "attention_mask": attention_mask}
         chains, beginning = self._begin(self.backbone, inputs, chain, price)

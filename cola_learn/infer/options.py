@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cola_learn.backbone.options import Decoding, Dtype
+from cola_learn.command import GROUP
+from cola_learn.tasks.columns import Layout
 from cola_learn.tracking import Mode, Wandb
 
 
@@ -13,8 +15,8 @@ class InferOptions:
 
     Attributes:
         question: one question; prints the chain and the answers.
-        questions: instead, answer a file: rows with a question each, and choices where options are to be scored (JSONL,
-            JSON, CSV, TSV, Parquet).
+        questions: instead, answer a file of questions, read as label reads files; where there are options, these are
+            scored.
         output: JSONL file for the rows of --questions with chain, layers and response; an unfinished one is resumed.
         batch: how many rows of --questions are answered together.
         chat: instead, hold a conversation.
@@ -28,6 +30,7 @@ class InferOptions:
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: auto is bfloat16 where the hardware computes in it, else float32.
         decoding: generation options: max_new_tokens, temperature (0 is greedy), top_k, top_p, stop, seed.
+        layout: how a file is read.
     """
 
     question: str | None = None
@@ -43,7 +46,8 @@ class InferOptions:
     backbone: str | None = None
     device: str = "auto"
     dtype: Dtype = "auto"
-    decoding: Decoding = field(default_factory=lambda: Decoding(max_new_tokens=48))
+    decoding: Decoding = field(default_factory=lambda: Decoding(max_new_tokens=256))
+    layout: Layout = field(default_factory=Layout, metadata=GROUP)
 
     def __post_init__(self) -> None:
         if (self.question is not None) + (self.questions is not None) + self.chat != 1:

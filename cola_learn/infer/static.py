@@ -8,11 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor
 
 from cola_learn import assets
-from cola_learn.backbone.load import load_tokenizer, source_of
+from cola_learn.backbone.load import load_model, load_tokenizer
+from cola_learn.backbone.recording import Batch
+from cola_learn.backbone.replay import Replay
+from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
 from cola_learn.evaluate.options import EvaluateOptions
@@ -28,6 +32,7 @@ _NOT_MEASURED = (
     "What this chain gains or loses was not measured here: `python -m cola_learn.evaluate` compares chains on held-out "
     "questions."
 )
+_PROBED, _CLOSE = 12, 1e-3  # tokens of a checkpoint's trial; how far its logits may be off
 _CANDIDATES, _QUESTIONS = EvaluateOptions.static_candidates, EvaluateOptions.static_questions
 
 
@@ -103,7 +108,8 @@ def _of_labels(folder: Path, max_depth: int | None, device: str) -> StaticChain:
 
 def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "auto") -> Chain:
     """Write a backbone whose layers are a chain as a Hugging Face checkpoint: weights, configuration, tokenizer,
-    ``mergekit.yaml`` and a card. A layer that runs twice is stored twice.
+    ``mergekit.yaml`` and a card. A layer that runs twice is stored twice. It is loaded again with plain transformers
+    before it takes its place, and its logits are compared.
 
     Args:
         backbone: ``embedded``, a Hugging Face id, or a folder.
@@ -114,21 +120,12 @@ def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "
     Raises:
         UserError: if the backbone cannot be loaded, the chain is not for it, or the folder cannot be written.
     """
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {folder} holds something already; name another folder")
     tokenizer = load_tokenizer(backbone)
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(source_of(backbone), dtype=dtype, trust_remote_code=False)
-    except UserError:
-        raise
-    except Exception as error:
-        reason = first_line(error)
-        raise UserError(f"--backbone {backbone} cannot be loaded ({reason})") from None
+    model = load_model(backbone, dtype=dtype, trust_remote_code=False)
     applied = apply_chain(model, static.chain)
+    _renumber(model.config, applied.chain)
     name = assets.MODELS[backbone].hub if backbone in assets.MODELS else backbone
     parent = writable_folder(folder.absolute().parent)
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}-") as scratch:
@@ -140,10 +137,64 @@ def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "
             raise UserError(f"--output {folder} cannot be written: {error.strerror or error}") from None
         write_text(whole / "mergekit.yaml", as_mergekit(name, applied.chain, str(model.dtype).removeprefix("torch.")))
         write_text(whole / "README.md", static_card(backbone, applied.chain, folder, static.measured))
+        applied.undo()
+        _check_written(whole, model, applied.chain)
         if folder.exists():
             folder.rmdir()
         os.replace(whole, folder)
     return applied.chain
+
+
+def _renumber(config: Any, chain: Chain) -> None:
+    """Say of the chain's places what a configuration says of the model's: which layers are dense, which have how many
+    experts."""
+    text = config.get_text_config(decoder=True)
+    for name, value in vars(text).copy().items():
+        if name == "first_k_dense_replace" and value:
+            text.first_k_dense_replace = sum(layer < value for layer in chain.layers)
+        elif name == "moe_layers" and value:
+            text.moe_layers = [place for place, layer in enumerate(chain.layers) if layer in value]
+        elif name == "decoder_sparse_step" and value:
+            dense = getattr(text, "mlp_only_layers", None) or ()
+            where = [place for place, layer in enumerate(chain.layers) if layer in dense or (layer + 1) % value]
+            text.decoder_sparse_step, text.mlp_only_layers = 1, where
+        elif isinstance(value, list) and len(value) == chain.num_layers and ("moe_" in name or "expert" in name):
+            setattr(text, name, [value[layer] for layer in chain.layers])
+
+
+@torch.no_grad()
+def _check_written(folder: Path, model: Any, chain: Chain) -> None:
+    """Load a checkpoint with plain transformers and compare its logits with what the chain gives.
+
+    Args:
+        folder: of the checkpoint.
+        model: the whole model; it is left in float32.
+        chain: what was written.
+
+    Raises:
+        UserError: if they differ: a setting of the model then goes by the places of layers.
+    """
+    whole = Replay(model.float().eval(), str(folder))
+    row = Row.plain(whole.probe_tokens(1, _PROBED)[0].tolist())
+    recording = whole.record(row)
+    batch, hidden = Batch([recording], None), recording.hidden
+    for layer in chain.layers:
+        hidden = whole.run_layer(layer, hidden, batch)
+    expected = whole.finish(hidden[0])
+    try:
+        written = load_model(str(folder), dtype=torch.float32, trust_remote_code=False).eval()
+        found = written(input_ids=torch.tensor([row.tokens]), use_cache=False).logits[0]
+        worst = float((found - expected).abs().max() / expected.abs().max())
+    except Exception as error:  # whatever a configuration makes transformers raise that is not its weights'
+        reason = f"it does not load again ({first_line(error).removeprefix(f'--backbone {folder} ')})"
+    else:
+        if worst < _CLOSE:
+            return
+        reason = f"loaded again, its logits are {worst:.1%} off"
+    raise UserError(
+        f"chain {chain} of {type(model).__name__} cannot be written as a checkpoint: {reason}, since what a layer is "
+        "depends on its index; run it with apply_chain, or choose a chain that keeps the first layers in place"
+    )
 
 
 def as_mergekit(backbone: str, chain: Chain, dtype: str) -> str:

@@ -15,6 +15,7 @@ from cola_learn.chains import SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.files import as_value, digest, read_json, write_json
 from cola_learn.label.plan import Job
+from cola_learn.label.search import SearchMethod
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.prompts import Example, Prompt
@@ -115,8 +116,7 @@ class Manifest:
             UserError: if a file of the search method cannot be read.
         """
         scoring, plan = job.scoring.of([question]), job.plan
-        given = vars(plan.search).items()
-        settings = {name: content_of(value) if isinstance(value, Path) else value for name, value in given}
+        settings = settings_by_content(plan.search)
         assert scoring.reward != "auto"
         assert scoring.metric != "auto"
         return cls(
@@ -232,6 +232,15 @@ class Manifest:
         mine, others = asdict(self), asdict(other)
         names = [name for name in mine if name != "versions" and mine[name] != others[name]]
         return (names[0], mine[names[0]], others[names[0]]) if names else None
+
+
+def settings_by_content(method: SearchMethod) -> dict[str, Any]:
+    """The settings of a search method, with what is in files in the place of their paths.
+
+    Raises:
+        UserError: if a file cannot be read.
+    """
+    return {name: content_of(value) if isinstance(value, Path) else value for name, value in vars(method).items()}
 
 
 def content_of(path: Path) -> str:

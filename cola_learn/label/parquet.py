@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
-from cola_learn.files import replacing
+from cola_learn.files import write_bytes
 from cola_learn.label.records import Label, Luck, Trial
 
 _DIGITS = 16  # of a file's SHA-256, at the end of its name
@@ -56,8 +56,7 @@ def write_table(folder: Path, name: str, table: pyarrow.Table) -> Path:
     pyarrow.parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
     content = sink.getvalue()
     file = folder / f"{name}-{hashlib.sha256(content).hexdigest()[:_DIGITS]}.parquet"
-    with replacing(file) as scratch:
-        scratch.write_bytes(content)
+    write_bytes(file, content.to_pybytes())
     return file
 
 
@@ -71,7 +70,9 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> pyarrow.Tabl
     try:
         content = file.read_bytes()
         named = re.fullmatch(rf".+-([0-9a-f]{{{_DIGITS}}})", file.stem)
-        if named and hashlib.sha256(content).hexdigest()[:_DIGITS] != named[1]:
+        if not named:
+            raise ValueError(f"its name does not end in the first {_DIGITS} digits of its SHA-256, as it was written")
+        if hashlib.sha256(content).hexdigest()[:_DIGITS] != named[1]:
             raise ValueError("its SHA-256 is not that in its name")
         parquet = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content), page_checksum_verification=True)
         if parquet.metadata.num_rows > len(content):

@@ -38,7 +38,21 @@ def open_stores(folder: Path, named: str = "--labels") -> list[LabelStore]:
         other = first.setdefault(store.manifest.task, store)
         if other.manifest.scoring != store.manifest.scoring:
             raise UserError(f"{named} {folder}: {other.folder.name} and {store.folder.name} score one task in two ways")
+    tell_apart(stores)
     return stores
+
+
+def tell_apart(stores: Sequence[LabelStore]) -> None:
+    """Call a store's task by its folder where another store has other questions of the same names, as of two files
+    called train.jsonl: questions are one by their digest."""
+    known: dict[str, str | None] = {}
+    for store in stores:
+        for name in (store.folder.name, str(store.folder)):
+            own = store.digests()
+            if all(known.get(key) in (None, digest) for key, digest in own.items() if digest):
+                break
+            store.alias = name
+        known |= store.digests()
 
 
 _ALIKE = ("fingerprint", "special_tokens", "template", "space")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -38,11 +38,13 @@ class LabelStore:
     Attributes:
         folder: where it is.
         manifest: what its labels depend on.
+        alias: what its task is called here, where other questions of a store read with it have the same names.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.alias = ""
         self._parts: int | None = None
 
     @classmethod
@@ -143,6 +145,7 @@ class LabelStore:
                         label = as_label(row, self.manifest.num_layers)
                     except (ValueError, TypeError, KeyError, AttributeError) as error:
                         raise unreadable(file, error) from None
+                    label = replace(label, task=self.alias or label.task)
                     if label.key not in seen:
                         seen.add(label.key)
                         yield label
@@ -153,7 +156,7 @@ class LabelStore:
 
     def keys(self) -> set[str]:
         """``task/split/id`` of every label, without reading the chains."""
-        return set(self._digests())
+        return set(self.digests())
 
     def check(self, questions: Iterable[Question], named: str = "--output") -> None:
         """Refuse questions that are not what they were when they were labelled; others may be new.
@@ -161,12 +164,12 @@ class LabelStore:
         Raises:
             UserError: naming the first that has changed.
         """
-        self._compare(self._digests(), questions, named)
+        self._compare(self.digests(), questions, named)
 
-    def _digests(self) -> dict[str, str | None]:
+    def digests(self) -> dict[str, str | None]:
         """What each labelled question was, by key; None in labels of versions that kept nothing of it."""
         return {
-            f"{row['task']}/{row['split']}/{row['id']}": row["question"]
+            f"{self.alias or row['task']}/{row['split']}/{row['id']}": row["question"]
             for _, table in self._tables(["task", "split", "id", "question"])
             for row in table.to_pylist()
         }
@@ -185,8 +188,9 @@ class LabelStore:
         Raises:
             UserError: if the task no longer has one of them, or has another one in its place.
         """
-        found = {question.key: question for question in self.manifest.questions()}
-        digests = self._digests()
+        own = [replace(question, task=self.alias or question.task) for question in self.manifest.questions()]
+        found = {question.key: question for question in own}
+        digests = self.digests()
         if missing := digests.keys() - found.keys():
             raise UserError(
                 f"{named} {self.folder}: question {min(missing)} is not in task {self.manifest.task} any more"

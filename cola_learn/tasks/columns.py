@@ -25,9 +25,9 @@ from cola_learn.tasks.files import Row
 
 Cells = Mapping[str, Sequence[Any]]  # of every column, by its name; fields of objects are columns named a.b
 _FIELDS = ("question", "choices", "answer", "id")
-_QUESTION = ("question", "question_stem", "question_text", "stem", "query", "problem", "prompt", "goal", "input")
-_CHOICES = ("choices", "options", "endings", "answers", "candidates", "alternatives", "answer_choices")
-_ANSWER = (
+QUESTION = ("question", "question_stem", "question_text", "stem", "query", "problem", "prompt", "goal", "input")
+CHOICES = ("choices", "options", "endings", "answers", "candidates", "alternatives", "answer_choices")
+ANSWER = (
     *("answer", "answer_key", "label", "labels", "gold", "gold_index", "correct", "correct_answer", "correct_option"),
     *(
         "correct_choice",
@@ -43,11 +43,6 @@ _ANSWER = (
 )
 _FAMILY = re.compile(r"(?:(option|choice|answer|ending|opt|op|sol|ans)_?)?([a-z]|[0-9]+)")
 _ID = re.compile(r"(.*_)?(id|idx|ind|uid|uuid|guid|key|no|nr|number|index|index_level_0)|(qid|unnamed_0)")
-_WRONG = re.compile(r"distractor|incorrect|wrong|negative")
-_RIGHT = re.compile(r"(correct|right|best)_?(answer|option|choice)?")
-_TELLS = re.compile(
-    r"solution|rationale|explanation|explain|reasoning|working|cot|exp|proof|equation|response|output|fact"
-)
 
 
 @dataclass(frozen=True)
@@ -154,23 +149,23 @@ def _holds_options(cell: Mapping[str, Any]) -> bool:
     return isinstance(cell.get("text"), list) or all(_FAMILY.fullmatch(name) for name in names)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A column's name as the usual ones are written: ``answerKey`` and ``Answer Key`` are ``answer_key``."""
     last = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.rpartition(".")[2])
     return re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_")
 
 
-def _usual(cells: Cells, names: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
+def usual(cells: Cells, names: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     """The columns with usual names, the most usual first."""
-    plain = {name: _plain(name) for name in cells if name not in taken and not all(map(missing, cells[name]))}
+    plain = {name: plain_name(name) for name in cells if name not in taken and not all(map(missing, cells[name]))}
     return [name for usual in names for name in plain if plain[name] == usual]
 
 
-def _families(cells: Cells, pattern: re.Pattern[str] = _FAMILY) -> list[tuple[str, ...]]:
+def families(cells: Cells, pattern: re.Pattern[str] = _FAMILY) -> list[tuple[str, ...]]:
     """Columns that are numbered or lettered through from the beginning: A, B, C; option1, option2."""
     families: dict[tuple[str, bool], dict[int, str]] = {}
     for name in cells:
-        match = pattern.fullmatch(_plain(name))
+        match = pattern.fullmatch(plain_name(name))
         if match and (match[1] or not match[2].isdigit()):
             place = int(match[2]) if match[2].isdigit() else ord(match[2]) - ord("a")
             families.setdefault((match[1] or "", match[2].isdigit()), {}).setdefault(place, name)
@@ -183,12 +178,12 @@ def _families(cells: Cells, pattern: re.Pattern[str] = _FAMILY) -> list[tuple[st
     return found
 
 
-def _lists(cells: Cells, names: Iterable[str]) -> list[str]:
+def lists(cells: Cells, names: Iterable[str]) -> list[str]:
     """Those of the columns that hold lists or objects."""
     return [name for name in names if any(isinstance(unwritten(cell), list | Mapping) for cell in cells[name])]
 
 
-def _is_bookkeeping(name: str, cells: Sequence[Any]) -> bool:
+def is_bookkeeping(name: str, cells: Sequence[Any]) -> bool:
     """Whether a column holds no text and says nothing of the question: empty, constant, or the row's own name."""
     given = [cell for cell in cells if not missing(cell) and cell not in ([], {})]
     if not all(
@@ -196,46 +191,40 @@ def _is_bookkeeping(name: str, cells: Sequence[Any]) -> bool:
         for cell in given
     ):
         return False
-    different = len(set(given))
-    return (
-        different == 0
-        or (different == 1 and len(cells) > 1)
-        or (different == len(cells) and bool(_ID.fullmatch(_plain(name))))
-    )
+    different, plain = len(set(given)), plain_name(name)
+    if plain in (*QUESTION, *CHOICES, *ANSWER) and given:
+        return False
+    own_name = different == len(cells) and bool(_ID.fullmatch(plain))
+    return not given or own_name or (different == 1 and len(given) == len(cells) > 1)
 
 
-def _is_spare(name: str, cells: Sequence[Any]) -> bool:
+def is_spare(name: str, cells: Sequence[Any]) -> bool:
     """Whether a column need not be named: bookkeeping, or the rows' own names."""
     given = [str(cell) for cell in cells if not missing(cell)]
-    return len(set(given)) == len(given) if _plain(name) == "id" else _is_bookkeeping(name, cells)
+    return len(set(given)) == len(given) if plain_name(name) == "id" else is_bookkeeping(name, cells)
 
 
 def roles_of(cells: Cells, layout: Layout) -> Roles:
     """What each column holds, by the layout and by usual names; nothing that two columns may be."""
     named = layout.named
     ignored = [] if "*" in layout.ignored else layout.ignored
-    left = {
-        name: cells[name] for name in cells if name not in ignored and all(name not in own for own in named.values())
-    }
-    if layout.open:
-        choices: tuple[str, ...] = ()
-    elif "choices" in named:
-        choices = tuple(named["choices"])
-    else:
-        lists = [(name,) for name in _lists(cells, _usual(left, _CHOICES))]
-        found = [*lists, *_families(left)]
+    taken = {*ignored, *(name for own in named.values() for name in own)}
+    left = {name: cells[name] for name in cells if name not in taken}
+    choices = tuple(named.get("choices", ()))
+    if not choices and not layout.open:
+        found = [*((name,) for name in lists(cells, usual(left, CHOICES))), *families(left)]
         choices = found[0] if len(found) == 1 else ()
-    question = named.get("question") or _usual(left, _QUESTION, choices)[:1]
-    answers = named.get("answer") or _usual(left, _ANSWER, (*choices, *question))
-    own = named.get("id") or _usual(left, ("id",), (*choices, *question, *answers))
+    question = named.get("question") or usual(left, QUESTION, choices)[:1]
+    answers = named.get("answer") or usual(left, ANSWER, (*choices, *question))
+    own = named.get("id") or usual(left, ("id",), (*choices, *question, *answers))
     used = {*question, *choices, *answers, *own, *ignored}
-    rest = [name for name in cells if name not in used and not _is_bookkeeping(name, cells[name])]
+    rest = [name for name in cells if name not in used and not is_bookkeeping(name, cells[name])]
     unknown = () if "*" in layout.ignored else tuple(rest)
     return Roles(tuple(question), choices, tuple(answers), own[0] if own else "", unknown)
 
 
-def read_fields(cells: Cells, layout: Layout) -> list[Fields]:
-    """The rows as questions.
+def read_fields(cells: Cells, layout: Layout, answered: bool = True) -> list[Fields]:
+    """The rows as questions; if they need not be ``answered``, with or without options, and gold 0.
 
     Raises:
         UserError: naming columns that are not accounted for, or the first row that cannot be read.
@@ -243,15 +232,22 @@ def read_fields(cells: Cells, layout: Layout) -> list[Fields]:
     roles = roles_of(cells, layout)
     wanted = {"question": "the question", "choices": "the options", "answers": "the answer"}
     for field, what in wanted.items():
-        if not getattr(roles, field) and not (layout.open and field == "choices"):
+        needed = field == "question" or (answered and not (layout.open and field == "choices"))
+        if needed and not getattr(roles, field):
             raise UserError(f"has columns {', '.join(cells)}, and none of them is {what} for sure")
     if roles.unknown:
         are = "columns {} are" if len(roles.unknown) > 1 else "column {} is"
         raise UserError(f"{are.format(', '.join(roles.unknown))} neither question, options nor answer")
     rows = range(len(cells[roles.question[0]]))
     texts = _each(rows, lambda row: _text([cells[name][row] for name in roles.question], roles.question))
+    if not answered:
+        given = [[cells[name][row] for name in roles.choices] for row in rows]
+        found = _each(
+            rows, lambda row: () if all(map(missing, given[row])) else options_of(given[row], roles.choices).texts
+        )
+        return [Fields(str(row + 1), text, choices, 0) for row, text, choices in zip(rows, texts, found, strict=True)]
     if layout.open:
-        choices = _agreed(roles, lambda name, _: [_caught(short_answer, cell, name) for cell in cells[name]], "auto")
+        choices = _agreed(roles, lambda name, _: [caught(short_answer, cell, name) for cell in cells[name]], "auto")
         golds, found = [0] * len(rows), [(answer,) for answer in choices]
     else:
         options = _each(rows, lambda row: options_of([cells[name][row] for name in roles.choices], roles.choices))
@@ -285,7 +281,7 @@ def _text(parts: Sequence[Any], names: Sequence[str]) -> str:
     return text
 
 
-def _caught(read: Callable[..., Any], *arguments: Any) -> Any:
+def caught(read: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return read(*arguments)
     except BadRow as fault:
@@ -305,7 +301,7 @@ def refuse_bad(found: Sequence[Any]) -> None:
 
 
 def _each(rows: Iterable[int], read: Callable[[int], Any]) -> list[Any]:
-    found = [_caught(read, row) for row in rows]
+    found = [caught(read, row) for row in rows]
     refuse_bad(found)
     return found
 
@@ -352,80 +348,3 @@ def described(cells: Cells, layout: Layout) -> str:
     unused = ", ".join(name for name in cells if name not in used)
     said = ", ".join(f"{field}={'+'.join(names)}" for field, names in parts.items() if any(names))
     return f"read with {said}" + (f"; not used: {unused}" if unused else "")
-
-
-def suggestion(cells: Cells, layout: Layout) -> Layout | None:
-    """A layout by which a file that was refused can be read, tried; None where there is none to be found."""
-    named, ignored = layout.named, [name for name in layout.ignored if name != "*"]
-    left = {name: cell for name, cell in cells.items() if name not in ignored and not all(map(missing, cell))}
-    questions = named.get("question") or _usual(left, _QUESTION)[:1]
-    for choices in _possible_choices(left, layout):
-        rest = {name: cell for name, cell in left.items() if name not in (*choices, *questions)}
-        right = [name for name in choices[-1:] if len(choices) > 1 and any(map(_is_wrong, choices))]
-        answers = named.get("answer") or right or [*_usual(rest, _ANSWER), *rest]
-        if choices and any(_is_broken(cells, choices, name) for name in answers if name in _usual(rest, _ANSWER)):
-            return None  # no other column is to stand in for an answer that some rows lack
-        for answer in dict.fromkeys(answers):
-            texts = [name for name in rest if name != answer and not _is_wrong(name) and _is_text(name, rest[name])]
-            asked = named.get("question") or [*texts, *questions]
-            used = (*asked, *choices, answer)
-            spare = [name for name in left if name not in used and (name in ignored or not _is_spare(name, left[name]))]
-            if not asked or any(re.search("[,+=]", name) for name in (*used, *spare)):
-                continue
-            wanted = {"question": asked, "choices": choices, "answer": [answer], "id": named.get("id", [])}
-            columns = ",".join(f"{field}={'+'.join(names)}" for field, names in wanted.items() if names)
-            if (
-                found := _tried(cells, Layout(columns, layout.answers, not choices, ",".join([*ignored, *spare])))
-            ) is not None:
-                return found
-    return None
-
-
-def _possible_choices(cells: Cells, layout: Layout) -> list[Sequence[str]]:
-    """Which columns may be the options, the likeliest first; none where questions may be open."""
-    if layout.open or "choices" in layout.named:
-        return [layout.named.get("choices", ())]
-    numbered = re.compile(r"(.*?)_?([a-z]|[0-9]+)")
-    wrong = [name for name in cells if _is_wrong(name)]
-    right = [name for name in cells if _RIGHT.fullmatch(_plain(name))] or _usual(cells, _ANSWER)
-    found: list[Sequence[str]] = [[*wrong, right[0]]] if wrong and right else []
-    found += [*((name,) for name in _lists(cells, _usual(cells, _CHOICES))), *_families(cells)]
-    found += [own for own in _families(cells, numbered) if own not in found]
-    found += [(name,) for name in _lists(cells, cells) if (name,) not in found]
-    return found if found else [()]
-
-
-def _is_wrong(name: str) -> bool:
-    return bool(_WRONG.search(_plain(name)))
-
-
-def _is_text(name: str, cells: Sequence[Any]) -> bool:
-    """Whether a column may be part of the question: words, or turns of a dialogue, and not the answer's working."""
-    given = [unwritten(cell) for cell in cells if not missing(cell)]
-    texts = [" ".join(map(str, cell)) if isinstance(cell, list) else cell for cell in given]
-    words = sum(isinstance(text, str) and bool(re.search(r"\s", text.strip())) for text in texts)
-    return 2 * words >= max(1, len(given)) and not _TELLS.search(_plain(name)) and _plain(name) not in _CHOICES
-
-
-def _tried(cells: Cells, layout: Layout) -> Layout | None:
-    """The layout if the file can be read by it, with the first way to read answers where there are two."""
-    try:
-        read_fields(cells, layout)
-    except TwoReadings as error:
-        answers: Any = error.ways[0]
-        return _tried(cells, Layout(layout.columns, answers, layout.open, layout.ignore))
-    except UserError:
-        return None
-    return layout
-
-
-def _is_broken(cells: Cells, choices: Sequence[str], answer: str) -> bool:
-    """Whether some rows of a column name one of the options, and some do not."""
-    rows = range(len(cells[answer]))
-    options = [_caught(options_of, [cells[name][row] for name in choices], choices) for row in rows]
-    pairs = [(cell, one) for cell, one in zip(cells[answer], options, strict=True) if not isinstance(one, BadRow)]
-    try:
-        golds = golds_of([cell for cell, _ in pairs], [one for _, one in pairs], "auto", answer) if pairs else []
-    except TwoReadings:
-        return False
-    return len({isinstance(gold, BadRow) for gold in golds}) == 2

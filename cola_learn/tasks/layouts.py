@@ -1,6 +1,7 @@
 """Rows as questions: layouts that are known as a whole, and files of which every column is accounted for."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 from cola_learn.console import console
 from cola_learn.errors import UserError
 from cola_learn.tasks.answer_columns import BadRow
-from cola_learn.tasks.columns import Fields, Layout, cells_of, described, read_fields, refuse_bad, suggestion
+from cola_learn.tasks.columns import Fields, Layout, cells_of, described, read_fields, refuse_bad
 from cola_learn.tasks.files import Row
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS
+from cola_learn.tasks.suggestion import suggestion
 
 _ROW_NAMES = {"id", "idx", "index", "Unnamed: 0", "__index_level_0__"}
 
@@ -155,9 +157,7 @@ def read_questions(
     """
     if not rows:
         return []
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, Mapping):
-            raise UserError(f"{named} row {number}: has {type(row).__name__}; give an object with question and answer")
+    _check_rows(rows, named)
     try:
         found, how, form = _read(rows, layout)
     except UserError as error:
@@ -168,6 +168,29 @@ def read_questions(
         Question(task, split, one.id, one.text, one.choices, one.gold, open=layout.open, revision=revision, **form)
         for one in found
     ]
+
+
+def read_asked(rows: Sequence[Row], named: str, layout: Layout) -> list[Fields]:
+    """What rows ask, by the same rules, whether or not they have options and an answer.
+
+    Raises:
+        UserError: naming what is not accounted for or cannot be read.
+    """
+    _check_rows(rows, named)
+    try:
+        with suppress(UserError):
+            return _read(rows, layout)[0]
+        return read_fields(cells_of(rows, layout), layout, answered=False)
+    except UserError as error:
+        raise UserError(
+            f"{named} {error}; say what they hold with --columns question=NAME,choices=NAME and --ignore NAME"
+        ) from None
+
+
+def _check_rows(rows: Sequence[Any], named: str) -> None:
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise UserError(f"{named} row {number}: has {type(row).__name__}; give an object with question and answer")
 
 
 def _read(rows: Sequence[Row], layout: Layout) -> tuple[list[Fields], str, Mapping[str, Any]]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
-from cola_learn.files import as_value, read_json, replacing, sha256, writable_folder, write_json
+from cola_learn.files import as_value, read_json, sha256, writable_folder, write_bytes, write_json
 from cola_learn.train.batches import join_sequences, mean_and_last_token, mean_token, pad_features
 from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.components import Components
@@ -290,8 +290,7 @@ class Controller(nn.Module):
         """
         writable_folder(folder)
         weights = folder / _WEIGHTS
-        with replacing(weights) as scratch:
-            scratch.write_bytes(save({name: tensor.contiguous() for name, tensor in self.state_dict().items()}))
+        write_bytes(weights, save({name: tensor.contiguous() for name, tensor in self.state_dict().items()}))
         files = {weights.name: sha256(weights)}
         values = {"controller": asdict(self.config), "rule": asdict(self.rule), "files": files}
         auto = {"model_type": "cola", "architectures": ["ColaForCausalLM"]}  # for transformers' Auto classes

@@ -18,7 +18,7 @@ from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.label.records import Label, Trial, menu_of
-from cola_learn.label.score_matrix import apart, open_stores, questions_of
+from cola_learn.label.score_matrix import apart, open_stores, questions_of, tell_apart
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.scores import OptionScores
@@ -124,6 +124,7 @@ class LabelDataModule(lightning.LightningDataModule):
         self.extra_stores = open_stores(extra_labels, "--extra_labels") if extra_labels else []
         for store in self.extra_stores:
             _check_same(self.stores, store)
+        tell_apart([*self.stores, *self.extra_stores])
         manifest = self.stores[0].manifest
         self.num_layers = manifest.num_layers
         self.space: SearchSpace = manifest.search_space
@@ -190,12 +191,12 @@ class LabelDataModule(lightning.LightningDataModule):
         order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self.seed)).tolist()
         held_out = max(1, round(self._validation_share * len(order)))
         self.validation = sorted((self.examples[index] for index in order[:held_out]), key=_length)
-        unseen = {self._labels[index].key for index in order[:held_out]}
+        unseen = {self._questions[self._labels[index].key].digest for index in order[:held_out]}
         size = len(self.menu)
         extra = [
             self._example(part, features[label.key])
             for label in self._extra
-            if label.key not in unseen
+            if self._questions[label.key].digest not in unseen
             for part in _parts(label, size)
         ]
         self.training = [self.examples[index] for index in order[held_out:]] + extra

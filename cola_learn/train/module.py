@@ -106,6 +106,15 @@ class ControllerModule(lightning.LightningModule):
             training: Sequence[Example] = self.trainer.datamodule.training  # type: ignore[attr-defined]
             self.controller.fit_components([example.features for example in training])
 
+    def setup(self, stage: str) -> None:
+        """Train on one thread of a CPU: sums over several are not the same twice, and one is as fast."""
+        self._threads = torch.get_num_threads()
+        if self.trainer.strategy.root_device.type == "cpu":
+            torch.set_num_threads(1)
+
+    def teardown(self, stage: str) -> None:
+        torch.set_num_threads(self._threads)
+
     def _made(self, shape: dict[str, Any]) -> Controller:
         found = self.hparams["rule"]
         rule = as_value(ChoiceRule, found) if found else self._rule()

@@ -1,5 +1,7 @@
 """What a question costs: operations against what the weights' shapes say."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -38,7 +40,13 @@ def test_operations_are_those_of_the_weights_and_the_attention(
         assert 0.5 * attention < deep[0] - shallow[0] - products < 1.5 * attention  # not all tokens see all others
 
 
-def test_choosing_is_part_of_the_cost(smollm: Backbone, arc: list[Question]) -> None:
+@pytest.mark.parametrize("sizes", [None, (40, 64, 128), (256,)])
+def test_choosing_is_part_of_the_cost(
+    smollm: Backbone, arc: list[Question], sizes: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever sizes of calls a CPU computes alike, to which they are filled up."""
+    if sizes:
+        monkeypatch.setattr(smollm, "capabilities", replace(smollm.capabilities, call_sizes=sizes))
     torch.manual_seed(0)
     config = ControllerConfig(30, 576, SearchSpace(), (0, 8), 32, 1, 2, 0.0, "embedded", smollm.fingerprint)
     base, short = Chain.base(30), Chain(tuple(range(15)), 30)
@@ -48,6 +56,7 @@ def test_choosing_is_part_of_the_cost(smollm: Backbone, arc: list[Question]) -> 
     assert (costs["base"].flops, costs["base"].seconds) == (1, 1)
     assert all(cost.questions == 1 for cost in costs.values())
     assert costs["static"].flops == pytest.approx(0.5, abs=0.1)
+    assert smollm.capabilities.call_sizes == (sizes or smollm.capabilities.call_sizes)
     assert costs["controller"].flops > costs["static"].flops + 0.05  # it reads the prompt after eight layers
     scorer = OptionScorer(Executor(smollm))  # which its chain begins with: where states are kept these run once
     shared = policy_costs(lambda _: scorer, arc[:1], "cloze", chains, {"controller": Controller(config).eval()})

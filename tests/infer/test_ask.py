@@ -15,6 +15,8 @@ import pytest
 
 from cola_learn import Chain
 from cola_learn.console import PlainConsole
+from cola_learn.infer import file as file_module
+from cola_learn.infer.__main__ import INFER
 from cola_learn.infer.chooser import strip
 
 Command = Callable[..., tuple[int, str]]
@@ -86,19 +88,56 @@ def test_a_killed_run_is_resumed(command: Command, tmp_path: Path) -> None:
     assert code == 0, said
     assert "of 16 questions are done already" in said
     answered = (tmp_path / "answered.jsonl").read_bytes().splitlines()
-    assert answered[:4] == before
+    assert [b" ".join(line.split(b" ")[1:]) for line in before] == answered[:4]
     assert [json.loads(line)["question"] for line in answered] == [row["question"] for row in rows]
+
+
+def test_a_damaged_row_is_answered_again(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing behind it is taken over either; and nothing at all of another model."""
+    rows = [{"question": f"What is {number} plus {number}?"} for number in range(6)]
+    asked(tmp_path, rows)
+    given = arguments(tmp_path, "--chain", "0-17 20-29")
+    code, said = command("cola_learn.infer", *given)
+    assert code == 0, said
+    whole = (tmp_path / "answered.jsonl").read_bytes()
+    identity = json.dumps({"identity": file_module._identity(INFER._parse("infer", given))}).encode()
+    lines = [f"{file_module._seal(line)} ".encode() + line for line in whole.splitlines()]
+    lines[2] = lines[2].replace(b"What is 2 plus", b"What is 3 plus")
+    (tmp_path / "answered.jsonl").unlink()
+    (tmp_path / "answered.jsonl.partial").write_bytes(b"\n".join([identity, *lines[:5], b""]))
+    code, said = command("cola_learn.infer", *given)
+    assert code == 0, said
+    assert "2 of 6 questions are done already" in said
+    assert (tmp_path / "answered.jsonl").read_bytes() == whole
+    (tmp_path / "answered.jsonl").unlink()
+    (tmp_path / "answered.jsonl.partial").write_bytes(b"\n".join([identity, *lines[:5], b""]))
+    monkeypatch.setattr(file_module, "fingerprint_of", lambda name: "another")
+    code, said = command("cola_learn.infer", *given)
+    assert code == 2
+    assert "was begun with other questions or settings" in said
+
+
+def test_files_are_read_as_label_reads_them(command: Command, tmp_path: Path) -> None:
+    rows = [{"premise": "It rained.", "q": "What was wet?", "a": "street", "b": "sun", "gold": "A", "note": "n n"}]
+    asked(tmp_path, rows)
+    layout = ("--columns", "question=premise+q,choices=a+b", "--ignore", "note")
+    code, said = command("cola_learn.infer", *arguments(tmp_path, "--chain", "0-29", *layout))
+    assert code == 0, said
+    [row] = [json.loads(line) for line in (tmp_path / "answered.jsonl").read_text().splitlines()]
+    assert {name: row[name] for name in rows[0]} == rows[0]
+    assert row["response"].startswith(("street (", "sun ("))
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"id": 1}, "row 2 has no text in a column 'question'"),
-        ({"question": "  "}, "row 2 has no text in a column 'question'"),
-        ({"question": 5}, "row 2 has no text in a column 'question'"),
-        ({"question": "Why?", "chain": "0"}, "row 2 has a column 'chain' already"),
-        ({"question": "Why?", "choices": ["one"]}, "row 2: 'choices' has to be a list of at least two texts"),
-        ({"question": "Why?", "choices": "one"}, "row 2: 'choices' has to be a list of at least two texts"),
+        ({"id": 1}, "row 2: question is None; give a text"),
+        ({"question": "  "}, "row 2: question is ' '; give a text"),
+        ({"question": 5}, "row 2: question is 5; give a text"),
+        ({"question": "Why?", "chain": "0"}, "row 2: has a column 'chain', which the output adds"),
+        ({"question": "Why?", "choices": ["one"]}, "row 2: choices holds 1 option; a question needs at least two"),
+        ({"question": "Why?", "choices": "one"}, "column choices is neither question, options nor answer"),
+        ({"question": "Why?", "passage": "It is so."}, "column passage is neither question, options nor answer"),
     ],
 )
 def test_rows_that_cannot_be_asked(command: Command, tmp_path: Path, row: dict[str, Any], message: str) -> None:
