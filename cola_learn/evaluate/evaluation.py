@@ -56,10 +56,24 @@ def run_evaluate(options: EvaluateOptions) -> Report:
             console.print("evaluate: done already with these settings, labels and controllers")
     print_report(report)
     console.print(f"report      {options.output / 'report.html'}", soft_wrap=True)
-    if options.controllers:
-        question = "What do plants need to grow?"
-        next_command(["python -m cola_learn.infer", "--controller", options.controllers[0], question])
+    _print_next(report, inputs)
     return report
+
+
+def _print_next(report: Report, inputs: Inputs) -> None:
+    """What to do with the best policy: nothing where that is the plain model."""
+    best, options = report.best_row, inputs.options
+    ask = ["--choices", "sun and water", "salt", "What do plants need to grow?"]
+    folders = dict(zip(inputs.controllers, options.controllers, strict=True))
+    if best.policy == "base":
+        console.print("no policy is above the plain model here: keep it, or pay for fewer layers with accuracy")
+    elif best.policy in folders:
+        price = [] if best.price is None else ["--price", f"{best.price:.3g}"]
+        next_command(["python -m cola_learn.infer", "--controller", folders[best.policy], *price, *ask])
+    elif best.chain:
+        folder = options.output / "static"
+        backbone = [] if inputs.backbone_name == "embedded" else ["--backbone", inputs.backbone_name]
+        next_command(["python -m cola_learn.export", "--chain", best.chain, *backbone, "--output", folder])
 
 
 def _evaluate(inputs: Inputs, identity: str) -> Report:

@@ -110,6 +110,9 @@ def evaluate_live(
         "static": [statics.chain_at(next(iter(depths.values())))] * len(questions),
         **chosen,
     }
+    fixed = {
+        f"static_{one.depth}": [one] * len(questions) for one in statics.corners if one not in (base, top["static"][0])
+    }
     tasks = [question.task for question in questions]
     dealt = {name: _dealt(chosen[name], None, options.seed) for name in controllers}
     dealt_in_task = {name: _dealt(chosen[name], tasks, options.seed) for name in controllers if len(set(tasks)) > 1}
@@ -129,7 +132,7 @@ def evaluate_live(
             shuffled=scored.mean_rewards(dealt.get(name)),
             shuffled_in_task=scored.mean_rewards(dealt_in_task.get(name)),
         )
-        for name, chains in top.items()
+        for name, chains in (top | fixed).items()
     ]
     results += means_of_seeds(results, controllers)
     results += [_best_of_beams(f"{name}_top{_BEAMS}_oracle", own, scored) for name, own in beams.items()]

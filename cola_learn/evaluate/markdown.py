@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 
 import numpy
 
-from cola_learn.evaluate.report import Report
+from cola_learn.evaluate.report import DIFFERENCES, Report
 from cola_learn.evaluate.results import PolicyRow
 from cola_learn.intervals import points
 
 
 def as_markdown(report: Report) -> str:
     """What is said of it, the table, differences to base by group, heights over the static front and reliability."""
-    lines = [report.headline, "", report.best, "", *policy_table(report.rows), ""]
+    lines = [report.headline, "", report.best, "", *policy_table(report, report.rows), ""]
     lines.append(f"{report.n} held-out questions ({report.setting['tasks']}), {report.labelled} labelled ones.")
     lines += [f"\n{said}" for said in (report.luck_said, report.power) if said]
     for name, counts in report.groups.items():
@@ -40,9 +40,9 @@ def as_markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def policy_table(rows: Sequence[PolicyRow]) -> list[str]:
-    """The rows with all differences and p-values, without columns that hold nothing."""
-    every = [measures(row) | _differences(row) for row in rows]
+def policy_table(report: Report, rows: Sequence[PolicyRow]) -> list[str]:
+    """Some rows with all differences and p-values (Holm), without columns that hold nothing."""
+    every = [measures(row) | _differences(report, row) for row in rows]
     headings = [heading for heading in every[0] if any(cells[heading] for cells in every)]
     return table([heading.rstrip() for heading in headings], ([cells[one] for one in headings] for cells in every))
 
@@ -60,17 +60,18 @@ def measures(row: PolicyRow) -> dict[str, str]:
     }
 
 
-def _differences(row: PolicyRow) -> dict[str, str]:
+def _differences(report: Report, row: PolicyRow) -> dict[str, str]:
     base = row.policy == "base"
+    p = {kind: p_text(report.p_holm[kind].get(row.name)) for kind in DIFFERENCES}
     return {
         "Δ base (95% CI)": "" if base else points(row.to_base),
-        "p": "" if base else p_text(row.p_base),
+        "p": p["to_base"],
         "Δ static front (95% CI)": points(row.to_static),
-        "p ": p_text(row.p_static),
+        "p ": p["to_static"],
         "Δ shuffled (95% CI)": points(row.to_shuffled),
-        "p  ": p_text(row.p_shuffled),
+        "p  ": p["to_shuffled"],
         "Δ in task (95% CI)": points(row.to_shuffled_in_task),
-        "p   ": p_text(row.p_shuffled_in_task),
+        "p   ": p["to_shuffled_in_task"],
         "base share": f"{row.collapse['base_share']:.0%}" if row.collapse else "",
     }
 

@@ -9,12 +9,13 @@ from typing import Any
 from cola_learn.evaluate.reliability import Reliability
 from cola_learn.evaluate.results import LuckControl, PolicyRow
 from cola_learn.files import as_value
-from cola_learn.intervals import detectable, holm
+from cola_learn.intervals import Interval, detectable, holm
 
+DIFFERENCES = ("to_base", "to_static", "to_shuffled", "to_shuffled_in_task")
 EXPLAINED = {
     "base": "the plain model",
     "static": "one chain for all questions, the best on labelled questions that is no deeper than the first controller",
-    "static_front": "coins flipped between static chains, so that the mean depth is the one it is set to",
+    "static_front": "a random mixture of two static chains at the target depth",
     "static_per_task_oracle": "the best static chain of each task, which is told the task's name",
     "vote": "option probabilities averaged over several chains",
     "cascade": "a short chain first, and a vote where that is unsure",
@@ -98,38 +99,51 @@ class Report:
 
     @property
     def headline(self) -> str:
-        """The result in one sentence; says first when the controller is no better than static chains."""
+        """The result in one sentence; how the controller compares with static chains comes first."""
         base, row = self.rows[0], self.main
+        name = f"The {row.policy}" if row.policy in ("controller", "static") else row.policy[0].upper() + row.policy[1:]
         if not self.controllers:
-            said = f"No controller was evaluated; the best static chain answers {row.accuracy:.1%} rightly"
+            said = f"No controller was evaluated; the best static chain answers {row.accuracy:.1%} correctly"
+        elif row.to_static is None:
+            said = f"{name} is shallower than every static chain"
         else:
-            name = row.policy[0].upper() + row.policy[1:]
-            subject = f"The {row.policy}" if row.policy == "controller" else name
-            said = f"{subject} {_to_static(row)}"
-        change = row.to_base
+            over = self.compared(row, "to_static", "the static front at equal depth")
+            said = f"{name} is {over}: {row.accuracy:.1%} with {row.depth:.1f} layers"
         costs = [f"{_compared(row.depth / base.depth, 'fewer', 'more', 'as many')} layers"]
         if row.cost is not None:
             costs.append(f"{_compared(row.cost.seconds, 'less', 'more', 'as much')} time")
         return (
-            f"{said}; against the plain model it changes accuracy by {100 * change.mean:+.1f} points (95% interval "
-            f"{100 * change.low:+.1f} to {100 * change.high:+.1f}) with {' and '.join(costs)}, on {self.n} held-out "
-            "questions."
+            f"{said}; {self.compared(row, 'to_base', 'the plain model')} with {' and '.join(costs)}, on {self.n} "
+            "held-out questions."
         )
+
+    def compared(self, row: PolicyRow, difference: str, other: str) -> str:
+        """A difference in words, alike in both directions: ``0.7 points above the plain model (95% CI -0.3 to +1.6,
+        not significant)``."""
+        gap: Interval = getattr(row, difference)
+        points = round(100 * gap.mean, 1)
+        where = f"{abs(points):.1f} points {'above' if points > 0 else 'below'}" if points else "level with"
+        surely = "" if self.significant(row, difference) else "not "
+        return f"{where} {other} (95% CI {100 * gap.low:+.1f} to {100 * gap.high:+.1f}, {surely}significant)"
+
+    @property
+    def best_row(self) -> PolicyRow:
+        """The best deployable policy that runs no more layers than the plain model; of equal ones the shallowest."""
+        most = self.rows[0].depth
+        rows = (row for row in self.deployable if row.policy != "static_front" and row.depth <= most)
+        return max(rows, key=lambda row: (row.accuracy, -row.depth))
 
     @property
     def best(self) -> str:
-        """The best deployable policy that runs no more layers than the plain model, in one sentence; of equal ones the
-        cheapest."""
-
-        def worth(row: PolicyRow) -> tuple[float, float]:
-            return row.accuracy, -(row.cost.seconds if row.cost else row.depth)
-
-        most = self.rows[0].depth
-        row = max((row for row in self.deployable if row.policy != "static_front" and row.depth <= most), key=worth)
-        said = f"Best deployable policy: {row.name}, {row.accuracy:.1%} with {row.depth:.1f} layers"
+        """The best deployable policy in one sentence."""
+        row = self.best_row
+        chain = f" (chain {row.chain})" if row.chain and row.policy != "base" else ""
+        said = f"Best deployable policy: {row.name}{chain}, {row.accuracy:.1%} with {row.depth:.1f} layers"
         if row.cost is not None:
             said += f", {row.cost.flops:.0%} of base's FLOPs and {row.cost.seconds:.0%} of its time"
-        return f"{said}."
+        if row.policy == "base":
+            return f"{said}."
+        return f"{said}; {self.compared(row, 'to_base', 'the plain model')}."
 
     @property
     def power(self) -> str:
@@ -159,9 +173,18 @@ class Report:
         return f"{said}; the same search for another wrong option succeeds in {luck.reached:.0%} of {luck.questions}."
 
     @cached_property
-    def p_holm(self) -> dict[str, float]:
-        """p-values of the differences to base of deployable policies, corrected for their number, by name."""
-        return holm({row.name: row.p_base for row in self.deployable if row.policy != "base"})
+    def p_holm(self) -> dict[str, dict[str, float]]:
+        """p-values by kind of difference and by name, corrected (Holm) for the number of deployable policies."""
+        rows = [row for row in self.deployable if row.policy != "base"]
+        found = {}
+        for kind in DIFFERENCES:
+            every = {row.name: getattr(row, kind.replace("to_", "p_")) for row in rows}
+            found[kind] = holm({name: p for name, p in every.items() if p is not None})
+        return found
+
+    def significant(self, row: PolicyRow, difference: str) -> bool:
+        """Whether a difference of a deployable policy is below p = 0.05, corrected."""
+        return self.p_holm[difference].get(row.name, 1.0) < 0.05
 
     @property
     def measured(self) -> str:
@@ -195,6 +218,8 @@ def explained(row: PolicyRow) -> str:
     """What a policy is."""
     if row.policy in EXPLAINED:
         return EXPLAINED[row.policy]
+    if row.policy.startswith("static_") and row.chain:
+        return f"the chain {row.chain} for all questions, a corner of the static front"
     if row.oracle:
         return "the best of the most probable chains of a controller, chosen with the gold answer"
     if ", mean of" in row.policy:
@@ -202,22 +227,6 @@ def explained(row: PolicyRow) -> str:
     if ", ensemble of" in row.policy:
         return "chosen by the mean utility of controllers that differ in their seeds"
     return "the chain that the controller or policy chooses for each question"
-
-
-def _to_static(row: PolicyRow) -> str:
-    if row.to_static is None:
-        return "is shallower than every static chain"
-    gap = row.to_static
-    interval = f"95% interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
-    front = "static chains of no more depth"
-    static = f"{row.accuracy:.1%} against {row.accuracy - gap.mean:.1%} with {row.depth:.1f} layers"
-    points = round(100 * gap.mean, 1)
-    if points < 0:
-        return f"loses to {front} by {-points:.1f} points ({interval}; {static})"
-    if points == 0:
-        return f"is no better than {front} ({static})"
-    surely = "" if gap.low > 0 else ", not for sure"
-    return f"is {points:.1f} points above {front}{surely} ({interval}; {static})"
 
 
 def _compared(ratio: float, less: str, more: str, equal: str) -> str:

@@ -121,6 +121,7 @@ class PolicyRow:
         by_group: difference to base in each group of questions of ``breakdown.groupings``.
         collapse: diagnostics of the choice; empty for policies that run several chains.
         cost: of a question, where it was measured.
+        chain: the one that it runs for all questions; "" where it runs several.
     """
 
     policy: str
@@ -145,6 +146,7 @@ class PolicyRow:
     by_group: dict[str, dict[str, float]]
     collapse: dict[str, float]
     cost: Cost | None = None
+    chain: str = ""
 
     @property
     def name(self) -> str:
@@ -209,6 +211,7 @@ def row_of(
         by_group=differences_by_group(rewards - base, groups),
         collapse=dict(result.collapse),
         cost=cost,
+        chain=str(result.chains[0]) if result.chains and len(set(result.chains)) == 1 else "",
     )
 
 

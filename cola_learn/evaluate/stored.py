@@ -90,6 +90,10 @@ class Study:
         single = self.static(float(reference))
         single = self.front.front.corners[0] if single is None else single
         rows.append(self._chosen("static", None, numpy.full(len(held), single)))
+        for corner in self.front.front.corners:
+            if corner not in (0, single):
+                depth = held.chains[corner].depth
+                rows.append(self._chosen(f"static_{depth}", None, numpy.full(len(held), corner)))
         for share in self._options.depths:
             limit = share * pool.depths[0]
             mixture = self.front.at(limit)

@@ -1,50 +1,52 @@
 """The report in the terminal."""
 
-from collections.abc import Sequence
-
 from rich.table import Table
 
 from cola_learn.console import PlainConsole
 from cola_learn.evaluate.markdown import measures
 from cola_learn.evaluate.report import Report
 from cola_learn.evaluate.results import PolicyRow
-from cola_learn.intervals import Interval, points
+from cola_learn.intervals import points
 
 _LEFT = ("policy",)
 
 
-def cells(row: PolicyRow) -> dict[str, str]:
+def cells(report: Report, row: PolicyRow) -> dict[str, str]:
     """A row's cells by their headings; empty where there is nothing to say."""
+
+    def starred(kind: str) -> str:
+        return points(getattr(row, kind)) + ("*" if report.significant(row, kind) else "")
+
     return measures(row) | {
-        "Δ base": "" if row.policy == "base" else _starred(row.to_base, row.p_base),
-        "Δ static front": _starred(row.to_static, row.p_static),
-        "Δ shuffled": _starred(row.to_shuffled, row.p_shuffled),
-        "Δ in task": _starred(row.to_shuffled_in_task, row.p_shuffled_in_task),
+        "Δ base": "" if row.policy == "base" else starred("to_base"),
+        "Δ static front": starred("to_static"),
+        "Δ shuffled": starred("to_shuffled"),
+        "Δ in task": starred("to_shuffled_in_task"),
     }
 
 
-def filled(rows: Sequence[PolicyRow]) -> list[str]:
+def filled(report: Report) -> list[str]:
     """The headings of those columns that hold anything."""
-    return [heading for heading in cells(rows[0]) if any(cells(row)[heading] for row in rows)]
-
-
-def _starred(interval: Interval | None, p: float | None) -> str:
-    return points(interval) + ("*" if p is not None and p < 0.05 else "")
+    every = [cells(report, row) for row in report.rows]
+    return [heading for heading in every[0] if any(row[heading] for row in every)]
 
 
 def print_report(report: Report) -> None:
-    """Print what is said of it and the table to standard output: a star where p < 0.05."""
+    """Print what is said of it and the table to standard output."""
     console = PlainConsole(width=160)
     console.print(f"\n{report.headline}\n{report.best}\n", style="bold", soft_wrap=False, width=100)
-    headings = filled(report.rows)
+    headings = filled(report)
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
         grid.add_column(heading, justify="left" if heading in _LEFT else "right", no_wrap=True)
     for row in report.rows:
         style = "bold" if row.name in report.controllers else "dim" if row.oracle else None
-        grid.add_row(*(cells(row)[heading] for heading in headings), style=style)
+        grid.add_row(*(cells(report, row)[heading] for heading in headings), style=style)
     console.print(grid)
-    notes = ["Δ: difference in accuracy, paired, points (95% interval), * p < 0.05. Oracles see the gold answer."]
+    notes = [
+        "Δ: difference in accuracy, paired, points (95% CI); * p < 0.05, corrected for the number of policies (Holm). "
+        "Oracles see the gold answer."
+    ]
     if "Δ shuffled" in headings:
         notes.append(
             "Δ shuffled: to its own choices dealt to other questions"

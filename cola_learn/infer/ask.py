@@ -5,8 +5,9 @@ from rich.text import Text
 from cola_learn.backbone.generate import Generator
 from cola_learn.chains import Chain
 from cola_learn.console import PlainConsole
+from cola_learn.console import console as stderr
 from cola_learn.errors import UserError
-from cola_learn.infer.chooser import make_chooser, pick, write
+from cola_learn.infer.chooser import PLAIN_TEXT, make_chooser, pick, write
 from cola_learn.infer.conversation import converse
 from cola_learn.infer.file import answer_file
 from cola_learn.infer.options import InferOptions
@@ -35,9 +36,13 @@ def ask(options: InferOptions, question: str) -> None:
         raise UserError(f"--choices {options.choices} leaves nothing to choose; give at least two")
     chooser = make_chooser(options)
     backbone = chooser.backbone
-    [chain] = chooser.choose([question])
+    free = options.choices is None
+    [chain] = chooser.chains([question], free)
+    if free and chooser.plain_text:
+        stderr.print(PLAIN_TEXT, style="dim", soft_wrap=True)
     console, base = PlainConsole(), Chain.base(backbone.num_layers)
-    for what, one in ((chooser.name, chain), ("plain", base)):
+    name = "plain" if free and chooser.plain_text else chooser.name
+    for what, one in dict.fromkeys(((name, chain), ("plain", base))):
         if what == "plain" and one == chain:
             console.print(Text.assemble(("plain  ", "bold"), " the same"))
             break

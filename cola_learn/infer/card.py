@@ -135,14 +135,10 @@ def _name_of(report: Report, digest: str) -> str:
 
 def _measured(report: Report, digest: str) -> str:
     name = _name_of(report, digest)
-    rows = [
-        replace(row, policy="controller" if row.policy == name else row.policy, collapse={})
-        for row in report.rows
-        if row.policy in ("base", "static", "static_front", name)
-    ]
+    rows = [replace(row, collapse={}) for row in report.rows if row.policy in ("base", "static", "static_front", name)]
     about = [report.headline] if name == next(iter(report.controllers)) else []
     asked = f"On {report.n} held-out questions ({', '.join(report.tasks)}); labels: {report.setting['labels']}."
-    return "\n\n".join([*about, asked, "\n".join(policy_table(rows)), f"`{report.setting['command']}`"])
+    return "\n\n".join([*about, asked, "\n".join(policy_table(report, rows)), f"`{report.setting['command']}`"])
 
 
 def _results(report: Report, digest: str, name: str) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from cola_learn.tasks.scoring import Scoring
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features
 
+PLAIN_TEXT = "free text runs the plain chain unless --price is given: the controller was trained on choices"
+
 
 @dataclass(frozen=True)
 class Chooser:
@@ -25,11 +27,19 @@ class Chooser:
     Attributes:
         name: ``chosen`` by a controller, or ``given``.
         choose: the chain of each of some questions.
+        plain_text: whether free text runs the plain chain: what a controller learned of choices does not hold for it.
     """
 
     name: str
     backbone: Backbone
     choose: Callable[[Sequence[str]], list[Chain]]
+    plain_text: bool = False
+
+    def chains(self, questions: Sequence[str], free: bool) -> list[Chain]:
+        """The chain of each question, to which ``free`` text is to be written, or options are to be scored."""
+        if free and self.plain_text:
+            return [Chain.base(self.backbone.num_layers)] * len(questions)
+        return self.choose(questions)
 
 
 def make_chooser(options: InferOptions) -> Chooser:
@@ -61,7 +71,7 @@ def _of_controller(options: InferOptions, folder: Path) -> Chooser:
         states = prompt_features(backbone, [as_prompt(question) for question in questions], config.feature_layers)
         return [controller.choose(state, options.price) for state in states]
 
-    return Chooser("chosen", backbone, choose)
+    return Chooser("chosen", backbone, choose, plain_text=options.price is None)
 
 
 def write(generator: Generator, questions: Sequence[str], chains: Sequence[Chain], options: InferOptions) -> list[str]:

@@ -8,7 +8,7 @@ from cola_learn.backbone.generate import Generator
 from cola_learn.chains import Chain
 from cola_learn.console import console
 from cola_learn.errors import UserError
-from cola_learn.infer.chooser import Chooser, make_chooser, strip, texts
+from cola_learn.infer.chooser import PLAIN_TEXT, Chooser, make_chooser, strip, texts
 from cola_learn.infer.options import InferOptions
 from cola_learn.infer.prompts import as_chat
 
@@ -18,6 +18,8 @@ def converse(options: InferOptions) -> None:
     written. The chain is chosen by the last message."""
     chooser = make_chooser(options)
     generator, messages = Generator(chooser.backbone), list[dict[str, str]]()
+    if chooser.plain_text:
+        console.print(PLAIN_TEXT, style="dim", soft_wrap=True)
     console.print("/reset begins a new conversation, Ctrl-D ends it", style="dim")
     while (text := _next_message()) is not None:
         if text == "/reset":
@@ -41,9 +43,9 @@ def _next_message() -> str | None:
 def _answer(chooser: Chooser, generator: Generator, messages: list[dict[str, str]], options: InferOptions) -> str:
     backbone = chooser.backbone
     prompt: Any = backbone.encoder.prompt(as_chat(messages, backbone.tokenizer))
-    [chain] = chooser.choose([messages[-1]["content"]])
+    [chain] = chooser.chains([messages[-1]["content"]], free=True)
     written = []
-    for one in (chain, Chain.base(backbone.num_layers)) if options.compare else (chain,):
+    for one in dict.fromkeys((chain, Chain.base(backbone.num_layers)) if options.compare else (chain,)):
         console.print(f"{strip(one)}  {one} ({one.depth} layers)", style="dim", soft_wrap=True)
         streamer = TextStreamer(backbone.tokenizer, skip_prompt=True, skip_special_tokens=True)
         written += generator.generate([prompt], [one], options.decoding, streamer=streamer)

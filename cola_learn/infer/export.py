@@ -50,7 +50,8 @@ def run_export(options: ExportOptions) -> None:
             tracker.output(controller_artifact(options.output))
     console.print(f"controller  {options.output}", soft_wrap=True)
     evaluate = evaluate_command(options.output, _labels_of(options.checkpoint))
-    infer = ["python -m cola_learn.infer", "--controller", options.output, "What do plants need to grow?"]
+    ask = ["--choices", "sun and water", "salt", "What do plants need to grow?"]
+    infer = ["python -m cola_learn.infer", "--controller", options.output, *ask]
     next_command(*([evaluate] if evaluate else []), infer)
 
 

@@ -119,7 +119,7 @@ def _answered(
     options: InferOptions,
     start: int,
 ) -> list[dict[str, Any]]:
-    chains = chooser.choose([one.text for one in asked])
+    chains = [chooser.chains([one.text], not one.choices)[0] for one in asked]
     responses = [""] * len(rows)
     for scored in (True, False):
         places = [place for place, one in enumerate(asked) if bool(one.choices) is scored]

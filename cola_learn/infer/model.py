@@ -6,15 +6,9 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    GenerationMixin,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_utils import PreTrainedModel
 
 from cola_learn.backbone.fingerprint import changed_weight, of_files, of_memory
 from cola_learn.backbone.layers import find_layers
@@ -34,11 +28,8 @@ from cola_learn.train.features import MAX_TOKENS
 
 # Settings of generate with which a cache is reordered or laid out as a whole.
 _OF_WHOLE_CACHES = (
-    "num_beams",
-    "cache_implementation",
-    "past_key_values",
-    "assistant_model",
-    *("prompt_lookup_num_tokens", "prefill_chunk_size"),
+    *("num_beams", "cache_implementation", "past_key_values"),
+    *("assistant_model", "prompt_lookup_num_tokens", "prefill_chunk_size"),
 )
 
 
@@ -294,9 +285,17 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         texts = [str(self.tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True)).strip() for row in found]
         return texts[0] if isinstance(prompts, str) else texts
 
-    def chat(self, messages: str | Sequence[Mapping[str, str]], **options: Any) -> str:
-        """The answer to a question, or to a conversation as chat templates take it; options as for ``write``."""
-        return self.write(as_chat(messages, self.tokenizer), **options)
+    def chat(
+        self,
+        messages: str | Sequence[Mapping[str, str]],
+        chain: Chain | str | None = None,
+        price: float | None = None,
+        **options: Any,
+    ) -> str:
+        """The answer to a question, or to a conversation as chat templates take it; options as for ``write``. The plain
+        chain runs unless a chain or a price is given: what a controller learned of choices says little of text."""
+        chain = Chain.base(self.controller.config.num_layers) if chain is None and price is None else chain
+        return self.write(as_chat(messages, self.tokenizer), chain, price, **options)
 
     def _encoded(self, text: str) -> Tensor:
         if self._encoder is None:

@@ -77,9 +77,9 @@ class ExportOptions:
         output: folder to write.
         chain: instead, export the backbone with this static chain, such as "0-17 20-29", as an ordinary Hugging Face
             checkpoint.
-        static: the same with the best static chain of an evaluation (its folder or report.json) or of labels (a store,
-            or a folder of stores; the highest mean log-probability of the gold option).
-        max_depth: for --static LABELS: at most this many layers.
+        static: the same with the best static chain of an evaluation (its folder or report.json; the highest accuracy)
+            or of labels (a store, or a folder of stores; the highest mean log-probability of the gold option).
+        max_depth: for --static: at most this many layers.
         backbone: for static chains: embedded, a Hugging Face id, or a folder; default that of the labels or report.
         device: for --static LABELS: where chains are compared.
         dtype: for static chains: precision of the weights; auto keeps the backbone's.

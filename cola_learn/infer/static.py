@@ -56,7 +56,7 @@ def found_static(source: Path, max_depth: int | None, device: str) -> StaticChai
 
     Args:
         source: report.json, the folder that it is in, or a label store or a folder of them.
-        max_depth: of labels: most layers; default no limit.
+        max_depth: most layers; default no limit.
         device: where the chains of labels are compared.
 
     Raises:
@@ -64,20 +64,24 @@ def found_static(source: Path, max_depth: int | None, device: str) -> StaticChai
     """
     file = source / "report.json" if source.is_dir() else source
     if file.is_file():
-        return _of_report(file)
+        return _of_report(file, max_depth)
     return _of_labels(source, max_depth, device)
 
 
-def _of_report(file: Path) -> StaticChain:
+def _of_report(file: Path, max_depth: int | None) -> StaticChain:
     report = read_report(file, "--static")
-    setting, found = report.setting, report.by_name["static"]
-    change = found.to_base
+    setting = report.setting
+    rows = [row for row in report.deployable if row.chain and row.policy.startswith("static")]
+    rows = [row for row in rows if max_depth is None or row.depth <= max_depth]
+    if not rows:
+        raise UserError(f"--static {file} has no static chain of at most {max_depth} layers; give more --max_depth")
+    best = max(rows, key=lambda row: (row.accuracy, -row.depth))
     measured = (
-        f"On {report.n} held-out questions ({setting['tasks']}) it answers {found.accuracy:.1%} "
-        f"rightly, {100 * change.mean:+.1f} points from the plain model (95% interval {100 * change.low:+.1f} to "
-        f"{100 * change.high:+.1f}). It was chosen on other questions: `{setting['command']}`."
+        f"On {report.n} held-out questions ({setting['tasks']}) it answers {best.accuracy:.1%} correctly, "
+        f"{report.compared(best, 'to_base', 'the plain model')}: `{setting['command']}`. Its static chains were found "
+        "on other questions; this is the best of them on these."
     )
-    return StaticChain(setting["static chain"], setting["backbone"], measured)
+    return StaticChain(best.chain, setting["backbone"], measured)
 
 
 def _of_labels(folder: Path, max_depth: int | None, device: str) -> StaticChain:

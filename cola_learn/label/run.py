@@ -50,6 +50,13 @@ def run_label(options: LabelOptions) -> LabelStore | None:
             _log_summary(tracker, tally, store)
     tally.print()
     console.print(f"labels      {options.output}", soft_wrap=True)
+    good = sum(tally.depths.values())
+    if good < 2:
+        console.print(
+            f"{good} of {tally.questions} questions have a good chain; training needs 2: label more, or search longer"
+        )
+        next_command(["python -m cola_learn.label inspect", options.output])
+        return store
     train = options.output.parent / "train" if options.output.name == "labels" else f"{options.output}-train"
     next_command(
         ["python -m cola_learn.label inspect", options.output],

@@ -56,7 +56,8 @@ def load_task(
 
     Args:
         task: a name in the registry, a file of rows (JSONL, JSON, CSV, TSV or Parquet, also compressed), a folder that
-            ``datasets`` saved, ``hub:ORG/NAME[:CONFIG]``, or ``lm_eval:NAME``, a task of lm-evaluation-harness.
+            ``datasets`` saved, ``hub:ORG/NAME[:CONFIG]``, or ``lm_eval:NAME``, a task of lm-evaluation-harness. A part
+            of a file is ``mine.jsonl[:80%]``.
         split: split of a named task, or a part of it: ``validation[:75%]`` and ``validation[75%:]`` share no question.
             Parts are of an order that depends on the questions' ids alone, not of the file's. Files have no split.
         limit: at most this many, drawn with ``seed``; a larger limit only adds to a smaller one.
@@ -70,6 +71,9 @@ def load_task(
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit} leaves no questions; give at least 1")
+    name, bracket, share = task.partition("[")
+    if bracket and not is_file(task) and is_file(name):
+        task, split = name, f"{split}[{share}"
     split, part = _part_of(split)
     if layout and layout.settings() and not is_file(task):
         raise UserError(

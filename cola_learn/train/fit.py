@@ -27,7 +27,7 @@ from cola_learn.train.checkpoints import SealedCheckpointIO, usable
 from cola_learn.train.data import LabelDataModule
 from cola_learn.train.hub import checkpoint_artifact
 from cola_learn.train.module import ControllerModule
-from cola_learn.train.next_stage import evaluate_command
+from cola_learn.train.next_stage import evaluate_command, hold_out
 from cola_learn.train.options import ABOUT, TrainOptions
 
 
@@ -186,6 +186,8 @@ def _run_train(cli: TrainCLI, output: Path) -> None:
     export = ["python -m cola_learn.export", "--checkpoint", output / "best.ckpt", "--output", folder]
     evaluate = evaluate_command(folder, cli.config.labels)
     next_command(export, *([evaluate] if evaluate else []))
+    if not evaluate:
+        console.print(hold_out(cli.config.labels), soft_wrap=True)
 
 
 def _finished(file: Path, name: str) -> str | None:

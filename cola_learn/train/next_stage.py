@@ -1,6 +1,10 @@
 """The command that evaluates what was just trained or exported."""
 
+import re
 from pathlib import Path
+
+from cola_learn.label.store import LabelStore
+from cola_learn.tasks.files import is_file
 
 
 def evaluate_command(controller: Path, labels: Path | None) -> list[object]:
@@ -13,9 +17,23 @@ def evaluate_command(controller: Path, labels: Path | None) -> list[object]:
     """
     if labels is None:
         return []
-    if (labels / "manifest.json").exists():
-        return ["python -m cola_learn.evaluate", "--labels", labels, "--controllers", controller]
-    held = labels.parent / "held"
-    if not held.is_dir():
+    command: list[object] = ["python -m cola_learn.evaluate", "--labels", labels]
+    manifests = [file.parent for file in (labels / "manifest.json", *labels.glob("*/manifest.json")) if file.exists()]
+    tasks = dict.fromkeys(LabelStore.open(folder).manifest.task for folder in manifests)
+    if (held := labels.parent / "held").is_dir() and labels not in manifests:
+        return [*command, "--held", held, "--controllers", controller]
+    parts = [re.fullmatch(r"(.+)\[:(\d+)%\]", task) for task in tasks]
+    if all(parts) and parts:  # the first part of a file: the other is held out
+        rest = [f"{part[1]}[{part[2]}%:]" for part in parts if part]
+        return [*command, "--tasks", *rest, "--controllers", controller]
+    if not tasks or any(is_file(task.partition("[")[0]) for task in tasks):
         return []
-    return ["python -m cola_learn.evaluate", "--labels", labels, "--held", held, "--controllers", controller]
+    return [*command, "--controllers", controller]
+
+
+def hold_out(labels: Path | None) -> str:
+    """What to say where ``evaluate_command`` has none to give: a file needs questions that were not labelled."""
+    return (
+        "to measure it, give questions that were not labelled: python -m cola_learn.evaluate --tasks OTHER_FILE "
+        f"--labels {labels} --controllers ...; or label a part, --task 'FILE[:80%]', and the rest is held out"
+    )

@@ -42,7 +42,11 @@ def test_what_cannot_be_held_out_is_refused(tmp_path: Path) -> None:
         (MENU, ["arc_easy:dev[", "x"], "names no split; give task:split"),
         (MENU, ["arc_easy"], "--tasks arc_easy names no split; give task:split"),
         (MENU, ["nothing:test"], "--task nothing is not known"),
-        (MENU, ["sciq:validation[:50%]", "sciq:validation[50%:]"], "is a split that is named already; name each once"),
+        (
+            MENU,
+            ["sciq:validation[:50%]", "sciq:validation[50%:]"],
+            "has the name of another, sciq validation; name each once",
+        ),
         (MENU, ["dart_math_1:test"], "--tasks dart_math_1 has open questions, --labels questions with choices"),
         (MENU, [tmp_path / "none.jsonl"], "none.jsonl is not there"),
     ):

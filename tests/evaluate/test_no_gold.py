@@ -1,6 +1,7 @@
 """Invariant 7: what a deployable policy does cannot depend on the gold answers of the evaluation questions."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,11 +56,10 @@ def test_other_gold_answers_change_no_deployable_choice(
         names, scorings = {("arc_easy", "validation"): ("arc_easy", "validation")}, {"arc_easy": job.scoring}
         held = HeldOut(tuple(questions), names, scorings, frozenset(scorings))
         results = evaluate_live(smollm32, [store], held, {"controller": controller}, [], options).results
-        assert [result.policy for result in results] == [
-            *("base", "static", "controller", "controller_top5_oracle", "search_oracle"),
-        ]
+        names = [result.policy for result in results if not re.fullmatch(r"static_\d+", result.policy)]
+        assert names == [*("base", "static", "controller", "controller_top5_oracle", "search_oracle")]
         deployable = [result for result in results if not result.oracle]
-        assert len(deployable) == 3
+        assert len(deployable) >= 3
         return {
             result.policy: list(zip(map(str, result.chains or ()), result.answers or (), strict=True))
             for result in deployable

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from cola_learn.chains import Chain
 from cola_learn.evaluate.breakdown import counts_by_group, groupings
 from cola_learn.evaluate.costs import Cost
-from cola_learn.evaluate.markdown import as_markdown
+from cola_learn.evaluate.markdown import as_markdown, policy_table
 from cola_learn.evaluate.page import layer_shares, write_html
 from cola_learn.evaluate.report import Report
 from cola_learn.evaluate.results import Evaluated, LuckControl, Result, means_of_seeds
 from cola_learn.evaluate.static_front import HeldFront, StaticFront
+from cola_learn.evaluate.terminal import cells
 from cola_learn.tasks.questions import Question
 
 EVIL = "<script>alert('x')</script> & {{ 7 * 7 }}"
@@ -70,15 +71,31 @@ def test_rows_count_by_hand(triples: list[tuple[int, int, int]]) -> None:
 
 def test_a_controller_that_loses_says_so_first() -> None:
     report, _ = made_up({"base": [1, 1, 0, 0], "static": [1, 1, 1, 0], "controller": [1, 0, 0, 0]})
-    assert report.headline.startswith("The controller loses to static chains of no more depth by 50.0 points")
-    assert "-25.0 points" in report.headline
+    assert report.headline.startswith(
+        "The controller is 50.0 points below the static front at equal depth (95% CI -100.0"
+    )
+    assert "; 25.0 points below the plain model (95% CI -75.0 to +0.0, not significant) with" in report.headline
     assert "17% fewer layers and 20% less time, on 4 held-out questions." in report.headline
     report, _ = made_up({"base": [1, 1, 0, 0], "static": [1, 0, 0, 0], "controller": [1, 0, 1, 1]})
     assert report.headline.startswith(
-        "The controller is 50.0 points above static chains of no more depth, not for sure ("
+        "The controller is 50.0 points above the static front at equal depth (95% CI +0.0"
     )
     report, _ = made_up({"base": [1, 1, 0, 0]})
-    assert report.headline.startswith("The controller is no better than static chains of no more depth (")
+    assert report.headline.startswith("The controller is level with the static front at equal depth (")
+
+
+def test_stars_and_p_values_are_of_one_correction() -> None:
+    """The terminal's star, the page's p and the words of the headline, over all deployable policies (Holm)."""
+    base, mine = [0] * 9, [1] * 6 + [0] * 3  # p = 0.031 alone, 0.0625 beside another comparison
+    report, _ = made_up({"base": base, "static": base, "controller": mine})
+    assert report.main.p_base == pytest.approx(0.03125)
+    assert report.p_holm["to_base"]["controller"] == pytest.approx(0.0625)
+    assert "*" not in cells(report, report.main)["Δ base"]
+    assert "points above the plain model (95% CI +33.3 to +88.9, not significant)" in report.headline
+    assert "| 0.062 |" in "\n".join(policy_table(report, report.rows))
+    report, _ = made_up({"base": [0] * 12, "static": [0] * 12, "controller": [1] * 12})
+    assert cells(report, report.main)["Δ base"].endswith("*")
+    assert "to +100.0, significant)" in report.headline
 
 
 def test_what_is_shallower_than_all_static_chains_says_so() -> None:
@@ -136,7 +153,8 @@ def test_json_has_what_machines_need() -> None:
 def test_the_best_deployable_policy_is_named_with_its_cost() -> None:
     report, _ = made_up({"base": [1, 0, 0, 0], "static": [1, 1, 1, 0], "controller": [1, 1, 0, 0]})
     assert report.best == (
-        "Best deployable policy: static, 75.0% with 5.0 layers, 75% of base's FLOPs and 80% of its time."
+        "Best deployable policy: static (chain 0-3 5), 75.0% with 5.0 layers, 75% of base's FLOPs and 80% of its time; "
+        "50.0 points above the plain model (95% CI +0.0 to +100.0, not significant)."
     )
     base, static, mine, search = report.rows
     cheap = dataclasses.replace(static, policy="controller", cost=Cost(0.5, 0.5, 4))

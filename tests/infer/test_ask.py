@@ -50,7 +50,9 @@ def test_a_file_is_answered_as_single_questions_are(
     answered = [json.loads(line) for line in (tmp_path / "answered.jsonl").read_bytes().splitlines()]
     assert [{name: row[name] for name in before} for row, before in zip(answered, ASKED, strict=True)] == ASKED
     assert {path.name for path in tmp_path.iterdir()} <= {"asked.jsonl", "answered.jsonl", ".answered.jsonl.lock"}
+    assert [row["layers"] for row in answered if "choices" not in row] == [30] * 3  # text runs the plain chain
     for row in answered[:2]:
+        name = "chosen" if "choices" in row else "plain "
         choices = ["--choices", *row["choices"]] if "choices" in row else []
         shown: list[str] = []
         with pytest.MonkeyPatch.context() as patch:
@@ -60,7 +62,8 @@ def test_a_file_is_answered_as_single_questions_are(
                 *("--decoding.max_new_tokens", "6"),
             )
         assert code == 0, said
-        assert shown[:2] == [f"chosen  {row['chain']}  ({row['layers']} layers)", f"        {row['response']}"]
+        shown = shown if "choices" in row else shown[1:]
+        assert shown[:2] == [f"{name}  {row['chain']}  ({row['layers']} layers)", f"        {row['response']}"]
     code, said = command("cola_learn.infer", *arguments(tmp_path, "--controller", str(MENU)))
     assert code == 2
     assert "is there already; delete it, or choose another" in said
