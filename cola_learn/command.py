@@ -43,6 +43,7 @@ class Command(Generic[Options]):
         positional: fields that are given without their names, or not at all if they are None by default; or, written
             ``--name``, that have to be given.
         examples: command lines that ``--help`` shows.
+        seldom: options that only ``--help.all`` shows, by their names or the beginnings of those.
     """
 
     options: type[Options]
@@ -50,6 +51,7 @@ class Command(Generic[Options]):
     about: str
     positional: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
+    seldom: tuple[str, ...] = ("wandb", "print_config")
 
     def __call__(self, name: str, arguments: Sequence[str] | None = None) -> None:
         """Run ``python -m name`` with these arguments, by default those of the command line."""
@@ -78,6 +80,11 @@ class Command(Generic[Options]):
         groups = self._groups()
         flags = {name for each in self._values() for name, kind in get_type_hints(each).items() if kind is bool}
         parser, spelled = self._parser(name), _spelled(arguments, flags)
+        if "--help.all" not in arguments:
+            for action in parser._actions:
+                if action.dest.split(".")[0] in self.seldom or action.dest in self.seldom:
+                    action.help = SUPPRESS
+        spelled = ["--help" if one == "--help.all" else one for one in spelled]
         parsed, before = parser.parse_args(spelled), parser.get_defaults()
         for field, given in vars(parsed).items():
             chosen = getattr(given, "class_path", None)
@@ -104,6 +111,7 @@ class Command(Generic[Options]):
             prog=f"python -m {name}", usage=usage, description=about, exit_on_error=False, formatter_class=_Help
         )
         parser.add_argument("--config", action="config", help="YAML file that sets any of the options below")
+        parser.add_argument("--help.all", action="help", help=f"show {', '.join(self.seldom[:-1])} too")
         kinds, every = get_type_hints(self.options), {field.name: field for field in _fields(self.options)}
         own = {name.lstrip("-") for name in self.positional}
         groups = self._groups()

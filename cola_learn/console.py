@@ -88,7 +88,7 @@ def progress_bar(shown: bool = True) -> Progress:
         TextColumn("{task.fields[note]}", "dim", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
         console=console,
         refresh_per_second=4,
-        speed_estimate_period=600,  # good chains run again in spells during which nothing advances
+        speed_estimate_period=30,  # what else the machine does now counts
         disable=not shown,
     )
 

@@ -27,6 +27,8 @@ def of_files(source: str) -> str | None:
     Args:
         source: folder or Hugging Face id, as transformers loads it.
     """
+    if Path(source).is_file():  # a GGUF file
+        return assets.digests([Path(source)])[Path(source)][:_DIGITS]
     folder = _folder(source)
     if folder is None:
         return None
@@ -37,6 +39,9 @@ def of_files(source: str) -> str | None:
         return pinned[:_DIGITS]
     others = sorted({file for kind in _OTHERS for file in folder.glob(kind)})
     found = hashlib.sha256()
+    if (adapter := folder / "adapter_config.json").is_file():  # what it is merged into counts too
+        found.update(str(of_files(str(json.loads(adapter.read_text()).get("base_model_name_or_path")))).encode())
+        others.append(adapter)
     for file, digest in assets.digests([*weights, *others]).items():
         found.update(f"{file.name} {digest}\n".encode())
     return found.hexdigest()[:_DIGITS]

@@ -1,6 +1,7 @@
 """Loading a backbone: any Hugging Face causal LM by id or folder, or the embedded one."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from cola_learn.backbone.layers import position_limit
 from cola_learn.backbone.options import Bos, Dtype
 from cola_learn.console import console, printable
 from cola_learn.errors import UserError, first_line
+from cola_learn.files import read_json
 
 EMBEDDED = assets.DEFAULT
 
@@ -27,7 +29,8 @@ def load_backbone(
     """Load and check a frozen backbone.
 
     Args:
-        name: ``embedded`` (SmolLM2-135M-Instruct), ``gemma3-270m``, a Hugging Face id, or a folder.
+        name: ``embedded`` (SmolLM2-135M-Instruct), ``gemma3-270m``, a Hugging Face id, a folder, a GGUF file, or the
+            folder of a PEFT adapter, which is merged into its base model.
         device: ``auto`` (CUDA when there is one), ``cpu``, ``cuda``, ``cuda:1`` ..., or ``split``: over all GPUs and,
             what does not fit there, the host's memory, as accelerate divides it; hidden states follow the layers.
         dtype: ``auto`` is bfloat16 where the hardware computes in it, else float32.
@@ -62,9 +65,11 @@ def load_model(name: str, **options: Any) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    source = source_of(name)
+    source, how = located(name)
+    if (adapter := Path(source, "adapter_config.json")).is_file():
+        return _merged(name, read_json(adapter, edited=True), options)
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+        model, loaded = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **how, **options)
     except Exception as error:  # whatever an odd configuration or file makes transformers raise
         raise UserError(
             f"--backbone {name} cannot be loaded ({first_line(error)}); give a Hugging Face id, a folder, or one "
@@ -93,6 +98,43 @@ def _check_weights(name: str, loaded: Mapping[str, Any]) -> None:
             )
 
 
+def _merged(name: str, adapter: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """A model with an adapter's weights merged into it."""
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise UserError(f"--backbone {name} is a PEFT adapter, which needs peft; pip install peft") from None
+    base = str(adapter.get("base_model_name_or_path"))
+    console.print(f"backbone    {name}, an adapter, merged into {base}", soft_wrap=True)
+    model = load_model(base, **options)
+    try:
+        return PeftModel.from_pretrained(model, source_of(name)).merge_and_unload(safe_merge=True)
+    except Exception as error:
+        raise UserError(f"--backbone {name} cannot be merged into {base} ({first_line(error)})") from None
+
+
+def located(name: str) -> tuple[str, dict[str, str]]:
+    """What transformers loads a backbone from, and what else it has to be told: the name of a GGUF file in a folder.
+
+    Raises:
+        UserError: for a folder of several GGUF files, or an embedded one that has not been fetched.
+    """
+    source = source_of(name)
+    path = Path(source)
+    if path.is_file() and path.suffix == ".gguf":
+        return str(path.parent), {"gguf_file": path.name}
+    files = sorted(path.glob("*.gguf")) if path.is_dir() and not (path / "config.json").exists() else []
+    if len(files) > 1:
+        raise UserError(f"--backbone {name} holds {len(files)} GGUF files; name one of them, such as {files[0]}")
+    return source, {"gguf_file": files[0].name} if files else {}
+
+
+def base_of(name: str) -> str:
+    """The backbone itself, or the one that an adapter is for."""
+    adapter = Path(source_of(name), "adapter_config.json")
+    return str(read_json(adapter, edited=True)["base_model_name_or_path"]) if adapter.is_file() else name
+
+
 def source_of(name: str) -> str:
     """What transformers loads a backbone from: the folder of an embedded one, else the id or folder itself.
 
@@ -110,9 +152,9 @@ def max_tokens_of(name: str) -> int:
     """
     from transformers import AutoConfig
 
-    source = source_of(name)
+    source, how = located(base_of(name))
     try:
-        return position_limit(AutoConfig.from_pretrained(source, trust_remote_code=False))
+        return position_limit(AutoConfig.from_pretrained(source, trust_remote_code=False, **how))
     except Exception as error:
         reason = first_line(error)
         raise UserError(f"--backbone {name} has no configuration that can be loaded ({reason})") from None
@@ -135,8 +177,11 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoTokenizer
 
+    source, how = located(name)
+    if not how and not Path(source, "tokenizer_config.json").exists():
+        source, how = located(base_of(name))
     try:
-        return AutoTokenizer.from_pretrained(source_of(name), trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **how)
     except Exception as error:
         raise UserError(
             f"--backbone {name} has no tokenizer that can be loaded ({first_line(error)}); give a Hugging Face id, a "

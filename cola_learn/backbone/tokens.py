@@ -4,11 +4,12 @@ Scoring, verification, generation, chat and a controller's features all encode t
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, get_args
 
 from cola_learn.backbone.options import Bos
-from cola_learn.errors import UserError
+from cola_learn.errors import UserError, first_line
 
 
 class PromptEncoder:
@@ -109,6 +110,29 @@ class PromptEncoder:
         """The tokens of a prompt without the first ``excess`` ones behind its special tokens."""
         kept = len(self._before) if list(tokens[: len(self._before)]) == self._before else 0
         return [*tokens[:kept], *tokens[kept + max(0, excess) :]]
+
+
+def chat_text(
+    tokenizer: Any, turns: Sequence[Mapping[str, str]], options: Mapping[str, Any] = MappingProxyType({})
+) -> str:
+    """A conversation in a tokenizer's chat template, up to where the answer begins.
+
+    Args:
+        tokenizer: that has one.
+        turns: with ``role`` and ``content``.
+        options: of the template, such as ``enable_thinking``.
+
+    Raises:
+        UserError: if the template refuses them or fails.
+    """
+    try:
+        return str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **options))
+    except Exception as error:  # whatever a template raises, which is code that came with a model
+        roles = ", ".join(dict.fromkeys(str(turn.get("role")) for turn in turns))
+        raise UserError(
+            f"the model's chat template does not take turns of {roles} ({type(error).__name__}: {first_line(error)}); "
+            "leave out the role that it does not know, or put questions as plain text (--prompt.chat false)"
+        ) from None
 
 
 def _written_before(tokenizer: Any) -> list[int]:

@@ -128,10 +128,11 @@ class Report:
 
     @property
     def best_row(self) -> PolicyRow:
-        """The best deployable policy that runs no more layers than the plain model; of equal ones the shallowest."""
+        """The best deployable policy that runs no more layers than the plain model; of equal ones the shallowest,
+        then the cheapest."""
         most = self.rows[0].depth
         rows = (row for row in self.deployable if row.policy != "static_front" and row.depth <= most)
-        return max(rows, key=lambda row: (row.accuracy, -row.depth))
+        return max(rows, key=lambda row: (row.accuracy, -row.depth, -row.cost.flops if row.cost else 0.0))
 
     @property
     def best(self) -> str:

@@ -15,7 +15,9 @@ from cola_learn.errors import UserError
 
 _FIRST_SHARED = "first_kv_shared_layer_idx"  # of Gemma models; where none is shared, the number of layers
 # Settings with which a layer computes otherwise at another place.
-_BY_PLACE = ("num_kv_shared_layers", "scale_attn_by_inverse_layer_idx", "hidden_size_per_layer_input")
+_BY_PLACE = (
+    *("num_kv_shared_layers", "scale_attn_by_inverse_layer_idx", "hidden_size_per_layer_input", "attn_layer_period"),
+)
 _RUNS = "_runs_chains"  # of what holds the layers, and of caches: the chains of the rows, as text
 _PLAIN = "_plain_chain"
 _INDEX_NAMES = ("layer_idx", "layer_id", "layer_index", "layer_number")
@@ -37,7 +39,7 @@ class apply_chain(AbstractContextManager[Any]):  # it is called like a function
         chain: what it runs now.
 
     Raises:
-        UserError: if the chain is not for this model, or the model computes with the places of its layers.
+        UserError: if the chain is not for this model, or what a layer is depends on its index.
 
     Example:
         >>> with apply_chain(model, "0-17 20-29"):
@@ -58,7 +60,7 @@ class apply_chain(AbstractContextManager[Any]):  # it is called like a function
         for config in configs:
             for name in _BY_PLACE:
                 if getattr(config, name, None):
-                    raise UserError(f"{type(model).__name__} with {name} computes with the places of its layers")
+                    raise UserError(f"{type(model).__name__} with {name} depends on the layer index; unsupported")
         self._owner, self._name = next(
             (module, name) for module in model.modules() for name, child in module.named_children() if child is layers
         )
@@ -80,6 +82,9 @@ class apply_chain(AbstractContextManager[Any]):  # it is called like a function
             for name, value in vars(config).copy().items():
                 if isinstance(value, list | tuple) and len(value) == depth and "layer" in name:
                     vars(config)[name] = type(value)(value[layer] for layer in self.chain.layers)
+            if attending := getattr(config, "attn_layer_indices", None):
+                kinds = enumerate(self.chain.layers)
+                vars(config)["attn_layer_indices"] = [place for place, layer in kinds if layer in attending]
             config.num_hidden_layers = self.chain.depth
 
     def runs(self, *chains: Chain) -> None:

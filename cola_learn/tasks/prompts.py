@@ -1,9 +1,10 @@
 """Prompts of open questions, and how answers are delimited."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from cola_learn.backbone.tokens import chat_text
 from cola_learn.errors import UserError
 from cola_learn.tasks.answers import ENDS_WORD, MOST_SPELLINGS, boxed, spellings
 
@@ -34,6 +35,7 @@ class Prompt:
         chat: write it as turns of the model's chat template where it has one; else as plain text.
         examples: answered questions that come before.
         max_new_tokens: most tokens that are written where answers are generated.
+        template_options: of the model's chat template, such as {"enable_thinking": false}.
     """
 
     ask: str = "{question}\nPut the final answer in \\boxed{}."
@@ -42,6 +44,7 @@ class Prompt:
     chat: bool = True
     examples: tuple[Example, ...] = ()
     max_new_tokens: int = 32
+    template_options: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if _PLACE not in self.ask:
@@ -66,7 +69,7 @@ class Prompt:
                     {"role": "assistant", "content": self.begin + self.closed(example.answer)},
                 ]
             turns.append({"role": "user", "content": self.ask.replace(_PLACE, question)})
-            return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)) + self.begin
+            return chat_text(tokenizer, turns, self.template_options) + self.begin
         shown = [
             f"{self.ask.replace(_PLACE, example.question)}\n{self.begin}{self.closed(example.answer).rstrip()}\n\n"
             for example in self.examples

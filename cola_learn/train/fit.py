@@ -74,7 +74,7 @@ class TrainCLI(LightningCLI):
             callbacks += [self.best, self.last]
         callbacks.append(EarlyStopping("val/loss", patience=self.config.patience))
         if asked.enable_progress_bar is not False:
-            callbacks.append(RichProgressBar())
+            callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
         plugins = asked.plugins if isinstance(asked.plugins, list) else [asked.plugins] if asked.plugins else []
         own = {
             "default_root_dir": str(output),
@@ -204,6 +204,13 @@ def _train(cli: TrainCLI, tracker: Tracker, last: Path | None) -> str:
         console.print(f"going on from {last}", soft_wrap=True)
     try:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last and str(last), weights_only=True)
+    except MisconfigurationException as error:
+        if "current_epoch" not in str(error):
+            raise UserError(f"--trainer: {first_line(error)}") from None
+        raise UserError(
+            f"--trainer.max_epochs {cli.trainer.max_epochs} is fewer than {last} was trained for; give more, another "
+            "--output, or --resume false"
+        ) from None
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning turns into a silent exit
             raise end.__context__ from None

@@ -63,7 +63,7 @@ def test_every_architecture_with_slots(model_type: str) -> None:
     tokens = torch.tensor([[5, 17, 30, 8, 61, 12, 44]])
     before = tiny.config.to_dict()
     if model_type in BY_PLACE:
-        with pytest.raises(UserError, match="computes with the places of its layers"):
+        with pytest.raises(UserError, match="depends on the layer index"):
             apply_chain(tiny, "0-3")
         return
     with torch.inference_mode():

@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def test_a_larger_limit_only_adds() -> None:
 @pytest.mark.parametrize(
     ("task", "split", "message"),
     [
-        ("arc_hard", "test", "--task arc_hard is not known; choose arc_easy"),
+        ("arc_eazy", "test", r"--task arc_eazy is not known; did you mean arc_easy\?"),
+        ("riddles", "test", "--task riddles is not known; choose arc_easy"),
         ("arc_easy:test[:5%]", "validation", r"write --task arc_easy --split 'test\[:5%\]'"),
         ("missing.jsonl", "test", "--task missing.jsonl is not there"),
         ("arc_easy", "traim", "--split traim of arc_easy is not known; choose train, validation, test, dev"),
@@ -150,3 +152,12 @@ def test_parts_are_not_the_file_s_order() -> None:
 def test_wrong_parts_are_named(split: str) -> None:
     with pytest.raises(UserError, match=r"is no part of a split; write validation\[:75%\]"):
         load_task("openbookqa", split)
+
+
+def test_a_part_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    rows = [{"question": f"{n} plus 1?", "choices": ["one", "two"], "answer": "AB"[n % 2]} for n in range(10)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, rest = (load_task(f"{file}{part}") for part in ("[:80%]", "[80%:]"))
+    assert (len(first), len(rest)) == (8, 2)
+    assert {one.key for one in (*first, *rest)} == {one.key for one in load_task(str(file))}
