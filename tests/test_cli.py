@@ -1,8 +1,11 @@
 """The command table: one program with the stages as its commands."""
 
+import os
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +58,40 @@ def test_memory_at_an_end_is_one_line(error: Exception, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit, match="2"), user_errors():
         raise error
     assert capsys.readouterr().err.startswith("error: out of memory (")
+
+
+def test_labels_that_are_not_there_are_named_before_lightning_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"labels: {tmp_path / 'nothing'}\n")
+    ways = (
+        ["--labels", f"{tmp_path}/nothing"],
+        [f"--labels={tmp_path}/nothing"],
+        ["--config", f"{tmp_path}/mine.yaml"],
+    )
+    program = "import sys; from cola_learn.train.__main__ import main; main(sys.argv[1:])"
+    for way in ways:
+        asked = [sys.executable, "-X", "importtime", "-c", program, *way]
+        done = subprocess.run(asked, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "nothing is not a label store (no manifest.json)" in done.stderr
+        assert not re.search(r"\| +(lightning|torch)\n", done.stderr)
+
+
+def test_help_shows_what_examples_use() -> None:
+    _, shown, _ = output_of("cola_learn.train", "--help")
+    for option in ("--model.objective", "--model.width", "--data.trials", "--trainer.max_epochs", "--labels"):
+        assert option in shown
+    code, everything, _ = output_of("cola_learn.label", "--help.all")
+    assert code == 0
+    short = output_of("cola_learn.label", "--help")[1]
+    assert "--prompt.ask" in everything
+    assert "--prompt.ask" not in short
+    assert short.count("\n") <= 105
+
+
+def test_waiting_threads_sleep_unless_asked_otherwise() -> None:
+    program = "import os, cola_learn.command; print(os.environ['OMP_WAIT_POLICY'])"
+    for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        environment |= {"OMP_WAIT_POLICY": given} if given else {}
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+        assert done.stdout.strip() == expected

@@ -27,9 +27,10 @@ def of_files(source: str) -> str | None:
     Args:
         source: folder or Hugging Face id, as transformers loads it.
     """
-    if Path(source).is_file():  # a GGUF file
-        return assets.digests([Path(source)])[Path(source)][:_DIGITS]
     folder = _folder(source)
+    gguf = sorted(folder.glob("*.gguf")) if folder and not (folder / "config.json").exists() else [Path(source)]
+    if len(gguf) == 1 and gguf[0].is_file():
+        return assets.digests(gguf)[gguf[0]][:_DIGITS]
     if folder is None:
         return None
     weights: list[Path] = next((files for kind in _WEIGHTS if (files := sorted(folder.glob(kind)))), [])
