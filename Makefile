@@ -22,12 +22,12 @@ demo: $(VENV)/.installed assets
 
 test: $(VENV)/.installed-dev
 	$(MAKE) --no-print-directory --jobs 2 --output-sync lint assets
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What is slow and broad beside it: all architectures, and the second real model (240 MB to fetch).
 test-all: test
 	$(BIN)/python -m cola_learn.assets gemma3-270m
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

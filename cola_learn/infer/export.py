@@ -15,7 +15,7 @@ from cola_learn.infer.options import ExportOptions
 from cola_learn.tracking import Tracker
 from cola_learn.train.controller import Controller
 from cola_learn.train.hub import checkpoint_artifact, controller_artifact
-from cola_learn.train.next_stage import evaluate_command
+from cola_learn.train.next_stage import evaluate_command, hold_out
 
 
 def run_export(options: ExportOptions) -> None:
@@ -49,10 +49,13 @@ def run_export(options: ExportOptions) -> None:
             tracker.input(checkpoint_artifact(options.checkpoint, controller.config))
             tracker.output(controller_artifact(options.output))
     console.print(f"controller  {options.output}", soft_wrap=True)
-    evaluate = evaluate_command(options.output, _labels_of(options.checkpoint))
+    labels = _labels_of(options.checkpoint)
+    evaluate = evaluate_command(options.output, labels)
     ask = ["--choices", "sun and water", "salt", "What do plants need to grow?"]
     infer = ["python -m cola_learn.infer", "--controller", options.output, *ask]
     next_command(*([evaluate] if evaluate else []), infer)
+    if labels and not evaluate:
+        console.print(hold_out(options.output, labels), soft_wrap=True)
 
 
 def _trained(checkpoint: Path) -> Controller:

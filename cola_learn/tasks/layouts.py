@@ -210,6 +210,8 @@ def _read(rows: Sequence[Row], layout: Layout) -> tuple[list[Fields], str, Mappi
     except UserError as error:
         other = suggestion(cells, layout)
         hint = f"to read it, give {other.options()}" if other else ""
+        if other and other.answers != layout.answers:
+            hint += ", or another --answers: no row decides"
         if not other and " row " not in f" {error}":
             hint = "say what they hold with --columns question=NAME,choices=NAME,answer=NAME and --ignore NAME"
         raise UserError(f"{refusal or error}" + (f"; {hint}" if hint else "")) from None

@@ -73,7 +73,7 @@ def _check_labels(arguments: Sequence[str]) -> None:
     for name in ("labels", "extra_labels"):
         folder = Path(str(given.get(name) or "."))
         there = any(next(folder.glob(pattern), None) for pattern in ("manifest.json", "*/manifest.json"))
-        if given.get(name) and not there and ":" not in str(folder):  # an artifact of W&B is fetched later
+        if given.get(name) not in (None, "", "null") and not there and ":" not in str(folder):  # ORG/NAME:v0 is of W&B
             raise UserError(
                 f"--{name} {folder} is not a label store (no manifest.json); make one with python -m cola_learn.label"
             )

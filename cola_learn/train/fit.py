@@ -187,7 +187,7 @@ def _run_train(cli: TrainCLI, output: Path) -> None:
     evaluate = evaluate_command(folder, cli.config.labels)
     next_command(export, *([evaluate] if evaluate else []))
     if not evaluate:
-        console.print(hold_out(cli.config.labels), soft_wrap=True)
+        console.print(hold_out(folder, cli.config.labels), soft_wrap=True)
 
 
 def _finished(file: Path, name: str) -> str | None:

@@ -31,9 +31,9 @@ def evaluate_command(controller: Path, labels: Path | None) -> list[object]:
     return [*command, "--controllers", controller]
 
 
-def hold_out(labels: Path | None) -> str:
+def hold_out(controller: Path, labels: Path) -> str:
     """What to say where ``evaluate_command`` has none to give: a file needs questions that were not labelled."""
     return (
         "to measure it, give questions that were not labelled: python -m cola_learn.evaluate --tasks OTHER_FILE "
-        f"--labels {labels} --controllers ...; or label a part, --task 'FILE[:80%]', and the rest is held out"
+        f"--labels {labels} --controllers {controller}; or label a part, --task 'FILE[:80%]', and the rest is held out"
     )

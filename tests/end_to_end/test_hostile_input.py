@@ -158,7 +158,7 @@ _QUICK = 7  # names of those above that make test tries
 def test_names_of_folders(name: str, tmp_path: Path, command: Command) -> None:
     """The run ends well, its folder is named as it is, and what is printed can be pasted into a shell."""
     output = tmp_path / name / "labels"
-    arguments = ("--limit", "2", "--search.simulations", "3", "--tracking", "disabled")
+    arguments = ("--limit", "6", "--search.simulations", "4", "--tracking", "disabled")
     code, said = command("cola_learn.label", *arguments, "--output", output)
     assert code == 0, said
     assert "\x1b" not in said

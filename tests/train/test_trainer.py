@@ -285,3 +285,42 @@ def test_trials_of_a_sweep_have_folders_of_their_own(
         assert code == 0, said
         assert (tmp_path / trial / "best.ckpt").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
+
+
+def test_two_trainings_as_users_run_them_are_equal_to_the_bit(tmp_path: Path) -> None:
+    """In processes of their own, with the number of threads that is torch's default."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    weights = []
+    for name in ("one", "other"):
+        asked = [
+            "--config",
+            "configs/train/demo.yaml",
+            "--extra_labels",
+            "null",
+            "--limit",
+            "800",
+            "--tracking",
+            "disabled",
+        ]
+        asked += [
+            "--labels",
+            "data/menu/pool/sciq-validation",
+            "--trainer.max_epochs",
+            "2",
+            "--output",
+            str(tmp_path / name),
+        ]
+        subprocess.run(
+            [sys.executable, "-m", "cola_learn.train", *asked], check=True, capture_output=True, env=environment
+        )
+        weights.append(torch.load(tmp_path / name / "best.ckpt", weights_only=True)["state_dict"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_fewer_epochs_than_were_trained_are_one_line(labels: list[Path], tmp_path: Path, command: Command) -> None:
+    code, said = command("cola_learn.train", *options(labels[0], tmp_path))
+    assert code == 0, said
+    code, said = command("cola_learn.train", *options(labels[0], tmp_path, "--trainer.max_epochs", "1"))
+    assert code == 2
+    assert "--trainer.max_epochs 1 is fewer than" in said
+    assert "Traceback" not in said
