@@ -16,10 +16,8 @@ from cola_learn.tasks.load import load_task
 from cola_learn.tasks.questions import Question
 
 torch.manual_seed(0)
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # they share the cores; commands in processes of their own run as users run them
-    torch.set_num_threads(1)
+# Workers share the cores, a thread each (the Makefile); commands in processes of their own run as users run them.
+os.environ.pop("OMP_NUM_THREADS", None)
 # Where the processor does not compute in bfloat16, trying what the model is capable of in it takes a minute.
 IN_BFLOAT16 = () if computing_type("auto", torch.device("cpu")) == torch.bfloat16 else (pytest.mark.slow,)
 settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
