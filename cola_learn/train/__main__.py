@@ -50,8 +50,9 @@ def _fit(name: str, arguments: Sequence[str]) -> None:
             FIT(name, arguments)
         print(_settings())
         sys.exit(0)
-    with user_errors():
-        _check_labels(arguments)
+    if not any(one.startswith("--print_config") for one in arguments):
+        with user_errors():
+            _check_labels(arguments)
     from cola_learn.train.fit import fit  # Lightning takes seconds to import
 
     fit(name, ["--help" if argument == "--help.all" else argument for argument in arguments])

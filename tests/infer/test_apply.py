@@ -164,6 +164,7 @@ PLAIN = """
 import sys
 sys.modules["cola_learn"] = None
 import torch
+torch.set_num_threads(int(sys.argv[3]))  # bits are those of a number of threads
 from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
@@ -181,7 +182,9 @@ def test_a_static_checkpoint_needs_no_code_of_ours(
     code, said = command("cola_learn.export", "--chain", CHAIN, "--output", folder)
     assert code == 0, said
     assert "29 of 30 layers" in said
-    subprocess.run([sys.executable, "-c", PLAIN, str(folder), str(tmp_path / "logits")], check=True)
+    subprocess.run(
+        [sys.executable, "-c", PLAIN, str(folder), str(tmp_path / "logits"), str(torch.get_num_threads())], check=True
+    )
     found = torch.load(tmp_path / "logits", weights_only=True)
     tokens = tokenizer("Water boils at one hundred", return_tensors="pt")["input_ids"]
     with apply_chain(model, CHAIN), torch.inference_mode():
