@@ -21,7 +21,6 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Na
 
 from cola_learn.console import printable, quiet_libraries
 from cola_learn.errors import UserError, first_line
-from cola_learn.files import sha256
 
 # Threads that wait for work sleep (where torch is not imported yet): spinning, they take the cores from those that
 # work, as soon as anything else runs on the machine.
@@ -236,12 +235,6 @@ def by_path(path: str, option: str) -> Any:
         return getattr(import_module(home), last) if dot else None
     except (ImportError, AttributeError) as error:
         raise UserError(f"{option} {path} cannot be imported ({error})") from None
-
-
-def source_digest(path: str) -> str:
-    """SHA-256 of the file that what a dotted path names is written in; "" if it is in none."""
-    file = getattr(import_module(path.rpartition(".")[0]), "__file__", None)
-    return sha256(Path(file)) if file else ""
 
 
 def _item_of(kind: Any) -> Any:

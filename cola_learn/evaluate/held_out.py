@@ -55,7 +55,7 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
     named = [task_and_split(name) for name in options.tasks] or [
         (task, "validation") for task in dict.fromkeys(store.manifest.task for store in stores)
     ]
-    own = {store.manifest.task: store.manifest for store in stores}
+    own = {store.manifest.task.partition("[")[0]: store.manifest for store in stores}  # of a file perhaps a part
     labelled: dict[str, Question] = {}
     scorings: dict[str, Scoring] = {}
     for store in stores:

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.load import fingerprint_of
-from cola_learn.command import source_digest
 from cola_learn.errors import UserError
 from cola_learn.evaluate.held_out import HeldOut, held_out
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy, policy_named
 from cola_learn.evaluate.report import EXPLAINED
-from cola_learn.files import digest
+from cola_learn.files import digest, sha256
 from cola_learn.label.manifest import settings_by_content
 from cola_learn.label.score_matrix import open_stores
 from cola_learn.label.store import LabelStore
@@ -55,7 +55,7 @@ class Inputs:
         without = ("tracking", "wandb", "output", "trees", "workers", "executor", "ray_address", "cache_gib")
         settings = {key: value for key, value in asdict(options).items() if key not in without}
         settings["search"] = [options.search.name, settings_by_content(options.search)]
-        settings["policies"] = {path: source_digest(path) for path in options.policies}
+        settings["policies"] = {path: _source_digest(path) for path in options.policies}
         settings["fingerprint"] = fingerprint_of(self.backbone_name)
         questions = self.held.questions if self.held else ()
         settings["questions"] = {question.key: question.digest for question in questions}
@@ -86,6 +86,12 @@ def open_inputs(options: EvaluateOptions) -> Inputs:
         controller.config.check_backbone(manifest.num_layers, manifest.fingerprint, manifest.backbone)
     held = None if options.held else held_out(options, stores)
     return Inputs(options, stores, others, held, controllers, policies)
+
+
+def _source_digest(path: str) -> str:
+    """SHA-256 of the file that what a dotted path names is written in; "" if it is in none."""
+    file = getattr(import_module(path.rpartition(".")[0]), "__file__", None)
+    return sha256(Path(file)) if file else ""
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cola_learn.backbone.generate import Generator
 from cola_learn.backbone.load import fingerprint_of
+from cola_learn.chains import Chain
 from cola_learn.command import settings_of
 from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError
@@ -119,13 +120,15 @@ def _answered(
     options: InferOptions,
     start: int,
 ) -> list[dict[str, Any]]:
-    chains = [chooser.chains([one.text], not one.choices)[0] for one in asked]
+    chains: dict[int, Chain] = {}
     responses = [""] * len(rows)
     for scored in (True, False):
         places = [place for place, one in enumerate(asked) if bool(one.choices) is scored]
         if not places:
             continue
-        texts, own = [asked[place].text for place in places], [chains[place] for place in places]
+        texts = [asked[place].text for place in places]
+        own = chooser.chains(texts, free=not scored)
+        chains |= zip(places, own, strict=True)
         if scored:
             found = pick(chooser.backbone, texts, [asked[place].choices for place in places], own)
         else:
@@ -135,7 +138,7 @@ def _answered(
             responses[place] = response
     return [
         {**row, "chain": str(chain), "layers": chain.depth, "response": response}
-        for row, chain, response in zip(rows, chains, responses, strict=True)
+        for row, chain, response in zip(rows, (chains[place] for place in range(len(rows))), responses, strict=True)
     ]
 
 

@@ -235,7 +235,7 @@ class Manifest:
 
 
 def _plain(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as JSON holds it; what it may have since version 0.2 only where it has it."""
+    """A prompt as JSON holds it; template options only where there are some, as stores without them were written."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(prompt)))
     return values if values["template_options"] else {key: values[key] for key in values if key != "template_options"}
 

@@ -47,12 +47,11 @@ def tell_apart(stores: Sequence[LabelStore]) -> None:
     called train.jsonl: questions are one by their digest."""
     known: dict[str, str | None] = {}
     for store in stores:
-        for name in (store.folder.name, str(store.folder)):
+        own = store.digests()
+        if any(digest and known.get(key) not in (None, digest) for key, digest in own.items()):
+            store.alias = str(store.folder)
             own = store.digests()
-            if all(known.get(key) in (None, digest) for key, digest in own.items() if digest):
-                break
-            store.alias = name
-        known |= store.digests()
+        known |= own
 
 
 _ALIKE = ("fingerprint", "special_tokens", "template", "space")

@@ -145,7 +145,7 @@ class LabelStore:
                         label = as_label(row, self.manifest.num_layers)
                     except (ValueError, TypeError, KeyError, AttributeError) as error:
                         raise unreadable(file, error) from None
-                    label = replace(label, task=self.alias or label.task)
+                    label = replace(label, task=self.alias) if self.alias else label
                     if label.key not in seen:
                         seen.add(label.key)
                         yield label
@@ -188,7 +188,8 @@ class LabelStore:
         Raises:
             UserError: if the task no longer has one of them, or has another one in its place.
         """
-        own = [replace(question, task=self.alias or question.task) for question in self.manifest.questions()]
+        own = self.manifest.questions()
+        own = [replace(question, task=self.alias) for question in own] if self.alias else own
         found = {question.key: question for question in own}
         digests = self.digests()
         if missing := digests.keys() - found.keys():

@@ -11,6 +11,7 @@ from typing import Any
 from cola_learn.errors import UserError
 from cola_learn.tasks.answer_columns import (
     LONGEST,
+    AnswerOptions,
     AnswersAs,
     BadRow,
     TwoReadings,
@@ -103,6 +104,11 @@ class Roles:
     answers: tuple[str, ...]
     id: str
     unknown: tuple[str, ...]
+
+    @property
+    def right_has_a_column(self) -> bool:
+        """Whether one of the columns of options is the answer, which must not show in their order."""
+        return bool(self.answers) and set(self.answers) <= set(self.choices)
 
 
 @dataclass(frozen=True)
@@ -240,27 +246,27 @@ def read_fields(cells: Cells, layout: Layout, answered: bool = True) -> list[Fie
         raise UserError(f"{are.format(', '.join(roles.unknown))} neither question, options nor answer")
     rows = range(len(cells[roles.question[0]]))
     texts = _each(rows, lambda row: _text([cells[name][row] for name in roles.question], roles.question))
+
+    def options(row: int) -> AnswerOptions | None:
+        given = [cells[name][row] for name in roles.choices]
+        return None if not answered and all(map(missing, given)) else options_of(given, roles.choices)
+
+    read: list[Any] = [None] * len(rows) if layout.open else _each(rows, options)
+    order = sorted if roles.right_has_a_column else list
+    choices = [tuple(order(one.texts)) if one else () for one in read]
     if not answered:
-        given = [[cells[name][row] for name in roles.choices] for row in rows]
-        found = _each(
-            rows, lambda row: () if all(map(missing, given[row])) else options_of(given[row], roles.choices).texts
-        )
-        return [Fields(str(row + 1), text, choices, 0) for row, text, choices in zip(rows, texts, found, strict=True)]
+        return [Fields(str(row + 1), text, own, 0) for row, text, own in zip(rows, texts, choices, strict=True)]
     if layout.open:
-        choices = _agreed(roles, lambda name, _: [caught(short_answer, cell, name) for cell in cells[name]], "auto")
-        golds, found = [0] * len(rows), [(answer,) for answer in choices]
+        answers = _agreed(roles, lambda name, _: [caught(short_answer, cell, name) for cell in cells[name]], "auto")
+        golds, choices = [0] * len(rows), [(answer,) for answer in answers]
+    elif roles.right_has_a_column:
+        right = cells[roles.answers[0]]
+        refuse_bad([BadRow(f"{roles.answers[0]} is {shown(cell)}") if missing(cell) else cell for cell in right])
+        golds = [own.index(str(gold)) for own, gold in zip(choices, right, strict=True)]
     else:
-        options = _each(rows, lambda row: options_of([cells[name][row] for name in roles.choices], roles.choices))
-        if set(roles.answers) <= set(roles.choices):  # the right option has a column, which must not show in the order
-            right = cells[roles.answers[0]]
-            refuse_bad([BadRow(f"{roles.answers[0]} is {shown(cell)}") if missing(cell) else cell for cell in right])
-            found = [tuple(sorted(one.texts)) for one in options]
-            golds = [ordered.index(str(gold)) for ordered, gold in zip(found, right, strict=True)]
-        else:
-            found = [one.texts for one in options]
-            golds = _agreed(roles, lambda name, way: golds_of(cells[name], options, way, name), layout.answers)
+        golds = _agreed(roles, lambda name, way: golds_of(cells[name], read, way, name), layout.answers)
     ids = _ids(cells.get(roles.id, [None] * len(rows)))
-    return [Fields(*each) for each in zip(ids, texts, found, golds, strict=True)]
+    return [Fields(*each) for each in zip(ids, texts, choices, golds, strict=True)]
 
 
 def _text(parts: Sequence[Any], names: Sequence[str]) -> str:
@@ -338,13 +344,3 @@ def _ids(cells: Sequence[Any]) -> list[str]:
         second = [number for number, other in enumerate(found, start=1) if other == own][1]
         raise UserError(f"row {second}: id {own!r} is there twice; ids must differ, or belong to --ignore")
     return found
-
-
-def described(cells: Cells, layout: Layout) -> str:
-    """What each column is read as, in the words of ``--columns``, and which are not used."""
-    roles = roles_of(cells, layout)
-    parts = {"question": roles.question, "choices": roles.choices, "answer": roles.answers, "id": (roles.id,)}
-    used = {name for names in parts.values() for name in names}
-    unused = ", ".join(name for name in cells if name not in used)
-    said = ", ".join(f"{field}={'+'.join(names)}" for field, names in parts.items() if any(names))
-    return f"read with {said}" + (f"; not used: {unused}" if unused else "")

@@ -1,7 +1,6 @@
 """Rows as questions: layouts that are known as a whole, and files of which every column is accounted for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from cola_learn.console import console
 from cola_learn.errors import UserError
 from cola_learn.tasks.answer_columns import BadRow
-from cola_learn.tasks.columns import Fields, Layout, cells_of, described, read_fields, refuse_bad
+from cola_learn.tasks.columns import Cells, Fields, Layout, cells_of, read_fields, refuse_bad, roles_of
 from cola_learn.tasks.files import Row
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS
@@ -177,14 +176,17 @@ def read_asked(rows: Sequence[Row], named: str, layout: Layout) -> list[Fields]:
         UserError: naming what is not accounted for or cannot be read.
     """
     _check_rows(rows, named)
+    known = _as_known(rows, layout)
     try:
-        with suppress(UserError):
-            return _read(rows, layout)[0]
-        return read_fields(cells_of(rows, layout), layout, answered=False)
+        if known and not isinstance(known[1], UserError):
+            found = known[1]
+        else:
+            found = read_fields(cells_of(rows, layout), layout, answered=False)
     except UserError as error:
         raise UserError(
             f"{named} {error}; say what they hold with --columns question=NAME,choices=NAME and --ignore NAME"
         ) from None
+    return [replace(one, choices=()) for one in found] if layout.open else found
 
 
 def _check_rows(rows: Sequence[Any], named: str) -> None:
@@ -193,20 +195,28 @@ def _check_rows(rows: Sequence[Any], named: str) -> None:
             raise UserError(f"{named} row {number}: has {type(row).__name__}; give an object with question and answer")
 
 
-def _read(rows: Sequence[Row], layout: Layout) -> tuple[list[Fields], str, Mapping[str, Any]]:
-    """The rows as they are read, how that is, and the form of the questions."""
+def _as_known(rows: Sequence[Row], layout: Layout) -> tuple[str, list[Fields] | UserError] | None:
+    """The layout that rows have which is known as a whole, and what they hold, or why they cannot be read by it."""
     names = {str(name) for row in rows for name in row}
-    refusal: UserError | None = None
+    refused: tuple[str, UserError] | None = None
     if layout in (Layout(), Layout(open=True)):
         for name, known in KNOWN.items():
             if known.open == layout.open and known.fits(names):
                 try:
-                    return known.fields(rows, names), f"read as {name}", dict(known.form)
+                    return name, known.fields(rows, names)
                 except UserError as error:
-                    refusal = error
+                    refused = name, error
+    return refused
+
+
+def _read(rows: Sequence[Row], layout: Layout) -> tuple[list[Fields], str, Mapping[str, Any]]:
+    """The rows as they are read, how that is, and the form of the questions."""
+    known = _as_known(rows, layout)
+    if known and not isinstance(known[1], UserError):
+        return known[1], f"read as {known[0]}", dict(KNOWN[known[0]].form)
     cells = cells_of(rows, layout)
     try:
-        return read_fields(cells, layout), described(cells, layout), {}
+        return read_fields(cells, layout), _described(cells, layout), {}
     except UserError as error:
         other = suggestion(cells, layout)
         hint = f"to read it, give {other.options()}" if other else ""
@@ -214,7 +224,17 @@ def _read(rows: Sequence[Row], layout: Layout) -> tuple[list[Fields], str, Mappi
             hint += ", or another --answers: no row decides"
         if not other and " row " not in f" {error}":
             hint = "say what they hold with --columns question=NAME,choices=NAME,answer=NAME and --ignore NAME"
-        raise UserError(f"{refusal or error}" + (f"; {hint}" if hint else "")) from None
+        raise UserError(f"{known[1] if known else error}" + (f"; {hint}" if hint else "")) from None
+
+
+def _described(cells: Cells, layout: Layout) -> str:
+    """What each column is read as, in the words of ``--columns``, and which are not used."""
+    roles = roles_of(cells, layout)
+    parts = {"question": roles.question, "choices": roles.choices, "answer": roles.answers, "id": (roles.id,)}
+    used = {name for names in parts.values() for name in names}
+    unused = ", ".join(name for name in cells if name not in used)
+    said = ", ".join(f"{field}={'+'.join(names)}" for field, names in parts.items() if any(names))
+    return f"read with {said}" + (f"; not used: {unused}" if unused else "")
 
 
 @cache

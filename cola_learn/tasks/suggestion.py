@@ -33,9 +33,10 @@ def suggestion(cells: Cells, layout: Layout) -> Layout | None:
     questions = named.get("question") or usual(left, QUESTION)[:1]
     for choices in _possible_choices(left, layout):
         rest = {name: cell for name, cell in left.items() if name not in (*choices, *questions)}
+        named_so = usual(rest, ANSWER)
         right = [name for name in choices[-1:] if len(choices) > 1 and any(map(_is_wrong, choices))]
-        answers = named.get("answer") or right or [*usual(rest, ANSWER), *rest]
-        if choices and any(_is_broken(cells, choices, name) for name in answers if name in usual(rest, ANSWER)):
+        answers = named.get("answer") or right or [*named_so, *rest]
+        if choices and any(_is_broken(cells, choices, name) for name in answers if name in named_so):
             return None  # no other column is to stand in for an answer that some rows lack
         for answer in dict.fromkeys(answers):
             texts = [name for name in rest if name != answer and not _is_wrong(name) and _is_text(name, rest[name])]

@@ -124,7 +124,8 @@ class LabelDataModule(lightning.LightningDataModule):
         self.extra_stores = open_stores(extra_labels, "--extra_labels") if extra_labels else []
         for store in self.extra_stores:
             _check_same(self.stores, store)
-        tell_apart([*self.stores, *self.extra_stores])
+        if self.extra_stores:
+            tell_apart([*self.stores, *self.extra_stores])
         manifest = self.stores[0].manifest
         self.num_layers = manifest.num_layers
         self.space: SearchSpace = manifest.search_space

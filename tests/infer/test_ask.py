@@ -18,6 +18,8 @@ from cola_learn.console import PlainConsole
 from cola_learn.infer import file as file_module
 from cola_learn.infer.__main__ import INFER
 from cola_learn.infer.chooser import strip
+from cola_learn.tasks.columns import Layout
+from cola_learn.tasks.layouts import read_asked
 
 Command = Callable[..., tuple[int, str]]
 MENU = Path(__file__).parents[2] / "checkpoints" / "menu"
@@ -129,6 +131,14 @@ def test_files_are_read_as_label_reads_them(command: Command, tmp_path: Path) ->
     [row] = [json.loads(line) for line in (tmp_path / "answered.jsonl").read_text().splitlines()]
     assert {name: row[name] for name in rows[0]} == rows[0]
     assert row["response"].startswith(("street (", "sun ("))
+
+
+def test_the_answer_of_an_open_question_is_no_option() -> None:
+    rows = [{"question": "What is 2 plus 3?", "answer": "5"}, {"question": "What is 1 plus 1?", "answer": "2"}]
+    assert [one.choices for one in read_asked(rows, "", Layout(open=True))] == [(), ()]
+    rows = [{"question": "Which is a gas?", "right": "neon", "wrong1": "gold", "wrong2": "iron"}]
+    columns = Layout("choices=wrong1+wrong2+right,answer=right")
+    assert [one.choices for one in read_asked(rows, "", columns)] == [("gold", "iron", "neon")]
 
 
 @pytest.mark.parametrize(
