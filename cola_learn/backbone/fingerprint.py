@@ -10,6 +10,7 @@ from accelerate.utils import align_module_device
 from safetensors import safe_open
 
 from cola_learn import assets
+from cola_learn.errors import UserError, first_line
 
 _DIGITS = 16
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "*.pt", "*.pth")  # the first kind that there is counts
@@ -27,10 +28,9 @@ def of_files(source: str) -> str | None:
     Args:
         source: folder or Hugging Face id, as transformers loads it.
     """
-    folder = _folder(source)
-    gguf = sorted(folder.glob("*.gguf")) if folder and not (folder / "config.json").exists() else [Path(source)]
-    if len(gguf) == 1 and gguf[0].is_file():
+    if len(gguf := gguf_files(source)) == 1:
         return assets.digests(gguf)[gguf[0]][:_DIGITS]
+    folder = _folder(source)
     if folder is None:
         return None
     weights: list[Path] = next((files for kind in _WEIGHTS if (files := sorted(folder.glob(kind)))), [])
@@ -40,9 +40,9 @@ def of_files(source: str) -> str | None:
         return pinned[:_DIGITS]
     others = sorted({file for kind in _OTHERS for file in folder.glob(kind)})
     found = hashlib.sha256()
-    if (adapter := folder / "adapter_config.json").is_file():  # what it is merged into counts too
-        found.update(str(of_files(str(json.loads(adapter.read_text()).get("base_model_name_or_path")))).encode())
-        others.append(adapter)
+    if base := base_of_adapter(source):  # what it is merged into counts too
+        found.update(str(of_files(base)).encode())
+        others.append(folder / "adapter_config.json")
     for file, digest in assets.digests([*weights, *others]).items():
         found.update(f"{file.name} {digest}\n".encode())
     return found.hexdigest()[:_DIGITS]
@@ -83,6 +83,29 @@ def changed_weight(model: Any, source: str) -> str | None:
                 if alike and not torch.equal(weight.cpu(), stored.get_tensor(name).to(weight.dtype)):
                     return str(name)
     return None
+
+
+def gguf_files(source: str) -> list[Path]:
+    """The GGUF file that a model is loaded from, or those in a folder that holds no other model; else none."""
+    path = Path(source)
+    if path.is_file():
+        return [path] if path.suffix == ".gguf" else []
+    return sorted(path.glob("*.gguf")) if source and path.is_dir() and not (path / "config.json").exists() else []
+
+
+def base_of_adapter(source: str) -> str | None:
+    """What the PEFT adapter in a folder is for; None where there is none.
+
+    Raises:
+        UserError: if its configuration cannot be read.
+    """
+    file = Path(source) / "adapter_config.json"
+    if not file.is_file():
+        return None
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} cannot be read ({first_line(error)}); it names no base_model_name_or_path") from None
 
 
 def _folder(source: str) -> Path | None:

@@ -9,12 +9,11 @@ from rich.text import Text
 
 from cola_learn import assets
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.fingerprint import of_files
+from cola_learn.backbone.fingerprint import base_of_adapter, gguf_files, of_files
 from cola_learn.backbone.layers import position_limit
 from cola_learn.backbone.options import Bos, Dtype
 from cola_learn.console import console, printable
 from cola_learn.errors import UserError, first_line
-from cola_learn.files import read_json
 
 EMBEDDED = assets.DEFAULT
 
@@ -66,8 +65,8 @@ def load_model(name: str, **options: Any) -> Any:
 
     logging.disable_progress_bar()
     source, how = located(name)
-    if (adapter := Path(source, "adapter_config.json")).is_file():
-        return _merged(name, read_json(adapter, edited=True), options)
+    if base := base_of_adapter(source):
+        return _merged(name, base, options)
     try:
         model, loaded = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **how, **options)
     except Exception as error:  # whatever an odd configuration or file makes transformers raise
@@ -98,13 +97,12 @@ def _check_weights(name: str, loaded: Mapping[str, Any]) -> None:
             )
 
 
-def _merged(name: str, adapter: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    """A model with an adapter's weights merged into it."""
+def _merged(name: str, base: str, options: Mapping[str, Any]) -> Any:
+    """A model with the weights of an adapter of this name merged into it."""
     try:
         from peft import PeftModel
     except ImportError:
         raise UserError(f"--backbone {name} is a PEFT adapter, which needs peft; pip install peft") from None
-    base = str(adapter.get("base_model_name_or_path"))
     console.print(f"backbone    {name}, an adapter, merged into {base}", soft_wrap=True)
     model = load_model(base, **options)
     try:
@@ -120,19 +118,15 @@ def located(name: str) -> tuple[str, dict[str, str]]:
         UserError: for a folder of several GGUF files, or an embedded one that has not been fetched.
     """
     source = source_of(name)
-    path = Path(source)
-    if path.is_file() and path.suffix == ".gguf":
-        return str(path.parent), {"gguf_file": path.name}
-    files = sorted(path.glob("*.gguf")) if path.is_dir() and not (path / "config.json").exists() else []
+    files = gguf_files(source)
     if len(files) > 1:
         raise UserError(f"--backbone {name} holds {len(files)} GGUF files; name one of them, such as {files[0]}")
-    return source, {"gguf_file": files[0].name} if files else {}
+    return (str(files[0].parent), {"gguf_file": files[0].name}) if files else (source, {})
 
 
 def base_of(name: str) -> str:
     """The backbone itself, or the one that an adapter is for."""
-    adapter = Path(source_of(name), "adapter_config.json")
-    return str(read_json(adapter, edited=True)["base_model_name_or_path"]) if adapter.is_file() else name
+    return base_of_adapter(source_of(name)) or name
 
 
 def source_of(name: str) -> str:
@@ -169,8 +163,8 @@ def fingerprint_of(name: str) -> str | None:
     return of_files(source_of(name))
 
 
-def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a backbone, named as for ``load_backbone``.
+def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -> Any:
+    """The tokenizer of a backbone, named as for ``load_backbone``, with options of ``from_pretrained``.
 
     Raises:
         UserError: if it cannot be loaded.
@@ -181,7 +175,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
     if not how and not Path(source, "tokenizer_config.json").exists():
         source, how = located(base_of(name))
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **how)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **how, **options)
     except Exception as error:
         raise UserError(
             f"--backbone {name} has no tokenizer that can be loaded ({first_line(error)}); give a Hugging Face id, a "

@@ -110,7 +110,7 @@ def _check_replay(replay: Replay) -> None:
     expected = replay.own_logits
     try:
         recording = replay.record_inputs(input_ids=tokens)
-        hidden = _run_all(replay, Batch([recording]), recording.hidden)
+        hidden = run_all(replay, Batch([recording]), recording.hidden)
         logits = torch.cat([replay.finish(hidden[0, :5]), replay.finish(hidden[0, 5:])])
     except Exception as error:
         raise UserError(
@@ -201,7 +201,7 @@ def _slots_suffice(replay: Replay, packing: Sequence[int | None]) -> bool:
         whole = []
         for sequence in sequences:
             recording = replay.record(Row.plain([*sequence.prompt, *sequence.new[:-1]]))
-            whole.append(_run_all(replay, Batch([recording]), recording.hidden, sequence.layers)[0, -1])
+            whole.append(run_all(replay, Batch([recording]), recording.hidden, sequence.layers)[0, -1])
     except torch.OutOfMemoryError:
         raise
     except Exception:  # whatever an architecture trips over, running all tokens again still serves
@@ -209,7 +209,8 @@ def _slots_suffice(replay: Replay, packing: Sequence[int | None]) -> bool:
     return agree(replay.finish(found), replay.finish(torch.stack(whole)), replay.dtype)
 
 
-def _run_all(replay: Replay, batch: Batch, hidden: Tensor, layers: Sequence[int] | None = None) -> Tensor:
+def run_all(replay: Replay, batch: Batch, hidden: Tensor, layers: Sequence[int] | None = None) -> Tensor:
+    """The hidden states of a batch after all layers, or after these in their order."""
     for layer in range(replay.num_layers) if layers is None else layers:
         hidden = replay.run_layer(layer, hidden, batch)
     return hidden
@@ -217,10 +218,8 @@ def _run_all(replay: Replay, batch: Batch, hidden: Tensor, layers: Sequence[int]
 
 def _same_together(replay: Replay, recordings: list[Recording], batch: Batch) -> bool:
     """Whether rows run as a batch, packed or stacked, come out as each does alone."""
-    alone = [_run_all(replay, Batch([recording]), recording.hidden)[0] for recording in recordings]
-    hidden = _run_all(
-        replay, batch, torch.cat([recording.hidden for recording in recordings], 1 if batch.packed else 0)
-    )
+    alone = [run_all(replay, Batch([recording]), recording.hidden)[0] for recording in recordings]
+    hidden = run_all(replay, batch, torch.cat([recording.hidden for recording in recordings], 1 if batch.packed else 0))
     return agree(replay.finish(hidden.flatten(0, 1)), replay.finish(torch.cat(alone)), replay.dtype)
 
 

@@ -35,6 +35,7 @@ from cola_learn.tasks.questions import Question
 from cola_learn.tracking import Artifact, Tracker, artifact_name
 from cola_learn.train.features import features_of
 from cola_learn.train.hub import controller_artifact
+from cola_learn.train.next_stage import infer_command
 
 FILES = ("report.json", "report.html", "report.md", "questions.parquet")
 
@@ -63,13 +64,11 @@ def run_evaluate(options: EvaluateOptions) -> Report:
 def _print_next(report: Report, inputs: Inputs) -> None:
     """What to do with the best policy: nothing where that is the plain model."""
     best, options = report.best_row, inputs.options
-    ask = ["--choices", "sun and water", "salt", "What do plants need to grow?"]
     folders = dict(zip(inputs.controllers, options.controllers, strict=True))
     if best.policy == "base":
         console.print("no policy is above the plain model here: keep it, or pay for fewer layers with accuracy")
     elif best.policy in folders:
-        price = [] if best.price is None else ["--price", f"{best.price:.3g}"]
-        next_command(["python -m cola_learn.infer", "--controller", folders[best.policy], *price, *ask])
+        next_command(infer_command(folders[best.policy], best.price))
     elif best.chain:
         folder = options.output / "static"
         backbone = [] if inputs.backbone_name == "embedded" else ["--backbone", inputs.backbone_name]

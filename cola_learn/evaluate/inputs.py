@@ -17,7 +17,7 @@ from cola_learn.label.manifest import settings_by_content
 from cola_learn.label.score_matrix import open_stores
 from cola_learn.label.store import LabelStore
 from cola_learn.train.controller import Controller
-from cola_learn.train.hub import fetched
+from cola_learn.train.hub import controller_files, fetched
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +59,7 @@ class Inputs:
         settings["fingerprint"] = fingerprint_of(self.backbone_name)
         questions = self.held.questions if self.held else ()
         settings["questions"] = {question.key: question.digest for question in questions}
-        folders = [fetched(folder) for folder in options.controllers]
-        controllers = [folder / name for folder in folders for name in ("config.json", "model.safetensors")]
+        controllers = [file for folder in options.controllers for file in controller_files(fetched(folder))]
         searched = open_stores(options.searched, "--searched") if options.searched else []
         stores = (*self.stores, *self.others, *searched)
         return digest(settings, *controllers, *(file for store in stores for file in store.files()))

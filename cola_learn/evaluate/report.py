@@ -1,7 +1,7 @@
 """What an evaluation found, as ``report.json`` holds it, and what is said of it in a sentence each."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -128,11 +128,9 @@ class Report:
 
     @property
     def best_row(self) -> PolicyRow:
-        """The best deployable policy that runs no more layers than the plain model; of equal ones the shallowest,
-        then the cheapest."""
+        """The best deployable policy that runs no more layers than the plain model."""
         most = self.rows[0].depth
-        rows = (row for row in self.deployable if row.policy != "static_front" and row.depth <= most)
-        return max(rows, key=lambda row: (row.accuracy, -row.depth, -row.cost.flops if row.cost else 0.0))
+        return best_of(row for row in self.deployable if row.policy != "static_front" and row.depth <= most)
 
     @property
     def best(self) -> str:
@@ -213,6 +211,11 @@ class Report:
             }
             for row in self.rows
         }
+
+
+def best_of(rows: Iterable[PolicyRow]) -> PolicyRow:
+    """The row with the highest accuracy; of equal ones the shallowest, then the cheapest."""
+    return max(rows, key=lambda row: (row.accuracy, -row.depth, -row.cost.flops if row.cost else 0.0))
 
 
 def explained(row: PolicyRow) -> str:

@@ -1,6 +1,7 @@
 """A chain inside a transformers model: the layer list becomes the chain, and everything in transformers still works."""
 
 import copy
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -16,8 +17,13 @@ from cola_learn.errors import UserError
 _FIRST_SHARED = "first_kv_shared_layer_idx"  # of Gemma models; where none is shared, the number of layers
 # Settings with which a layer computes otherwise at another place.
 _BY_PLACE = (
-    *("num_kv_shared_layers", "scale_attn_by_inverse_layer_idx", "hidden_size_per_layer_input", "attn_layer_period"),
+    "num_kv_shared_layers",
+    "scale_attn_by_inverse_layer_idx",
+    "hidden_size_per_layer_input",
+    "attn_layer_period",
 )
+_BY_LAYER = re.compile("(?<!mlp_only_)layer|moe_|expert")  # in the names of lists with an entry for each layer
+_INDICES = ("attn_layer_indices", "moe_layers")
 _RUNS = "_runs_chains"  # of what holds the layers, and of caches: the chains of the rows, as text
 _PLAIN = "_plain_chain"
 _INDEX_NAMES = ("layer_idx", "layer_id", "layer_index", "layer_number")
@@ -79,12 +85,7 @@ class apply_chain(AbstractContextManager[Any]):  # it is called like a function
         if self._counts_depth:
             setattr(self._owner, _FIRST_SHARED, self.chain.depth)
         for config in configs:
-            for name, value in vars(config).copy().items():
-                if isinstance(value, list | tuple) and len(value) == depth and "layer" in name:
-                    vars(config)[name] = type(value)(value[layer] for layer in self.chain.layers)
-            if attending := getattr(config, "attn_layer_indices", None):
-                kinds = enumerate(self.chain.layers)
-                vars(config)["attn_layer_indices"] = [place for place, layer in kinds if layer in attending]
+            _renumber(config, self.chain)
             config.num_hidden_layers = self.chain.depth
 
     def runs(self, *chains: Chain) -> None:
@@ -149,6 +150,22 @@ def _configs(model: Any, depth: int) -> Iterator[Any]:
         if text is not None and id(text) not in seen and getattr(text, "num_hidden_layers", None) == depth:
             seen.add(id(text))
             yield text
+
+
+def _renumber(config: Any, chain: Chain) -> None:
+    """Say of the chain's places what a configuration says of the model's layers: lists by layer, and by their indices
+    which attend and which are dense."""
+    for name, value in vars(config).copy().items():
+        if name in _INDICES and value:
+            vars(config)[name] = [place for place, layer in enumerate(chain.layers) if layer in value]
+        elif name == "first_k_dense_replace" and value:
+            vars(config)[name] = sum(layer < value for layer in chain.layers)
+        elif name == "decoder_sparse_step" and value:
+            dense = getattr(config, "mlp_only_layers", None) or ()
+            where = [place for place, layer in enumerate(chain.layers) if layer in dense or (layer + 1) % value]
+            vars(config).update(decoder_sparse_step=1, mlp_only_layers=where)
+        elif isinstance(value, list | tuple) and len(value) == chain.num_layers and _BY_LAYER.search(name):
+            vars(config)[name] = type(value)(value[layer] for layer in chain.layers)
 
 
 def _at(layer: nn.Module, index: int, place: int, shared: dict[int, Any]) -> nn.Module:

@@ -36,14 +36,15 @@ def ask(options: InferOptions, question: str) -> None:
         raise UserError(f"--choices {options.choices} leaves nothing to choose; give at least two")
     chooser = make_chooser(options)
     backbone = chooser.backbone
-    free = options.choices is None
-    [chain] = chooser.chains([question], free)
-    if free and chooser.plain_text:
-        stderr.print(PLAIN_TEXT, style="dim", soft_wrap=True)
     console, base = PlainConsole(), Chain.base(backbone.num_layers)
-    name = "plain" if free and chooser.plain_text else chooser.name
-    for what, one in dict.fromkeys(((name, chain), ("plain", base))):
-        if what == "plain" and one == chain and name != "plain":
+    if options.choices is None and chooser.plain_text:
+        stderr.print(PLAIN_TEXT, style="dim", soft_wrap=True)
+        shown = [("plain", base)]
+    else:
+        [chain] = chooser.choose([question])
+        shown = [(chooser.name, chain), ("plain", base)]
+    for what, one in shown:
+        if what == "plain" and len(shown) > 1 and one == shown[0][1]:
             console.print(Text.assemble(("plain  ", "bold"), " the same"))
             break
         line = Text.assemble((f"{what:7}", "bold"), f" {one}  ", (f"({one.depth} layers)", "dim"))

@@ -15,7 +15,7 @@ from cola_learn.infer.options import ExportOptions
 from cola_learn.tracking import Tracker
 from cola_learn.train.controller import Controller
 from cola_learn.train.hub import checkpoint_artifact, controller_artifact
-from cola_learn.train.next_stage import evaluate_command, hold_out
+from cola_learn.train.next_stage import evaluate_command, hold_out, infer_command
 
 
 def run_export(options: ExportOptions) -> None:
@@ -51,9 +51,7 @@ def run_export(options: ExportOptions) -> None:
     console.print(f"controller  {options.output}", soft_wrap=True)
     labels = _labels_of(options.checkpoint)
     evaluate = evaluate_command(options.output, labels)
-    ask = ["--choices", "sun and water", "salt", "What do plants need to grow?"]
-    infer = ["python -m cola_learn.infer", "--controller", options.output, *ask]
-    next_command(*([evaluate] if evaluate else []), infer)
+    next_command(*([evaluate] if evaluate else []), infer_command(options.output))
     if labels and not evaluate:
         console.print(hold_out(options.output, labels), soft_wrap=True)
 

@@ -22,7 +22,7 @@ from cola_learn.tasks.columns import Fields
 from cola_learn.tasks.files import read_rows
 from cola_learn.tasks.layouts import read_asked
 from cola_learn.train.controller import Controller
-from cola_learn.train.hub import fetched
+from cola_learn.train.hub import controller_files, fetched
 
 ADDED = ("chain", "layers", "response")
 _SHOWN = 5  # chains in the summary
@@ -82,7 +82,7 @@ def _identity(options: InferOptions) -> str:
         folder = fetched(options.controller)
         backbone = options.backbone or Controller.from_pretrained(folder).config.backbone
     settings["model"] = str(fingerprint_of(backbone))
-    files = [folder / name for name in ("config.json", "model.safetensors")] if folder else []
+    files = controller_files(folder) if folder else []
     return digest(settings, *files, *([options.questions] if options.questions and options.questions.is_file() else []))
 
 

@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
-from transformers import AutoModelForCausalLM
 
-from cola_learn.backbone.load import load_tokenizer, source_of
+from cola_learn.backbone.load import load_model, load_tokenizer
 from cola_learn.chains import Chain
 from cola_learn.infer.apply import apply_chain
 from cola_learn.infer.model import ColaForCausalLM
@@ -57,7 +56,7 @@ class ColaLM(HFLM):
         else:
             given = chain or ""
             name = backbone or "embedded"
-            plain = AutoModelForCausalLM.from_pretrained(source_of(name), dtype=dtype, trust_remote_code=False)
+            plain = load_model(name, dtype=dtype, trust_remote_code=False)
             tokenizer = load_tokenizer(name)
             self._chain_of = lambda text: given
         super().__init__(pretrained=plain, tokenizer=tokenizer, **options)

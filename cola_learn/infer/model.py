@@ -6,16 +6,16 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GenerationMixin
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 
 from cola_learn.backbone.fingerprint import changed_weight, of_files, of_memory
 from cola_learn.backbone.layers import find_layers
-from cola_learn.backbone.load import source_of
+from cola_learn.backbone.load import load_model, load_tokenizer, source_of
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
-from cola_learn.errors import UserError, first_line
+from cola_learn.errors import UserError
 from cola_learn.infer.apply_rows import apply_chains
 from cola_learn.infer.beginning import Beginning, run_beginning
 from cola_learn.infer.config import ColaConfig
@@ -114,15 +114,10 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         else:
             name = str(backbone or chooser.config.backbone)
             hub |= {"revision": backbone_revision} if backbone_revision else {}
-            try:
-                model = AutoModelForCausalLM.from_pretrained(source_of(name), **hub, **options)
-            except UserError:
-                raise
-            except Exception as error:
-                raise UserError(f"backbone {name} cannot be loaded ({first_line(error)})") from None
+            model = load_model(name, **hub, **options)
         source = source_of(name)
         if tokenizer is None and source:
-            tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+            tokenizer = load_tokenizer(name, **hub)
         fingerprint = of_files(source) or of_memory(model, tokenizer)
         chooser.config.check_backbone(len(find_layers(model, name)), fingerprint, name)
         if model is backbone and (weight := changed_weight(model, source)):

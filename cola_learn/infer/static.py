@@ -14,12 +14,14 @@ from torch import Tensor
 
 from cola_learn import assets
 from cola_learn.backbone.load import load_model, load_tokenizer
+from cola_learn.backbone.probes import run_all
 from cola_learn.backbone.recording import Batch
 from cola_learn.backbone.replay import Replay
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
 from cola_learn.evaluate.options import EvaluateOptions
+from cola_learn.evaluate.report import best_of
 from cola_learn.evaluate.static_chains import static_chains
 from cola_learn.files import writable_folder, write_text
 from cola_learn.infer.apply import apply_chain
@@ -75,7 +77,7 @@ def _of_report(file: Path, max_depth: int | None) -> StaticChain:
     rows = [row for row in rows if max_depth is None or row.depth <= max_depth]
     if not rows:
         raise UserError(f"--static {file} has no static chain of at most {max_depth} layers; give more --max_depth")
-    best = max(rows, key=lambda row: (row.accuracy, -row.depth))
+    best = best_of(rows)
     measured = (
         f"On {report.n} held-out questions ({setting['tasks']}) it answers {best.accuracy:.1%} correctly, "
         f"{report.compared(best, 'to_base', 'the plain model')}: `{setting['command']}`. Its static chains were found "
@@ -129,7 +131,6 @@ def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "
     tokenizer = load_tokenizer(backbone)
     model = load_model(backbone, dtype=dtype, trust_remote_code=False)
     applied = apply_chain(model, static.chain)
-    _renumber(model.config, applied.chain)
     name = assets.MODELS[backbone].hub if backbone in assets.MODELS else backbone
     parent = writable_folder(folder.absolute().parent)
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}-") as scratch:
@@ -149,23 +150,6 @@ def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "
     return applied.chain
 
 
-def _renumber(config: Any, chain: Chain) -> None:
-    """Say of the chain's places what a configuration says of the model's: which layers are dense, which have how many
-    experts."""
-    text = config.get_text_config(decoder=True)
-    for name, value in vars(text).copy().items():
-        if name == "first_k_dense_replace" and value:
-            text.first_k_dense_replace = sum(layer < value for layer in chain.layers)
-        elif name == "moe_layers" and value:
-            text.moe_layers = [place for place, layer in enumerate(chain.layers) if layer in value]
-        elif name == "decoder_sparse_step" and value:
-            dense = getattr(text, "mlp_only_layers", None) or ()
-            where = [place for place, layer in enumerate(chain.layers) if layer in dense or (layer + 1) % value]
-            text.decoder_sparse_step, text.mlp_only_layers = 1, where
-        elif isinstance(value, list) and len(value) == chain.num_layers and ("moe_" in name or "expert" in name):
-            setattr(text, name, [value[layer] for layer in chain.layers])
-
-
 @torch.no_grad()
 def _check_written(folder: Path, model: Any, chain: Chain) -> None:
     """Load a checkpoint with plain transformers and compare its logits with what the chain gives.
@@ -181,10 +165,7 @@ def _check_written(folder: Path, model: Any, chain: Chain) -> None:
     whole = Replay(model.float().eval(), str(folder))
     row = Row.plain(whole.probe_tokens(1, _PROBED)[0].tolist())
     recording = whole.record(row)
-    batch, hidden = Batch([recording], None), recording.hidden
-    for layer in chain.layers:
-        hidden = whole.run_layer(layer, hidden, batch)
-    expected = whole.finish(hidden[0])
+    expected = whole.finish(run_all(whole, Batch([recording]), recording.hidden, chain.layers)[0])
     try:
         written = load_model(str(folder), dtype=torch.float32, trust_remote_code=False).eval()
         found = written(input_ids=torch.tensor([row.tokens]), use_cache=False).logits[0]

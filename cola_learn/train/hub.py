@@ -33,12 +33,17 @@ def fetched(controller: Path | str, revision: str | None = None) -> Path:
         ) from None
 
 
+def controller_files(folder: Path) -> list[Path]:
+    """All that what a controller chooses depends on, in its folder."""
+    return [folder / "config.json", folder / "model.safetensors"]
+
+
 def controller_artifact(controller: Path | str) -> Artifact:
     """An exported controller for W&B."""
     folder = fetched(controller)
     config = read_json(folder / "config.json", edited=True)["controller"]
     name = artifact_name("controller", config["objective"] or "imitation", config["backbone"])
-    return Artifact(name, "controller", [folder / "config.json", folder / "model.safetensors"], config)
+    return Artifact(name, "controller", controller_files(folder), config)
 
 
 def checkpoint_artifact(checkpoint: Path, config: ControllerConfig) -> Artifact:

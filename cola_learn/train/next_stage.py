@@ -31,6 +31,13 @@ def evaluate_command(controller: Path, labels: Path | None) -> list[object]:
     return [*command, "--controllers", controller]
 
 
+def infer_command(controller: Path, price: float | None = None) -> list[object]:
+    """The command that asks a question through a controller, as ``next_command`` takes it."""
+    at = [] if price is None else ["--price", f"{price:.3g}"]
+    ask = ["--choices", "sun and water", "salt", "What do plants need to grow?"]
+    return ["python -m cola_learn.infer", "--controller", controller, *at, *ask]
+
+
 def hold_out(controller: Path, labels: Path) -> str:
     """What to say where ``evaluate_command`` has none to give: a file needs questions that were not labelled."""
     return (
