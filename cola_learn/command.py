@@ -170,6 +170,18 @@ def run_stage(name: str, main: Main, others: Mapping[str, Main], arguments: Sequ
         main(name, given)
 
 
+def run_commands(name: str, commands: Mapping[str, Main]) -> None:
+    """Run the command that the first argument names, of a module that is nothing but commands."""
+    given = sys.argv[1:]
+    if not given or given[0] in ("-h", "--help"):
+        print(f"usage: python -m {name} {{{','.join(commands)}}} ...; --help after a command says more")
+    elif given[0] in commands:
+        commands[given[0]](f"{name} {given[0]}", given[1:])
+    else:
+        with user_errors():
+            raise UserError(f"python -m {name}: " + no_such_command(given[0], commands))
+
+
 def _with_configs(stage: str, arguments: Sequence[str]) -> list[str]:
     """Arguments with ``--config demo`` as the file of that name which comes with the package."""
     found = list(arguments)

@@ -15,7 +15,6 @@ COMMANDS = (
     "label",
     "label inspect",
     "label cross",
-    "label figures",
     "evaluate",
     "evaluate compare",
     "infer",

@@ -44,30 +44,6 @@ COMMANDS: dict[str, Main] = {
         ("stores",),
         ("python -m cola_learn.label widen runs/menu runs/more --output runs/wide",),
     ),
-    "figures": Command(
-        options.FiguresOptions,
-        "cola_learn.label.found:run_figures",
-        "Draw what searches found: depths, transitions, layer use, of one label store or several.",
-        ("--labels",),
-    ),
-    "table": Command(
-        options.TableOptions,
-        "cola_learn.label.found:run_table",
-        "Tabulate what searches found by task and kind of edit, beside what luck would find.",
-        ("--labels",),
-    ),
-    "export": Command(
-        options.ExportOptions,
-        "cola_learn.label.commands:run_export",
-        "Write labels in another project's form.",
-        ("store",),
-    ),
-    "import": Command(
-        options.ImportOptions,
-        "cola_learn.label.commands:run_import",
-        "Make a label store of another's labels.",
-        ("file",),
-    ),
 }
 LABEL = Command(
     options.LabelOptions,

@@ -1,43 +1,21 @@
-"""Commands on label stores: inspect, merge, verify, export and import."""
+"""Commands on label stores: inspect, merge and verify."""
 
 import random
 from collections import Counter
-from dataclasses import replace
-from typing import Any
 
 from rich.table import Table
 
-from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain
 from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError
-from cola_learn.files import writable_folder, write_text
+from cola_learn.files import write_text
 from cola_learn.label.compare import by_task, over_all
 from cola_learn.label.heat import heat_map
-from cola_learn.label.interop import (
-    Imported,
-    from_count_rows,
-    from_drllm,
-    from_polar,
-    read_json,
-    to_count_rows,
-    to_drllm,
-    to_lines,
-    to_polar,
-    write_json,
-)
-from cola_learn.label.manifest import Identity, Manifest
-from cola_learn.label.options import ExportOptions, ImportOptions, InspectOptions, MergeOptions, VerifyOptions
-from cola_learn.label.plan import Job, Plan
+from cola_learn.label.options import InspectOptions, MergeOptions, VerifyOptions
 from cola_learn.label.score_matrix import ScoreMatrix, of_one_menu, open_stores
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 from cola_learn.tasks.judges import make_judge, score_questions
-from cola_learn.tasks.load import load_task
-from cola_learn.tasks.questions import Question
-from cola_learn.tasks.scoring import Scoring
-
-_SHOWN = 20  # skipped records that are told one by one
 
 
 def run_inspect(options: InspectOptions) -> None:
@@ -133,6 +111,7 @@ def run_merge(options: MergeOptions) -> LabelStore:
         for store in stores:
             fresh = [label for label in store if label.key not in known]
             merged.append(fresh)
+            merged.keep(store.questions("store").values())
             known.update(label.key for label in fresh)
             console.print(f"{store.folder}: {len(fresh)} labels added", soft_wrap=True)
         merged.compact(sorted(known))
@@ -180,71 +159,3 @@ def run_verify(options: VerifyOptions) -> int:
     if differ:
         raise UserError(f"{options.store}: {differ} of {checked} rewards are not what was stored")
     return checked
-
-
-def run_export(options: ExportOptions) -> int:
-    """Write a store's labels in another form; returns the number of samples or rows.
-
-    Raises:
-        UserError: if the store cannot be read or the file cannot be written.
-    """
-    store = LabelStore.open(options.store, "store")
-    if options.form in ("polar", "drllm"):
-        questions = store.questions("store")
-        content = to_polar(store, questions) if options.form == "polar" else to_drllm(store, questions)
-        write_json(options.output, content)
-        count, things = len(next(iter(content.values()))), "questions"
-    else:
-        rows = to_count_rows(store) if options.form == "counts" else to_lines(store)
-        count, things = write_json(options.output, rows, lines=True), "chains"
-    console.print(f"{count} {things} written to {options.output}", soft_wrap=True)
-    return count
-
-
-def run_import(options: ImportOptions) -> LabelStore:
-    """Make a label store of labels in another form; margins are unknown there, and stay so (NaN).
-
-    Raises:
-        UserError: naming what in the file cannot be used.
-    """
-    questions = load_task(options.task, options.split)
-    content = read_json(options.file, lines=options.form == "counts")
-    writable_folder(options.output)
-    identity = Identity.of(load_backbone(options.backbone, options.device))
-    try:
-        found = _imported(options, content, identity.num_layers, questions)
-    except UserError as error:
-        raise UserError(f"{options.file}: {error}") from None
-    labels = found.labels
-    for line in found.skipped[:_SHOWN]:
-        console.print(f"skipped     {line}", soft_wrap=True)
-    if found.skipped:
-        console.print(f"{len(found.skipped)} of {len(found.skipped) + len(labels)} records skipped")
-    job = Job(options.backbone, Scoring(reward="choices").of(questions), Plan(luck=False, neighbours=0))
-    manifest = replace(Manifest.of(identity, job, options.task, questions[0]), search={"imported": options.form})
-    store = LabelStore.create(options.output, manifest)
-    with store.writing():
-        known = store.keys()
-        store.append([label for label in labels if label.key not in known])
-        store.compact(sorted({label.key for label in labels} | known))
-    console.print(f"labels      {options.output} ({len(labels)} questions)", soft_wrap=True)
-    return store
-
-
-def _imported(options: ImportOptions, content: Any, num_layers: int, questions: list[Question]) -> Imported:
-    if options.form == "polar":
-        return from_polar(content, num_layers, questions)
-    if options.form == "drllm":
-        return from_drllm(content, num_layers, questions)
-    known = {question.key for question in questions}
-    labels, skipped = [], []
-    for label in from_count_rows(content):
-        if label.base.chain.num_layers != num_layers:
-            skipped.append(f"question {label.key}: chains of {label.base.chain.num_layers} layers, not {num_layers}")
-        elif label.key not in known:
-            skipped.append(f"question {label.key} is not in task {options.task} {options.split}")
-        else:
-            labels.append(label)
-    if not labels:
-        raise UserError(f"none of its questions can be used; {skipped[0] if skipped else 'it has no rows'}")
-    return Imported(tuple(labels), tuple(skipped))

@@ -210,7 +210,7 @@ class Manifest:
         Raises:
             UserError: if they are not to be had.
         """
-        return load_task(self.task, self.split, layout=self._layout(), revision=self.revision)
+        return load_task(self.task, self.split, layout=self._layout(), revision=self.revision, dotted=False)
 
     @property
     def search_space(self) -> SearchSpace:
@@ -251,4 +251,4 @@ def settings_by_content(method: SearchMethod) -> dict[str, Any]:
 
 def content_of(path: Path) -> str:
     """Digest of a file, or of the labels of a store: what a path holds counts, not where it lies."""
-    return digest({}, *([path] if path.is_file() else sorted(path.glob("*.parquet"))))
+    return digest({}, *([path] if path.is_file() else sorted(path.glob("*-*.parquet"))))

@@ -46,9 +46,6 @@ class LabelOptions:
     layout: Layout = field(default_factory=Layout, metadata=GROUP)
 
 
-Form = Literal["polar", "drllm", "counts", "lines"]
-
-
 @dataclass(frozen=True)
 class InspectOptions:
     """Options of python -m cola_learn.label inspect.
@@ -94,46 +91,6 @@ class VerifyOptions:
     chains: Literal["good", "all"] = "good"
     device: str = "auto"
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """Options of python -m cola_learn.label export.
-
-    Attributes:
-        store: a label store.
-        form: polar (merged_mcts_samples.json, with question texts), drllm (arrays with the good chains of each
-            question), counts (executions a layer as JSON lines, the chains that this can hold) or lines (every chain
-            as a JSON line).
-        output: file; .gz is compressed.
-    """
-
-    store: Path
-    form: Form = "polar"
-    output: Path = Path("merged_mcts_samples.json.gz")
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """Options of python -m cola_learn.label import.
-
-    Attributes:
-        file: labels in another form; .gz is decompressed.
-        form: polar, drllm or counts, as export writes them; polar and drllm as those projects do.
-        output: folder of the new label store.
-        task: task of its questions.
-        split: split of its questions.
-        backbone: the model that the chains are for.
-        device: where it is loaded, to learn its fingerprint and depth.
-    """
-
-    file: Path
-    form: Literal["polar", "drllm", "counts"] = "polar"
-    output: Path = Path("runs/imported")
-    task: str = "arc_easy"
-    split: str = "test"
-    backbone: str = "embedded"
-    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -202,29 +159,3 @@ class WidenOptions:
 
     stores: list[Path]
     output: Path = Path("runs/wide")
-
-
-@dataclass(frozen=True)
-class FiguresOptions:
-    """Options of python -m cola_learn.label figures.
-
-    Attributes:
-        labels: label stores; each is a row or a panel of the figures.
-        output: folder for the figures (SVG), figures.html with all of them, and figures.json with their numbers.
-    """
-
-    labels: list[Path]
-    output: Path = Path("runs/figures")
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """Options of python -m cola_learn.label table.
-
-    Attributes:
-        labels: label stores of one or more tasks, each with skips only, repeats only or both.
-        output: Markdown file with the table; its numbers go into a JSON file beside it.
-    """
-
-    labels: list[Path]
-    output: Path = Path("runs/table.md")

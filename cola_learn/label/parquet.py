@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
 from cola_learn.files import write_bytes
 from cola_learn.label.records import Label, Luck, Trial
+from cola_learn.tasks.questions import Question
 
 _DIGITS = 16  # of a file's SHA-256, at the end of its name
 _CHAINS = pyarrow.struct(
@@ -87,6 +89,34 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> pyarrow.Tabl
         raise
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise unreadable(file, error) from None
+
+
+def write_questions(file: Path, questions: Iterable[Question]) -> None:
+    """Write questions, a row each.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    sink = pyarrow.BufferOutputStream()
+    table = pyarrow.Table.from_pylist([asdict(question) for question in questions])
+    pyarrow.parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    write_bytes(file, sink.getvalue().to_pybytes())
+
+
+def read_questions(file: Path) -> dict[str, Question]:
+    """Questions by key; none where there is no such file.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        rows = pyarrow.parquet.read_table(file, page_checksum_verification=True).to_pylist() if file.exists() else []
+        questions = [Question(**row | {"choices": tuple(row["choices"])}) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
+        raise UserError(
+            f"{file} cannot be read ({first_line(error)}); delete it, and the questions are read from their task again"
+        ) from None
+    return {question.key: question for question in questions}
 
 
 def unreadable(file: Path, error: Exception) -> UserError:

@@ -89,6 +89,7 @@ def fill_store(
     """Label the questions that the store lacks, writing as they are finished; returns what all of them hold."""
     with store.writing():
         store.check(questions)
+        store.keep(questions)
         keys = {question.key for question in questions}
         budget_each = plan.budget(workers.identity.num_layers)
         tally = Tally(workers.identity.num_layers, budget_each)

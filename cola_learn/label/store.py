@@ -13,19 +13,30 @@ from cola_learn.assets import downloaded
 from cola_learn.errors import UserError
 from cola_learn.files import locked, writable_folder, write_text
 from cola_learn.label.manifest import Manifest
-from cola_learn.label.parquet import as_label, as_table, read_table, unreadable, write_table
+from cola_learn.label.parquet import (
+    as_label,
+    as_table,
+    read_questions,
+    read_table,
+    unreadable,
+    write_questions,
+    write_table,
+)
 from cola_learn.label.records import Label
 from cola_learn.tasks.questions import Question
 from cola_learn.tracking import Artifact, artifact_name
 
 ROWS_PER_SHARD = 512
+_LABELS, _QUESTIONS = "*-*.parquet", "questions.parquet"
 _CARD = """---
 configs:
-- config_name: default
-  data_files: "*.parquet"
+- config_name: labels
+  data_files: "*-*.parquet"
+- config_name: questions
+  data_files: "questions.parquet"
 ---
 Chains of layers of `{backbone}` that were tried on `{task}`, split `{split}`, one row a question; `manifest.json` says
-how. Questions are named by task, split and id. `datasets.load_dataset` reads this folder, `python -m cola_learn.label
+how. Questions are named by task, split and id; `questions.parquet`, where it is, holds their text. `datasets.load_dataset` reads this folder, `python -m cola_learn.label
 inspect` shows what it holds.
 """
 
@@ -75,7 +86,7 @@ class LabelStore:
                         "name another folder or use the same setting"
                     )
                 return store
-            if next(folder.glob("*.parquet"), None):
+            if next(folder.glob(_LABELS), None):
                 raise UserError(f"--output {folder} holds Parquet files but no manifest.json; name another folder")
             card = _CARD.format(task=manifest.task, split=manifest.split, backbone=manifest.backbone)
             write_text(folder / "README.md", card)
@@ -88,7 +99,7 @@ class LabelStore:
         return Artifact(
             artifact_name("labels", manifest.task, manifest.backbone),
             "labels",
-            [self.folder / "manifest.json", *self.files()],
+            [self.folder / "manifest.json", *self.folder.glob(_QUESTIONS), *self.files()],
             asdict(manifest),
         )
 
@@ -107,6 +118,13 @@ class LabelStore:
         """Add finished labels as one new file."""
         if labels:
             write_table(self.folder, self._next_part(), as_table(labels))
+
+    def keep(self, questions: Iterable[Question]) -> None:
+        """Keep questions beside their labels, so that nothing that reads these needs the task again."""
+        file = self.folder / _QUESTIONS
+        known = read_questions(file)
+        if (now := known | {question.key: question for question in questions}) != known:
+            write_questions(file, now.values())
 
     def compact(self, order: Iterable[str]) -> None:
         """Join all files into shards of equal size, each label once, in the order of the given keys (those not named
@@ -183,15 +201,18 @@ class LabelStore:
             )
 
     def questions(self, named: str = "--labels") -> dict[str, Question]:
-        """The labelled questions by key.
+        """The labelled questions by key: those kept with the labels, else read from their task again.
 
         Raises:
             UserError: if the task no longer has one of them, or has another one in its place.
         """
-        own = self.manifest.questions()
-        own = [replace(question, task=self.alias) for question in own] if self.alias else own
-        found = {question.key: question for question in own}
         digests = self.digests()
+        found = read_questions(self.folder / _QUESTIONS)
+        if self.alias:
+            found = {(one := replace(question, task=self.alias)).key: one for question in found.values()}
+        if digests.keys() - found.keys():  # committed stores hold no text of benchmarks
+            own = self.manifest.questions()
+            found |= {(one := replace(question, task=self.alias or question.task)).key: one for question in own}
         if missing := digests.keys() - found.keys():
             raise UserError(
                 f"{named} {self.folder}: question {min(missing)} is not in task {self.manifest.task} any more"
@@ -203,7 +224,7 @@ class LabelStore:
     def files(self) -> list[Path]:
         """The Parquet files, in order; while others join them, those before or those after."""
         found = None
-        while found != (now := sorted(self.folder.glob("*.parquet"))):
+        while found != (now := sorted(self.folder.glob(_LABELS))):
             found = now
         return now
 

