@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.journal import Journal
+from benchmarks.studies.journal import Journal
 from cola_learn import MCTS, Backbone, Executor, Plan, Question, load_backbone, load_task
 from cola_learn.backbone.options import Dtype
 from cola_learn.command import Command

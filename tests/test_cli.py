@@ -36,7 +36,6 @@ def test_it_lists_the_commands(arguments: list[str], capsys: pytest.CaptureFixtu
         (["labl"], "'labl' is no command; did you mean label? Choose from assets, label, "),
         (["label", "inspct"], "'inspct' is no command; did you mean inspect? Choose from inspect, merge, "),
         (["evaluate", "compar"], "did you mean compare?"),
-        (["train", "best.ckpt"], "'best.ckpt' is no command; choose from prior"),
     ],
 )
 def test_a_misspelt_command_names_those_that_there_are(arguments: list[str], message: str) -> None:

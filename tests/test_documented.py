@@ -119,50 +119,6 @@ def _percent(count: int, total: int) -> str:
     return f"{count / total:.1%} ({low:.1%}, {high:.1%})"
 
 
-def test_wordings_table() -> None:
-    """Counted by hand from what is committed."""
-    lines = (REPOSITORY / "data" / "wordings" / "questions.jsonl").read_text().splitlines()
-    parts = [json.loads(line) for line in lines[1:]]
-    text = (REPOSITORY / "docs" / "search.md").read_text().split("## Several wordings")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (\d) \| (.*) \|$", text, re.MULTILINE)
-    assert [wordings for wordings, _ in rows] == ["1", "3"]
-    for wordings, columns in rows:
-        cells = [cell.strip() for cell in columns.split("|")]
-        sides = [[part[f"{target} {wordings}"] for part in parts] for target in ("gold", "luck")]
-        found = [fmean(one["found"] > 0 for one in side) for side in sides]
-        held = [fmean(fmean(one["held"]) for one in side if one["held"]) for side in sides]
-        assert [cells[0], cells[1], cells[3], cells[4]] == [f"{share:.0%}" for share in (*found, *held)]
-        gap = sum((gold["found"] > 0) - (luck["found"] > 0) for gold, luck in zip(*sides, strict=True)) / len(parts)
-        assert cells[2].startswith(f"{100 * gap:+.1f} (")
-        both = [
-            fmean(gold["held"]) - fmean(luck["held"])
-            for gold, luck in zip(*sides, strict=True)
-            if gold["held"] and luck["held"]
-        ]
-        assert cells[5].startswith(f"{100 * fmean(both):+.1f} (")
-        assert cells[5].endswith(f"{len(both)} questions")
-
-
-def test_two_prompts_table() -> None:
-    """A chain counts if it holds under the second prompt, where that is asked for; it holds under the third."""
-    lines = (REPOSITORY / "data" / "wordings" / "sums.jsonl").read_text().splitlines()
-    parts = [part for part in map(json.loads, lines[1:]) if "luck" in part]
-    text = (REPOSITORY / "docs" / "search.md").read_text().split("benchmarks.two_prompts")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (one|two) prompts? \| (.*) \|$", text, re.MULTILINE)
-    assert [name for name, _ in rows] == ["one", "two"]
-    assert f"{len(parts)} sums" in text
-    for name, columns in rows:
-        wanted = []
-        for target in ("gold", "luck"):
-            found = [
-                [held for agrees, held in zip(*part[target], strict=True) if name == "one" or agrees] for part in parts
-            ]
-            wanted.append((100 * fmean(map(bool, found)), 100 * fmean(fmean(some) for some in found if some)))
-        (corrected, held), (lucky, lucky_held) = wanted
-        shown = [float(re.split(r"[ %]", cell)[0]) for cell in columns.split(" | ")]
-        assert shown == pytest.approx([corrected, lucky, corrected - lucky, held, lucky_held], abs=0.51)
-
-
 def test_damped_loops_table() -> None:
     """Right is whose gold option has the highest score; gains are differences to base."""
     lines = (REPOSITORY / "data" / "damped" / "loops.jsonl").read_text().splitlines()

@@ -20,7 +20,6 @@ COMMANDS = (
     "infer",
     "export",
     "train",
-    "train prior",
 )
 
 

@@ -33,6 +33,13 @@ def groupings(questions: Sequence[Question], leads: Array | None, difficulty: Ar
     }
 
 
+def leads(probabilities: Array) -> Array:
+    """Probability of the best option less that of the second best, ``[..., O]`` to ``[...]``: how sure a chain is."""
+    ordered = numpy.sort(probabilities, axis=-1)
+    found: Array = ordered[..., -1] - ordered[..., -2]
+    return found
+
+
 def differences_by_group(differences: Array, groups: Groups) -> dict[str, dict[str, float]]:
     """Means of ``[Q]`` in each group of each property."""
     return {

@@ -25,6 +25,7 @@ from cola_learn.evaluate.live import evaluate_live
 from cola_learn.evaluate.markdown import as_markdown
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.page import write_html
+from cola_learn.evaluate.policies import Policy
 from cola_learn.evaluate.report import Report
 from cola_learn.evaluate.results import Evaluated, Result
 from cola_learn.evaluate.stored import Study
@@ -105,7 +106,8 @@ def _evaluate(inputs: Inputs, identity: str) -> Report:
 def _live(inputs: Inputs, held: HeldOut) -> Evaluated:
     backbone = inputs.load_backbone()
     show_files(held, backbone.encoder)
-    return evaluate_live(backbone, inputs.stores, held, inputs.controllers, inputs.policies, inputs.options)
+    policies = [policy for policy in inputs.policies if isinstance(policy, Policy)]
+    return evaluate_live(backbone, inputs.stores, held, inputs.controllers, policies, inputs.options)
 
 
 def _stored(inputs: Inputs) -> Evaluated:
@@ -143,7 +145,7 @@ def _stored(inputs: Inputs) -> Evaluated:
         known = read(tuple(layers))
         return [known[question.key] for question in table.questions]
 
-    study = Study(pool, held, inputs.controllers, inputs.policies, features, backbone, options, manifest.template)
+    study = Study(pool, held, inputs.controllers, inputs.policies, features, options, manifest.template)
     names = [f"{store.manifest.task} {store.manifest.split}" for store in inputs.others]
     part = "" if options.part == "all" else f", {options.part} part"
     metrics = dict.fromkeys(store.manifest.metric for store in inputs.others)

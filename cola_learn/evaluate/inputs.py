@@ -9,6 +9,7 @@ from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.load import fingerprint_of
 from cola_learn.errors import UserError
 from cola_learn.evaluate.held_out import HeldOut, held_out
+from cola_learn.evaluate.learners import Learner
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy, policy_named
 from cola_learn.evaluate.report import EXPLAINED
@@ -37,7 +38,7 @@ class Inputs:
     others: Sequence[LabelStore]
     held: HeldOut | None
     controllers: Mapping[str, Controller]
-    policies: Sequence[Policy]
+    policies: Sequence[Policy | Learner]
 
     @property
     def backbone_name(self) -> str:
@@ -75,6 +76,9 @@ def open_inputs(options: EvaluateOptions) -> Inputs:
     others = open_stores(options.held, "--held") if options.held else []
     manifest = stores[0].manifest
     policies = [policy_named(path) for path in options.policies]
+    for path, policy in zip(options.policies, policies, strict=True):
+        if options.held is None and isinstance(policy, Learner):
+            raise UserError(f"--policies {path} learns from the scores of a menu; give --held")
     called = _names(options.controllers)
     names = [*called, *(policy.name for policy in policies)]
     if taken := [name for name in names if name in EXPLAINED or names.count(name) > 1]:

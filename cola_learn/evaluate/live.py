@@ -9,10 +9,9 @@ from scipy.special import softmax
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import Chain
-from cola_learn.evaluate.breakdown import groupings
+from cola_learn.evaluate.breakdown import groupings, leads
 from cola_learn.evaluate.costs import policy_costs
 from cola_learn.evaluate.held_out import HeldOut
-from cola_learn.evaluate.multichain import lead_of
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy, chosen_by, controller_beams, shuffled
 from cola_learn.evaluate.results import Evaluated, Result, means_of_seeds
@@ -56,7 +55,7 @@ class _Scored:
         rows = zip(self.questions, self.scores, strict=True)
         return numpy.array(
             [
-                lead_of(softmax(numpy.array(scores[chain].values) / temperatures.get(question.task, 1.0)))
+                leads(softmax(numpy.array(scores[chain].values) / temperatures.get(question.task, 1.0)))
                 for question, scores in rows
             ]
         )

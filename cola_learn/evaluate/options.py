@@ -20,7 +20,8 @@ class EvaluateOptions:
             --held all that is fitted.
         controllers: exported controllers; the first one is what the report is about. Those that differ in a number at
             the end of their names (seeds) also get a row with their mean.
-        policies: policies of your own, by dotted path: each a Policy of cola_learn.evaluate.policies.
+        policies: policies of your own, by dotted path: each a Policy of cola_learn.evaluate.policies or, with --held, a
+            Learner of cola_learn.evaluate.learners.
         tasks: held-out questions to run, task:split, such as arc_easy:validation or mmlu:test[:10%]; a file is named
             without a split. Labelled questions are refused. Default the labels' tasks, their validation split.
         limit: run only this many questions of each task, sampled with the seed; default all.
@@ -30,8 +31,7 @@ class EvaluateOptions:
             open ones, and once, at the end, at the blind ones.
         depths: with --held, mean depths at which policies are compared, relative to the base chain. Each policy gets
             the lowest price of depth that reaches it on the training questions.
-        learners: with --held, also fit ridge and logistic regression, a reader of the task, a probe, and the routers of
-            Dr.LLM and PoLar.
+        learners: with --held, also fit ridge regression and a reader of the task.
         output: folder for report.html, report.json, report.md, questions.parquet and the searches, which are resumed.
         backbone: default that of the labels.
         device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).

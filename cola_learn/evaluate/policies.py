@@ -13,6 +13,7 @@ from torch import Tensor
 from cola_learn.chains import Chain
 from cola_learn.command import by_path
 from cola_learn.errors import UserError
+from cola_learn.evaluate.learners import Learner
 from cola_learn.tasks.questions import Sample
 from cola_learn.train.controller import Controller
 
@@ -30,14 +31,14 @@ class Policy:
     choose: Callable[[Sequence[Sample]], Sequence[Chain | str]]
 
 
-def policy_named(path: str) -> Policy:
-    """A policy by its dotted path.
+def policy_named(path: str) -> "Policy | Learner":
+    """A policy, or a learner of one, by its dotted path.
 
     Raises:
         UserError: if there is none.
     """
     found = by_path(path, "--policies")
-    if not isinstance(found, Policy):
+    if not isinstance(found, Policy | Learner):
         raise UserError(f"--policies {path} is no Policy; give the dotted path of one, such as my_module.MINE")
     return found
 

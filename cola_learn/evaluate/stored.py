@@ -9,21 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cola_learn.backbone.backbone import Backbone
 from cola_learn.console import console
 from cola_learn.errors import UserError
-from cola_learn.evaluate import multichain
-from cola_learn.evaluate.breakdown import groupings
-from cola_learn.evaluate.learners import menu_classifier, menu_regressor, pooled, probe, task_reader
+from cola_learn.evaluate.breakdown import groupings, leads
+from cola_learn.evaluate.learners import LEARNERS, Learner
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy, chosen_by
 from cola_learn.evaluate.reliability import Reliability, reliability
 from cola_learn.evaluate.results import Evaluated, Result, means_of_seeds, seedless
-from cola_learn.evaluate.routers import LayerRouters, SegmentPredictor, fit_router, route
 from cola_learn.evaluate.shuffled import dealt
 from cola_learn.evaluate.static_front import HeldFront, StaticFront, best_within
 from cola_learn.evaluate.utilities import Utilities, controller_utilities, mean_utilities, weighing
@@ -46,7 +42,6 @@ class Study:
         controllers: those compared, by name.
         policies: of the user's own.
         features: prompt features of the questions of a table.
-        backbone: loads the frozen model.
         options: of the evaluation.
         template: how questions are written.
 
@@ -59,15 +54,14 @@ class Study:
         pool: ScoreMatrix,
         held: ScoreMatrix,
         controllers: Mapping[str, Controller],
-        policies: Sequence[Policy],
+        policies: Sequence[Policy | Learner],
         features: Callable[[ScoreMatrix, Sequence[int]], list[Tensor]],
-        backbone: Callable[[], Backbone],
         options: EvaluateOptions,
         template: Template = "cloze",
     ) -> None:
         self.pool, self.held, self._template = pool, held, template
         self._controllers, self._policies = controllers, policies
-        self._features, self._backbone, self._options = features, backbone, options
+        self._features, self._options = features, options
         draws = numpy.random.default_rng(options.seed)
         self._tuning = draws.permutation(len(pool))[: min(_TUNING, len(pool) // 5)]
         self._means = pool.soft.mean(0)
@@ -80,7 +74,7 @@ class Study:
         found = self._results(controllers)
         order = list(dict.fromkeys(result.policy for result in found))
         found.sort(key=lambda result: order.index(result.policy))  # all depths of a policy together
-        groups = groupings(held.questions, multichain.lead(held, 0), -held.soft.mean(1))
+        groups = groupings(held.questions, leads(held.probabilities[:, 0]), -held.soft.mean(1))
         return Evaluated(held.questions, tuple(found), self.front, groups, reliability=tuple(reliabilities))
 
     def _results(self, controllers: Sequence[Result]) -> list[Result]:
@@ -102,24 +96,9 @@ class Study:
                 rows.append(Result("static_front", mixture.rewards, layers, share))
             by_task = self._chosen("static_per_task_oracle", share, self._per_task(limit))
             rows.append(replace(by_task, oracle=True))
-            voters = multichain.choose_voters(pool, 5, limit)
-            if len(voters) > 1:
-                rows.append(Result("vote", *multichain.vote(held, voters), share))
-        best = multichain.choose_voters(pool, 5)
-        rows.append(Result("vote", *multichain.vote(held, best)))
-        for share in self._options.depths:
-            first = self.static(min(0.9, share) * pool.depths[0])
-            if first is not None:
-                order = [first, *(voter for voter in best if voter != first)]
-                limit = multichain.cascade_limit(pool, order, share * pool.depths[0])
-                rows.append(Result("cascade", *multichain.cascade(held, order, limit), share))
-        if self._options.learners:
-            for name, tuning, utilities in self._learners():
-                rows += self._at_depths(name, tuning, utilities)
+        for learner in (*(LEARNERS if self._options.learners else ()), *self._policies):
+            rows += self._of_learner(learner) if isinstance(learner, Learner) else [self._of_policy(learner)]
         rows += controllers
-        rows += [self._of_policy(policy) for policy in self._policies]
-        if self._options.learners and self._controllers:
-            rows.append(self.probe(next(iter(self._controllers.values())).config.feature_layers))
         rows.append(replace(self._chosen("menu_oracle", None, held.rewards.argmax(1)), oracle=True))
         return rows
 
@@ -156,42 +135,17 @@ class Study:
             for share in self._options.depths
         ]
 
-    def _learners(self) -> list[tuple[str, Utilities, Utilities]]:
+    def _of_learner(self, learner: Learner) -> list[Result]:
+        """What a learner chooses; prices are found on questions that it was not fitted on."""
         layers = next(iter(self._controllers.values())).config.feature_layers if self._controllers else (0, 2)
         prompts, others = self._features(self.pool, layers), self._features(self.held, layers)
-        vectors, held = pooled(prompts), pooled(others)
-        # Prices are found on questions that were not fitted on.
         rest = numpy.setdiff1d(numpy.arange(len(self.pool)), self._tuning)
-        found: list[tuple[str, Array, float]] = []
-        both = numpy.concatenate([vectors[self._tuning], held])
-        table = self.pool.take(rest)
-        with console.status("fitting plain learners ..."):
-            found.append(("ridge", menu_regressor(vectors[rest], table, both), 1.0))
-            found.append(("task_reader", task_reader(vectors[rest], table, both), 1.0))
-            found.append(("logistic", menu_classifier(vectors[rest], table, both), 50.0))
-        best = [table.chains[index] for index in table.soft.argmax(1)]
-        size, depth = prompts[0].shape[1] * prompts[0].shape[2], table.chains[0].num_layers
-        for name, kind in (("drllm", LayerRouters), ("polar", SegmentPredictor)):
-            with console.status(f"training the routers of {name} ..."):
-                torch.manual_seed(self._options.seed)
-                router = kind(size, depth)
-                fit_router(router, [prompts[row] for row in rest], best, seed=self._options.seed)
-                scores = route(router, [*(prompts[row] for row in self._tuning), *others], table.chains)
-                found.append((name, scores.double().numpy(), 500.0))
-        count = len(self._tuning)
-        return [
-            (name, self._additive(scores[:count], scale), self._additive(scores[count:], scale))
-            for name, scores, scale in found
-        ]
-
-    def _additive(self, scores: Array, scale: float = 1.0) -> Utilities:
-        return lambda price: scores + scale * price * self._saved()
-
-    def probe(self, layers: Sequence[int]) -> Result:
-        """What answers can be read off the controller's own input: no chain is run at all."""
-        vectors = pooled(self._features(self.pool, layers))
-        answers = probe(vectors, self.pool, pooled(self._features(self.held, layers)), self.held, self._backbone())
-        return Result("probe", (answers == self.held.gold).astype(float), numpy.zeros(len(self.held)))
+        with console.status(f"fitting {learner.name} ..."):
+            tuning = [prompts[row] for row in self._tuning]
+            found = learner.fit([prompts[row] for row in rest], self.pool.take(rest), [*tuning, *others])
+        scored, held = found[: len(tuning)], found[len(tuning) :]
+        saved = learner.scale * self._saved()
+        return self._at_depths(learner.name, lambda price: scored + price * saved, lambda price: held + price * saved)
 
     def _of_policy(self, policy: Policy) -> Result:
         """A policy of the user's own.

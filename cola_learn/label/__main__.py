@@ -37,13 +37,6 @@ COMMANDS: dict[str, Main] = {
         "Run every chain of a menu on every question of some tasks.",
         ("--menu", "--tasks"),
     ),
-    "widen": Command(
-        options.WidenOptions,
-        "cola_learn.label.widen:run_widen",
-        "Join stores of the same questions and different menus: every question gets the chains of all.",
-        ("stores",),
-        ("python -m cola_learn.label widen runs/menu runs/more --output runs/wide",),
-    ),
 }
 LABEL = Command(
     options.LabelOptions,
@@ -58,7 +51,7 @@ LABEL = Command(
         "python -m cola_learn.label inspect runs/demo/labels",
     ),
     seldom=(
-        *("prompt", "wandb", "reworded", "wordings", "neighbours", "keep_scores"),
+        *("prompt", "wandb", "neighbours", "keep_scores"),
         *("ray_address", "worker_cpus", "worker_gpus", "patience", "print_config"),
     ),
 )

@@ -1,4 +1,4 @@
-"""Beam search, and greedy search as a beam of one."""
+"""Beam search; a width of 1 is greedy search."""
 
 import random
 from collections import deque
@@ -38,36 +38,10 @@ class Beam(SearchMethod):
         return BeamSearch(num_layers, space, self.simulations, self.width, self.branch, seed)
 
 
-@dataclass(frozen=True)
-class Greedy(SearchMethod):
-    """A beam of one: the best chain, some random edits of it, again and again.
-
-    Attributes:
-        simulations: budget per question, base chain included.
-        branch: edits that are tried in one step.
-    """
-
-    simulations: int = 50
-    branch: int = 16
-
-    def __post_init__(self) -> None:
-        at_least_one(simulations=self.simulations, branch=self.branch)
-
-    def start(
-        self,
-        num_layers: int,
-        space: SearchSpace,
-        seed: str,
-        prior: Prior | None = None,
-        twin: Search | None = None,
-    ) -> Search:
-        return BeamSearch(num_layers, space, self.simulations, 1, self.branch, seed)
-
-
 class BeamSearch:
     """Keeps the best ``width`` chains of all and tries some random edits of each, again and again.
 
-    Best is: right before wrong, of right ones the shortest, then the highest margin. A width of 1 is greedy search.
+    Best is: right before wrong, of right ones the shortest, then the highest margin.
 
     Args:
         num_layers, space, budget, seed: as of ``SearchMethod.start``, and the chains asked for in all.

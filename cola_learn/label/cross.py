@@ -39,7 +39,7 @@ def run_cross(options: CrossOptions) -> list[LabelStore]:
         raise UserError(f"--menu {options.menu} has {lines} chains; at most {LARGEST} are run")
     plan = Plan(Menu(options.menu), luck=False, neighbours=0, keep_scores=True, seed=options.seed)
     pools = [_pool(name, options) for name in options.tasks]
-    scorings = [Scoring(metric=options.metric, wordings=options.wordings).of(questions) for _, _, questions in pools]
+    scorings = [Scoring(metric=options.metric).of(questions) for _, _, questions in pools]
     stores: list[LabelStore] = []
     encoder = PromptEncoder(load_tokenizer(options.backbone))
     for (task, _, questions), scoring in zip(pools, scorings, strict=True):

@@ -21,7 +21,7 @@ def label_questions(
     plan: Plan,
     template: Template = "cloze",
     trees: int = 32,
-    priors: Callable[[Question], Prior | None] = lambda question: None,
+    prior: Prior | None = None,
     on_round: Callable[[int], None] = lambda simulations: None,
 ) -> Iterator[list[tuple[Question, Label]]]:
     """Label every question, ``trees`` at a time; yields the finished ones of each round that finishes any. Nothing was
@@ -37,7 +37,7 @@ def label_questions(
         plan: how.
         template: how questions are written.
         trees: how many questions are open at a time.
-        priors: of each question's tree searches.
+        prior: of the searches.
         on_round: told the number of simulations that each round settled; a finished question counts in full.
     """
     waiting = in_order(questions)[::-1]
@@ -48,7 +48,7 @@ def label_questions(
         while waiting and len(working) < trees:
             question = waiting.pop()
             judge.open(as_sample(question, template))
-            working.append(_Work(question, plan, judge.num_layers, priors(question)))
+            working.append(_Work(question, plan, judge.num_layers, prior))
         wanted = [(work, work.wants()) for work in working]
         scores = iter(judge.score([(work.question.key, chain) for work, chains in wanted for chain in chains]))
         for work, chains in wanted:

@@ -13,7 +13,7 @@ from cola_learn.console import console
 from cola_learn.label.driver import collect_seldom, in_order, label_questions
 from cola_learn.label.manifest import Identity
 from cola_learn.label.plan import Job, Resources
-from cola_learn.label.prior import load_priors
+from cola_learn.label.prior import load_prior
 from cola_learn.label.records import Label
 from cola_learn.label.verify import Verifier
 from cola_learn.tasks.judge import ModelJudge
@@ -76,7 +76,7 @@ class Labeller:
         self._job = job
         self._verifier = Verifier(judge, job.scoring.template, job.resources.verify)
         self.identity = Identity.of(judge.backbone)
-        self._priors = load_priors(job.plan.search, self.identity.num_layers) or (lambda question: None)
+        self._prior = load_prior(job.plan.search, self.identity.num_layers)
 
     @classmethod
     def load(cls, job: Job, device: str | None = None) -> "Labeller":
@@ -112,7 +112,7 @@ class Labeller:
         """Verified labels of the questions, as they are finished."""
         job = self._job
         finished = label_questions(
-            self._judge, questions, job.plan, job.scoring.template, job.resources.trees, self._priors, on_round
+            self._judge, questions, job.plan, job.scoring.template, job.resources.trees, self._prior, on_round
         )
         for pairs in finished:
             yield [self._verifier(question, label) for question, label in pairs]

@@ -20,7 +20,6 @@ from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.prompts import Example, Prompt
 from cola_learn.tasks.questions import Metric, Question, Template, Truncate
-from cola_learn.tasks.rewording import REWORDED
 from cola_learn.tasks.scoring import Reward, Scoring
 
 FORMAT = 2
@@ -54,7 +53,6 @@ class Manifest:
         patience: after how many simulations without change a search was stopped.
         scores: whether the score of every option is kept for each chain.
         reward, prompt: how chains were judged, and how open questions were put (None for questions with choices).
-        wordings: templates in which questions were put beside their own.
         special_tokens: written before every prompt, as text; stores that do not say were made without.
         truncate: whether prompts that were too long were cut.
         layout: how a file of questions was read, as far as its rows do not say.
@@ -78,7 +76,6 @@ class Manifest:
     scores: bool = False
     patience: int | None = None
     reward: Reward = "choices"
-    wordings: tuple[str, ...] = ()
     prompt: Mapping[str, Any] | None = None
     special_tokens: str = ""
     truncate: Truncate = "no"
@@ -136,7 +133,6 @@ class Manifest:
             scores=plan.keep_scores,
             patience=plan.patience,
             reward=scoring.reward,
-            wordings=scoring.other_wordings,
             prompt=_plain(scoring.prompt) if question.open else None,
             special_tokens=identity.special_tokens,
             truncate=scoring.truncate,
@@ -159,6 +155,8 @@ class Manifest:
                     f"{named} {folder} has format {values.get('format')}; this version of cola-learn reads format "
                     f"{FORMAT}: label again, or use the version that made it"
                 )
+            if not values.get("wordings"):  # of earlier versions
+                values.pop("wordings", None)
             return as_value(cls, values)
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
@@ -173,16 +171,7 @@ class Manifest:
     @cached_property  # asked for each question by some
     def scoring(self) -> Scoring:
         """How chains were judged; for the special tokens, see ``write_special_tokens``."""
-        prompt, truncate = self._prompt(), self.truncate
-        return Scoring(
-            self.template,
-            self.metric,
-            self.reward,
-            1 + len(self.wordings),
-            self.wordings or REWORDED,
-            prompt,
-            truncate=truncate,
-        )
+        return Scoring(self.template, self.metric, self.reward, self._prompt(), truncate=self.truncate)
 
     def load_backbone(self, named: str, backbone: str | None, device: str, dtype: Dtype) -> Backbone:
         """The frozen model that labels were made with, which writes the special tokens that they were made with.

@@ -25,7 +25,7 @@ class MCTS(SearchMethod):
             before every single edit has been tried.
         widening_power: see widening.
         prior: prior over edits for PUCT, c*P(edit)*sqrt(V)/(1 + v): a label store, best one made by Scan, from which P
-            is the softmax of each edit's mean gain; or a file from python -m cola_learn.train prior.
+            is the softmax of each edit's mean gain.
         prior_temperature: temperature of that softmax, in nats.
     """
 

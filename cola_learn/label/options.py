@@ -126,7 +126,6 @@ class CrossOptions:
         menu: file of chains, one a line.
         tasks: what to run them on, as task:split; a part of a split is written sciq:validation[:75%].
         metric: score of an option, as for label; auto is what OLMES (arXiv 2406.08446) recommends for each benchmark.
-        wordings: in how many wordings a question is put, as for label.
         limit: at most this many questions of each task, drawn with the seed; default all.
         output: folder for one label store a task.
         backbone: as for label.
@@ -139,23 +138,9 @@ class CrossOptions:
     menu: Path
     tasks: list[str]
     metric: Literal["auto"] | Metric = "auto"
-    wordings: int = 1
     limit: int | None = None
     output: Path = Path("runs/cross")
     backbone: str = "embedded"
     seed: int = 0
     resources: Resources = field(default_factory=Resources, metadata=GROUP)
     layout: Layout = field(default_factory=Layout, metadata=GROUP)
-
-
-@dataclass(frozen=True)
-class WidenOptions:
-    """Options of python -m cola_learn.label widen.
-
-    Attributes:
-        stores: label stores of the same questions and different menus, or folders of such, as label cross writes them.
-        output: folder for the stores with the chains of all, and for menu.txt, which lists these.
-    """
-
-    stores: list[Path]
-    output: Path = Path("runs/wide")

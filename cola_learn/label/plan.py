@@ -16,7 +16,7 @@ class Plan:
     """Search.
 
     Attributes:
-        search: MCTS (tree search, the default), RandomEdits, Beam, Greedy, Scan (every single edit), Menu (the chains
+        search: MCTS (tree search, the default), RandomEdits, Beam, Scan (every single edit), Menu (the chains
             of a file), or the dotted path of a SearchMethod of your own. --search.help NAME prints a method's settings,
             such as --search.simulations, the budget (50).
         space: which chains are allowed.

@@ -8,7 +8,6 @@ from cola_learn.console import console, printable
 from cola_learn.errors import UserError
 from cola_learn.tasks.encoding import too_long
 from cola_learn.tasks.questions import Question, as_sample
-from cola_learn.tasks.rewording import reworded
 from cola_learn.tasks.scoring import Scoring
 
 _SHOWN = 320  # characters of a prompt at the start of a run
@@ -53,8 +52,6 @@ def show_prompt(question: Question, scoring: Scoring, encoder: PromptEncoder, wh
             print(printable(line), flush=True)
         else:
             console.print(line if len(line) < 200 else f"{line[:190]} ...{mark}", soft_wrap=True)
-    for template in () if sample.open else scoring.other_wordings:
-        console.print(f"also worded  {template!r}", style="dim", soft_wrap=True, markup=False)
     console.rule()
     return text
 
@@ -70,9 +67,7 @@ def check_lengths(questions: Sequence[Question], scoring: Scoring, encoder: Prom
     long: list[tuple[str, int]] = []
     for question in questions:
         sample = as_sample(question, scoring.template)
-        worded = [sample, *(reworded(sample, template) for template in scoring.other_wordings)]
-        pairs = [pair for each in worded for pair in zip(each.contexts, each.continuations, strict=True)]
-        texts = [one + other for one, other in pairs]
+        texts = [one + other for one, other in zip(sample.contexts, sample.continuations, strict=True)]
         if question.open:
             texts = [scoring.prompt.text(sample.prompt, encoder.tokenizer)]
         longest = max(texts, key=len)

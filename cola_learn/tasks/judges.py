@@ -15,7 +15,6 @@ from cola_learn.tasks.option_scorer import OptionScorer
 from cola_learn.tasks.questions import Question, Template, as_sample
 from cola_learn.tasks.scores import Scores
 from cola_learn.tasks.scoring import Scoring
-from cola_learn.tasks.wordings import WordedScorer
 
 AnyJudge = TypeVar("AnyJudge", bound=Judge)
 
@@ -41,8 +40,7 @@ def make_judge(backbone: Backbone, scoring: Scoring, cache_gib: float | None = N
         return AnswerVerifier(executor, scoring.prompt, truncate=cut)
     if scoring.metric == "auto":
         raise ValueError("the metric is auto; Scoring(...).of(questions) is what that means for some questions")
-    scorer = OptionScorer(executor, scoring.metric, truncate=cut)
-    return WordedScorer(scorer, scoring.other_wordings) if scoring.other_wordings else scorer
+    return OptionScorer(executor, scoring.metric, truncate=cut)
 
 
 def score_questions(

@@ -9,7 +9,6 @@ from cola_learn.errors import UserError
 from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Metric, Question, Template, Truncate
 from cola_learn.tasks.registry import BENCHMARKS
-from cola_learn.tasks.rewording import QUESTION, REWORDED
 
 Reward = Literal["choices", "verify", "generate"]
 
@@ -26,9 +25,6 @@ class Scoring:
         reward: choices for multiple choice. For open questions, generate decodes with every chain; verify checks in one
             teacher-forced pass whether greedy decoding would give the answer, and decodes only to confirm. auto takes
             choices or verify.
-        wordings: in how many wordings a question with choices is put. A chain is right if it answers the question's own
-            wording rightly and two thirds of all; scores are means.
-        reworded: the other wordings, templates with {question}, of which the first are taken.
         prompt: prompt of open questions; see it with --show_prompt.
         bos: beginning-of-text token: auto as the tokenizer does, yes always, no never.
         truncate: prompts longer than the context window: left truncates them on the left, no refuses them.
@@ -37,23 +33,9 @@ class Scoring:
     template: Template = "cloze"
     metric: Literal["auto"] | Metric = "auto"
     reward: Literal["auto"] | Reward = "auto"
-    wordings: int = 1
-    reworded: tuple[str, ...] = REWORDED
     prompt: Prompt = field(default_factory=Prompt)
     bos: Bos = "auto"
     truncate: Truncate = "no"
-
-    def __post_init__(self) -> None:
-        most = 1 + len(self.reworded)
-        if not 1 <= self.wordings <= most:
-            raise ValueError(f"wordings is {self.wordings}; give 1 to {most}, or more templates with reworded")
-        if bad := next((one for one in self.reworded if one.count(QUESTION) != 1), None):
-            raise ValueError(f"reworded has {bad!r}; a wording holds {QUESTION} once")
-
-    @property
-    def other_wordings(self) -> tuple[str, ...]:
-        """Templates of the wordings beside a question's own."""
-        return self.reworded[: self.wordings - 1]
 
     def of(self, questions: Sequence[Question]) -> "Scoring":
         """The same with the reward and the metric that these questions take in the place of auto.
@@ -68,8 +50,6 @@ class Scoring:
             raise UserError(
                 f"--reward {reward} is not for {kind} such as those of {questions[0].task}; {' or '.join(fitting)}"
             )
-        if self.wordings > 1 and (questions[0].open or self.template == "letter"):
-            raise UserError(f"--wordings {self.wordings} is for questions whose options are scored as texts (cloze)")
         metric = self.metric
         if metric == "auto":
             task = BENCHMARKS.get(questions[0].task)

@@ -11,19 +11,9 @@ from pathlib import Path
 import docstring_parser
 import yaml
 
-from cola_learn.command import Command, Main, run_stage, user_errors
+from cola_learn.command import Command, run_stage, user_errors
 from cola_learn.errors import UserError
-from cola_learn.train.options import ABOUT, PriorOptions, TrainOptions
-
-COMMANDS: dict[str, Main] = {
-    "prior": Command(
-        PriorOptions,
-        "cola_learn.train.controller_prior:run_prior",
-        "Write which edits a controller would choose for each question, to guide a search with.",
-        examples=("python -m cola_learn.train prior --controller runs/demo/train/controller --task arc_easy",),
-    )
-}
-
+from cola_learn.train.options import ABOUT, TrainOptions
 
 _SHARED = ("labels", "extra_labels", "limit", "backbone", "device", "dtype", "seed", "shape", "rule")
 _TRAINER = """\
@@ -35,7 +25,7 @@ _TRAINER = """\
 FIT = Command(
     TrainOptions,
     "cola_learn.train.fit:fit",
-    f"{ABOUT} --help.all lists these too. Other commands: {', '.join(COMMANDS)}.",
+    f"{ABOUT} --help.all lists these too.",
     examples=(
         "python -m cola_learn.train --config configs/train/small.yaml --labels runs/demo/labels",
         "python -m cola_learn.train --labels runs/mine --model.width 64 --trainer.max_epochs 20",
@@ -100,7 +90,7 @@ def _settings() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_stage("cola_learn.train", _fit, COMMANDS, arguments)
+    run_stage("cola_learn.train", _fit, {}, arguments)
 
 
 if __name__ == "__main__":

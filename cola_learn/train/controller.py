@@ -9,7 +9,7 @@ chooses among the chains of the menu, by either.
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -25,7 +25,6 @@ from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.components import Components
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.hub import fetched
-from cola_learn.train.steps import DecoderSteps
 from cola_learn.train.vocabulary import STOP, EditVocabulary
 
 FORMAT = 5
@@ -242,28 +241,23 @@ class Controller(nn.Module):
         device = self.bias.device
         prices = None if price is None else torch.full((1,), price, device=device)
         prompt, padding = (tensor.to(device) for tensor in pad_features([features]))
-        memory, _ = self.encode(prompt, padding, prices)
-        steps, table = DecoderSteps(self.decoder, memory[0]), self._edit_embeddings()
-        growing = [_Beam((STOP,), 0.0, 0)]
-        done: list[_Beam] = []
+        memory, padding = self.encode(prompt, padding, prices)
+        growing = [((STOP,), 0.0)]
+        done: list[tuple[tuple[int, ...], float]] = []
         while growing:
-            tokens = torch.tensor([beam.tokens for beam in growing], device=device)
-            place = tokens.shape[1] - 1
-            inputs = (table[tokens[:, -1]] if place else self.begin[None]) + self.places.weight[place]
-            states = steps.step(inputs, torch.tensor([beam.parent for beam in growing], device=device))
-            before = torch.tensor([beam.score for beam in growing], device=device)
-            scores = before[:, None] + self._logprobs(states, self.vocabulary.legal(tokens), table)
+            tokens = torch.tensor([written for written, _ in growing], device=device)[:, None]
+            logprobs = self(memory.expand(len(growing), -1, -1), padding.expand(len(growing), -1), tokens)[:, 0, -1]
+            scores = torch.tensor([score for _, score in growing], device=device)[:, None] + logprobs
             best = scores.flatten().topk(min(beams, scores.numel()))
-            grown: list[_Beam] = []
+            grown: list[tuple[tuple[int, ...], float]] = []
             for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
                 parent, token = divmod(index, len(self.vocabulary))
                 if score > float("-inf"):
-                    beam = _Beam((*growing[parent].tokens, token), score, parent)
-                    (done if token == STOP else grown).append(beam)
-            done = sorted(done, key=lambda beam: -beam.score)[:beams]
+                    (done if token == STOP else grown).append(((*growing[parent][0], token), score))
+            done = sorted(done, key=lambda beam: -beam[1])[:beams]
             # A beam can only lose from here on, so one below the worst kept chain is out.
-            growing = [beam for beam in grown if len(done) < beams or beam.score > done[-1].score]
-        return [(self.vocabulary.decode(list(beam.tokens)), beam.score) for beam in done]
+            growing = [beam for beam in grown if len(done) < beams or beam[1] > done[-1][1]]
+        return [(self.vocabulary.decode(list(written)), score) for written, score in done]
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -328,15 +322,6 @@ class Controller(nn.Module):
             reason = first_line(error)
             raise UserError(f"controller {folder} cannot be read ({reason}); export it again") from None
         return controller.eval()
-
-
-@dataclass(frozen=True)
-class _Beam:
-    """Tokens so far with their log-probability, and which beam of the step before they go on from."""
-
-    tokens: tuple[int, ...]
-    score: float
-    parent: int
 
 
 @functools.lru_cache(maxsize=64)

@@ -29,11 +29,9 @@ class ControllerModule(lightning.LightningModule):
     """A controller with its loss and optimiser.
 
     Args:
-        objective: what it is trained for. imitation: the likelihood of each prompt's good chains. expected: the soft
-            reward, less the price of depth, that it would have on average over a menu's chains; its gradient is exact.
-            preference: that it writes a chain more (or less) probably than the base chain if that chain gains (or
-            loses), each pair counting by how much. value: predicting what each chain gains, and how surely. All but
-            imitation need labels of a menu (data.trials: all). Or the dotted path of an Objective of your own.
+        objective: what it is trained for. imitation: the likelihood of each prompt's good chains. value: predicting
+            what each chain of a menu gains, and how surely; it needs labels of a menu (data.trials: all). Or the dotted
+            path of an Objective of your own.
         pooling: attend to every token of the prompt, or read principal components of their mean and last
             token.
         components: how many, for the latter.
@@ -42,7 +40,7 @@ class ControllerModule(lightning.LightningModule):
         heads: attention heads.
         dropout: dropout rate.
         max_price: a price of depth is sampled for each prompt from 0 to this and fed to the network, so that one
-            controller serves every budget; only for expected and preference.
+            controller serves every budget; only for objectives that draw prices.
         price: default price of depth at inference: the gain in soft reward (nats) that all N layers are worth.
         error_rate: allowed false-positive rate for leaving the base chain: it runs unless the lower confidence bound of
             the gain at this rate, on validation questions, is above zero. 1 acts on any predicted gain.

@@ -60,20 +60,6 @@ def imitation(controller: Controller, batch: TrainingBatch, read: Read) -> Tenso
     return -(batch.weights * logprobs).sum() / len(logprobs)
 
 
-def expected(controller: Controller, batch: TrainingBatch, read: Read) -> Tensor:
-    """Soft reward less the price of depth, expected over the chains of a menu, negated; its gradient is exact."""
-    logprobs = controller.likelihood(read.states, batch.tokens, batch.lengths)
-    return -(logprobs.softmax(1) * _utilities(batch, read)).sum() / len(logprobs)
-
-
-def preference(controller: Controller, batch: TrainingBatch, read: Read) -> Tensor:
-    """Logistic loss of preferring each chain to the base chain, or the base chain to it, weighted by how much it gains
-    or loses."""
-    logprobs = controller.likelihood(read.states, batch.tokens, batch.lengths)
-    utilities, lead = _utilities(batch, read), logprobs - logprobs[:, :1]
-    return (utilities.abs() * functional.softplus(-utilities.sign() * lead)).sum() / len(logprobs)
-
-
 def value(controller: Controller, batch: TrainingBatch, read: Read) -> Tensor:
     """Squared error of each chain's predicted gain, and the likelihood of its spread, in units of a tenth."""
     values, spreads = controller.worth(read.states, batch.lengths, read.memory, read.padding)
@@ -83,25 +69,8 @@ def value(controller: Controller, batch: TrainingBatch, read: Read) -> Tensor:
     return (batch.real * ((values - gains) ** 2 + 0.1 * spread)).sum() / batch.real.sum()
 
 
-def _utilities(batch: TrainingBatch, read: Read) -> Tensor:
-    """Gains and what the saved depth is worth at each prompt's price, ``[B, C]``."""
-    return batch.gains + read.prices[:, None] * (1 - batch.depths)
-
-
 OBJECTIVES: Mapping[str, Objective] = {
     "imitation": Objective(imitation, "weighted imitation of the chains that were found good", needs_menu=False),
-    "expected": Objective(
-        expected,
-        "the soft reward, less a price of depth, expected over the chains of a menu",
-        priced=True,
-        draws_prices=True,
-    ),
-    "preference": Objective(
-        preference,
-        "preferences between each chain of a menu and the base chain, at a price of depth",
-        priced=True,
-        draws_prices=True,
-    ),
     "value": Objective(
         value,
         "the predicted gain of each chain of a menu over the base chain; it runs the chain with the highest predicted "

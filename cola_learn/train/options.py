@@ -4,40 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cola_learn.backbone.options import Dtype
-from cola_learn.tasks.questions import Template
 from cola_learn.tracking import Mode, Wandb
-
-
-@dataclass(frozen=True)
-class PriorOptions:
-    """Options of python -m cola_learn.train prior.
-
-    Attributes:
-        controller: folder of an exported controller.
-        task: task of the questions.
-        split: split of the questions.
-        limit: at most this many questions, drawn with the seed; default all.
-        output: file of edit weights for each question, for label's --search.prior.
-        beams: chains that the controller writes for each question.
-        temperature: of a controller of a menu: a chain's weight is softmax(predicted gain / temperature).
-        template: how questions are written.
-        device: auto, cpu, cuda, cuda:1, or split.
-        dtype: auto is bfloat16 where the hardware computes in it, else float32.
-        seed: of the draw of questions.
-    """
-
-    controller: Path
-    task: str = "arc_easy"
-    split: str = "test"
-    limit: int | None = None
-    output: Path = Path("runs/prior.jsonl")
-    beams: int = 32
-    temperature: float = 0.02
-    template: Template = "cloze"
-    device: str = "auto"
-    dtype: Dtype = "auto"
-    seed: int = 0
-
 
 ABOUT = (
     "Train a controller that reads a prompt and writes a chain, on a label store. Everything that Lightning's Trainer "

@@ -51,7 +51,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (folder / "questions.jsonl.gz").exists():
             save_tiny(folder.with_name("backbone"), layers=30)
             make_run(folder, "--backbone", folder.with_name("backbone"))
-            run("label", "export", folder / "labels", "--output", folder / "merged.json")
             write_questions(folder)
     return folder
 

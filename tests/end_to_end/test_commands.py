@@ -271,8 +271,8 @@ def test_7_static_exports(command: Command, folder: Path, tmp_path: Path) -> Non
 
 
 def test_8_stores_are_looked_after(command: Command, folder: Path, tmp_path: Path) -> None:
-    """Inspect, verify, there and back through PoLar's form, guide a search with a store and with a controller."""
-    labels, plot = folder / "labels", tmp_path / "heat.svg"
+    """Inspect, verify, there and back through PoLar's form, guide a search with a store."""
+    labels, plot, peers = folder / "labels", tmp_path / "heat.svg", "examples.peer_labels"
     code, said = command("cola_learn.label", "inspect", labels, "--plot", plot)
     assert code == 0, said
     assert "8, base accuracy" in said
@@ -281,10 +281,10 @@ def test_8_stores_are_looked_after(command: Command, folder: Path, tmp_path: Pat
     code, said = command("cola_learn.label", "verify", labels, "--chains", "all", "--limit", "4")
     assert code == 0, said
     assert "32 chains of 4 questions verified alone: 0 rewards differ" in said
-    code, said = command("cola_learn.label", "export", labels, "--output", tmp_path / "merged_mcts_samples.json.gz")
+    code, said = command(peers, "export", labels, "--output", tmp_path / "merged_mcts_samples.json.gz")
     assert code == 0, said
     arguments = ["import", tmp_path / "merged_mcts_samples.json.gz", "--output", tmp_path / "imported"]
-    code, said = command("cola_learn.label", *arguments)
+    code, said = command(peers, *arguments)
     assert code == 0, said
     stored, imported = (
         {label.key: {trial.chain: trial.reward for trial in label.trials} for label in LabelStore.open(store)}
@@ -295,16 +295,10 @@ def test_8_stores_are_looked_after(command: Command, folder: Path, tmp_path: Pat
     assert code == 0, said
     assert LabelStore.open(tmp_path / "merged").keys() == stored.keys()
     code, said = command(
-        *("cola_learn.train", "prior", "--controller", folder / "controller"),
-        *("--limit", "2", "--output", tmp_path / "prior.jsonl"),
+        *("cola_learn.label", "--limit", "2", "--search.simulations", "4", "--search.prior", labels),
+        *("--output", tmp_path / "guided", "--tracking", "disabled"),
     )
     assert code == 0, said
-    for prior in (labels, tmp_path / "prior.jsonl"):
-        code, said = command(
-            *("cola_learn.label", "--limit", "2", "--search.simulations", "4", "--search.prior", prior),
-            *("--output", tmp_path / f"guided-{prior.stem}", "--tracking", "disabled"),
-        )
-        assert code == 0, said
 
 
 BAD = {

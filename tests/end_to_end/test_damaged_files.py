@@ -58,11 +58,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("train", *TRAIN, *LABELS, "--output", "{run}/train"),
         "holds a checkpoint without a record of its training",
     ),
-    "labels of another project": (
-        "merged.json",
-        ("label", "import", "{run}/merged.json", "--output", "{tmp}/i"),
-        "merged.json",
-    ),
+    "kept questions": ("labels/questions.parquet", ("label", "verify", "{run}/labels"), "question"),
     "questions": ("questions.parquet", ("label", "--task", "{run}/questions.parquet"), "--task"),
     "compressed questions": ("questions.jsonl.gz", ("label", "--task", "{run}/questions.jsonl.gz"), "--task"),
 }
@@ -259,9 +255,6 @@ def test_a_full_disk_in_export(copy: Path, tmp_path: Path) -> None:
 TARGETS: dict[str, tuple[str, ...]] = {
     "heat map": ("label", "inspect", "{run}/labels", "--plot"),
     "menu": ("label", "menu", "--labels", "{run}/labels", "--compose", "0", "--output"),
-    "export": ("label", "export", "{run}/labels", "--output"),
-    "table": ("label", "table", "--labels", "{run}/labels", "--output"),
-    "prior": ("train", "prior", "--controller", "{run}/controller", "--limit", "1", "--output"),
 }
 
 

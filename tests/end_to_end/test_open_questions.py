@@ -116,7 +116,7 @@ def plainly_right(questions: list[Question], prompt: Prompt) -> dict[str, float]
 
 def test_4_figures_and_table(command: Command, folder: Path) -> None:
     stores = ("--labels", folder / "verify")
-    code, said = command("cola_learn.label", "figures", *stores, "--output", folder / "figures")
+    code, said = command("examples.search_figures", "figures", *stores, "--output", folder / "figures")
     assert code == 0, said
     drawn = {path.stem for path in (folder / "figures").glob("*.svg")}
     assert drawn == {"depth", "transitions", "layer_use", "skips_and_repeats", "percentiles"}
@@ -126,7 +126,7 @@ def test_4_figures_and_table(command: Command, folder: Path) -> None:
     assert sorted(numbers["depth_right"]) == sorted(
         min(trial.chain.depth for trial in label.good) for label in labels if label.base.reward and label.good
     )
-    code, said = command("cola_learn.label", "table", *stores, "--output", folder / "table.md")
+    code, said = command("examples.search_figures", "table", *stores, "--output", folder / "table.md")
     assert code == 0, said
     row = (folder / "table.md").read_text().splitlines()[-1].split(" | ")
     assert row[1] == str(LABELLED)

@@ -9,21 +9,17 @@ import numpy
 import pyarrow.parquet
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.rows import Row
+from benchmarks.opponents.logistic import LOGISTIC
+from benchmarks.opponents.routers import DRLLM, POLAR
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.evaluate.breakdown import groupings
+from cola_learn.evaluate.breakdown import groupings, leads
 from cola_learn.evaluate.evaluation import is_blind
 from cola_learn.evaluate.markdown import heights
-from cola_learn.evaluate.multichain import cascade, cascade_limit, choose_voters, lead, shared_layers, vote
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy
 from cola_learn.evaluate.reliability import reliability
-from cola_learn.evaluate.results import PolicyRow, Result
+from cola_learn.evaluate.results import PolicyRow
 from cola_learn.evaluate.stored import Study
 from cola_learn.label.score_matrix import ScoreMatrix
 from cola_learn.tasks.questions import Question, Sample
@@ -49,38 +45,6 @@ def table_of(seed: int, size: int = 200, first: int = 0) -> ScoreMatrix:
     return ScoreMatrix(tuple(Chain.parse(text, 6) for text in MENU), questions, scores, {})
 
 
-@given(texts=st.lists(st.sampled_from(["0-5", "0-3 5", "0-2 5", "0 (1)x3 2-5", "1-5"]), min_size=1, max_size=5))
-def test_shared_layers_are_those_that_the_executor_runs(tiny: Backbone, texts: list[str]) -> None:
-    executor = Executor(tiny)
-    handle = executor.open(Row.plain([5, 6, 7, 8]))
-    chains = [Chain.parse(text, 6) for text in texts]
-    executor.run([(handle, chain) for chain in chains])
-    assert shared_layers(chains) == executor.counters.layers_run
-
-
-def test_a_vote_averages_probabilities() -> None:
-    table = table_of(0)
-    rewards, layers = vote(table, [0, 2])
-    raised = numpy.exp(table.scores[:, [0, 2]])
-    averaged = (raised / raised.sum(-1, keepdims=True)).mean(1)
-    assert (rewards == (averaged.argmax(1) == table.gold)).all()
-    assert set(layers) == {6 + 1}  # the second shares all but its last layer
-    assert vote(table, [3])[0].tolist() == table.rewards[:, 3].tolist()
-    assert len(choose_voters(table, 9)) == len(MENU)
-    assert all(table.depths[voter] <= 4 for voter in choose_voters(table, 9, most_layers=4))
-
-
-def test_a_cascade_runs_more_only_where_it_is_unsure() -> None:
-    table = table_of(1)
-    order = [3, 0, 1]
-    nothing, all_of_them = cascade(table, order, 0.0), cascade(table, order, 2.0)
-    assert nothing[0].tolist() == table.rewards[:, 3].tolist()
-    assert set(nothing[1]) == {3.0}
-    assert all_of_them[0].tolist() == vote(table, order)[0].tolist()
-    limit = cascade_limit(table, order, 5.0)
-    assert cascade(table, order, limit)[1].mean() == pytest.approx(5.0, abs=0.05)
-
-
 def rows_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> tuple[PolicyRow, ...]:
     torch.manual_seed(0)
     config = ControllerConfig(6, 16, SearchSpace(2, 1), (0, 1), 32, 1, 2, 0.0, menu=MENU)
@@ -104,10 +68,8 @@ def rows_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> tuple[Po
     def brief(samples: Sequence[Sample]) -> list[str]:
         return ["0-3 5" if len(sample.prompt) % 2 else "0-5" for sample in samples]
 
-    mine = [Policy("brief", brief)]
-    study = Study(pool, held, {"mine": controller}, mine, features, lambda: None, options)  # type: ignore[arg-type,return-value]
-    study.probe = lambda layers: Result("probe", held.rewards[:, 0], numpy.zeros(len(held)))  # type: ignore[method-assign]
-    return study.evaluated().rows()
+    own = [Policy("brief", brief), LOGISTIC, DRLLM, POLAR]
+    return Study(pool, held, {"mine": controller}, own, features, options).evaluated().rows()
 
 
 def test_other_gold_answers_change_nothing_that_is_chosen() -> None:
@@ -156,7 +118,7 @@ def test_what_can_be_read_off_the_prompt_is_found() -> None:
 
 def test_groups_are_thirds_and_reliability_is_counted_by_hand() -> None:
     table = table_of(6, 90)
-    groups = groupings(table.questions, lead(table, 0), -table.soft.mean(1))
+    groups = groupings(table.questions, leads(table.probabilities[:, 0]), -table.soft.mean(1))
     assert set(groups) == {"task", "length", "lead of base", "difficulty"}
     assert {int((groups["difficulty"] == third).sum()) for third in set(groups["difficulty"])} == {30}
     hardest = groups["difficulty"] == "highest third"
@@ -210,13 +172,14 @@ def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
     assert "predicted gain" in (folder / "README.md").read_text()
     arguments = ("--labels", tmp_path / "pool", "--controllers", folder, "--tracking", "disabled")
     evaluate = ("cola_learn.evaluate", *arguments, "--output", tmp_path / "evaluate")
-    code, said = command(*evaluate, "--held", tmp_path / "held")
+    logistic = ("--policies", "benchmarks.opponents.logistic.LOGISTIC")
+    code, said = command(*evaluate, "--held", tmp_path / "held", *logistic)
     assert code == 0, said
     report = json.loads((tmp_path / "evaluate" / "report.json").read_text())
     assert report["n"] == 24
     names = {row["policy"] for row in report["rows"]}
-    assert {"base", "static", "static_front", "static_per_task_oracle", "vote", "cascade", "ridge"} <= names
-    assert {"logistic", "drllm", "polar", "probe", "controller", "menu_oracle"} <= names
+    assert {"base", "static", "static_front", "static_per_task_oracle", "ridge"} <= names
+    assert {"task_reader", "logistic", "controller", "menu_oracle"} <= names
     rows = pyarrow.parquet.read_table(tmp_path / "evaluate" / "questions.parquet").to_pylist()
     for row in report["rows"]:  # by plain loops over the questions
         name = row["policy"] if row["target"] is None else f"{row['policy']} at {row['target']:.0%}"
@@ -264,8 +227,8 @@ def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
     assert "are among --labels" in said
     code, said = command(
         *("cola_learn.train", "--config", "configs/train/menu.yaml", "--labels", tmp_path / "pool"),
-        *("--output", tmp_path / "no", "--model.objective", "expected", "--data.trials", "good"),
+        *("--output", tmp_path / "no", "--model.objective", "value", "--data.trials", "good"),
         *("--tracking", "disabled"),
     )
     assert code == 2
-    assert "--model.objective expected needs the same chains on every question" in said
+    assert "--model.objective value needs the same chains on every question" in said

@@ -7,16 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
-from cola_learn.label.methods import MCTS, Beam, Greedy, RandomEdits, Scan
+from cola_learn.label.methods import MCTS, Beam, RandomEdits, Scan
 from cola_learn.label.moves import moves_of, random_edit, used_layers
 from cola_learn.label.search import Prior, Search, SearchMethod
 
 DEPTH = 10
-BUDGETED: dict[str, type[MCTS | RandomEdits | Beam | Greedy]] = {
+BUDGETED: dict[str, type[MCTS | RandomEdits | Beam]] = {
     "mcts": MCTS,
     "random": RandomEdits,
     "beam": Beam,
-    "greedy": Greedy,
 }
 METHODS = (*BUDGETED, "scan")
 
@@ -198,7 +197,7 @@ def test_depth_penalty_prefers_short_chains() -> None:
     assert mean_depth(10.0) < mean_depth(0.0) - 1
 
 
-@pytest.mark.parametrize("method", ["mcts", "random", "beam", "greedy"])
+@pytest.mark.parametrize("method", ["mcts", "random", "beam"])
 def test_small_spaces_are_searched_out(method: str) -> None:
     found = run(start(method_of(method, 400), SearchSpace(1, 1, "skip"), depth=3))
     assert {chain.layers for chain in found} == {(0, 1, 2), (1, 2), (0, 2), (0, 1), (0,), (1,), (2,)}
@@ -207,7 +206,7 @@ def test_small_spaces_are_searched_out(method: str) -> None:
 def test_greedy_builds_on_the_best_single_edit() -> None:
     """Margins fall with the distance from a chain of three skips; greedy must come closer with every step."""
     wanted = {2, 5, 7}
-    search = start(Greedy(40), SearchSpace(1, 1, "skip"))
+    search = start(Beam(40, width=1), SearchSpace(1, 1, "skip"))
     best = []
     while (chain := search.ask()) is not None:
         missing = set(range(DEPTH)) - set(chain.layers)
@@ -243,7 +242,7 @@ def test_a_prior_comes_first_and_draws_the_search() -> None:
         (MCTS, {"random_child": 1.5}),
         (MCTS, {"prior_temperature": 0.0}),
         (Beam, {"width": 0}),
-        (Greedy, {"branch": 0}),
+        (Beam, {"branch": 0}),
         (RandomEdits, {"simulations": -1}),
     ],
 )

@@ -61,31 +61,6 @@ def examples() -> list[Example]:
     ]
 
 
-def test_expected_reward_is_the_sum_over_the_menu(examples: list[Example]) -> None:
-    module = module_for("expected")
-    module.hparams["max_price"] = 0.0
-    controller = module.controller
-    assert controller is not None
-    expected = 0.0
-    for example in examples:
-        odds = [math.exp(alone(controller, example.features, text)[0]) for text in MENU]
-        expected += sum(gain * odd for gain, odd in zip(example.gains, odds, strict=True)) / sum(odds)
-    assert module._loss(collate(examples)).item() == pytest.approx(-expected / 2, abs=1e-5)
-
-
-def test_preferences_count_by_what_they_gain(examples: list[Example]) -> None:
-    module = module_for("preference")
-    module.hparams["max_price"] = 0.0
-    controller = module.controller
-    assert controller is not None
-    total = 0.0
-    for example in examples:
-        base, *others = (alone(controller, example.features, text)[0] for text in MENU)
-        for gain, logprob in zip(example.gains[1:], others, strict=True):
-            total += abs(gain) * math.log1p(math.exp(-math.copysign(1, gain) * (logprob - base)))
-    assert module._loss(collate(examples)).item() == pytest.approx(total / 2, abs=1e-5)
-
-
 def test_chains_are_weighed_as_each_is_alone(examples: list[Example]) -> None:
     controller = module_for("value").controller
     assert controller is not None
@@ -99,7 +74,7 @@ def test_chains_are_weighed_as_each_is_alone(examples: list[Example]) -> None:
         assert gains[row].tolist() == pytest.approx([value - found[0][1] for _, value in found], abs=1e-5)
 
 
-@pytest.mark.parametrize("objective", ["imitation", "expected", "preference", "value"])
+@pytest.mark.parametrize("objective", ["imitation", "value"])
 @pytest.mark.parametrize("pooling", ["attend", "components"])
 def test_every_objective_learns_which_prompt_wants_which_chain(objective: str, pooling: str) -> None:
     module = module_for(objective, pooling=pooling, components=4)

@@ -1,12 +1,13 @@
 """Two chains a question, from stored scores: a short one, and where its lead is small a second one.
 
-    python -m benchmarks.two_chains
+    python -m benchmarks.studies.two_chains
 
 No model runs. Layers that both chains begin with run once. The pair, the least lead that is enough and whether the
 second chain answers alone or both vote are chosen on labelled questions, for each mean depth.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import numpy
 
 from cola_learn.chains import Chain
 from cola_learn.command import Command
+from cola_learn.evaluate.breakdown import leads
 from cola_learn.evaluate.markdown import p_text, table
-from cola_learn.evaluate.multichain import cascade, cascade_limit, lead
 from cola_learn.evaluate.static_front import HeldFront, StaticFront
 from cola_learn.intervals import p_value, paired_difference, points
 from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
@@ -34,6 +35,42 @@ class TwoChainOptions:
     menu: Path = Path("data/menu")
     depths: list[float] = field(default_factory=lambda: [0.8, 0.85, 0.9, 0.95, 1.0])
     seed: int = 0
+
+
+def shared_layers(chains: Sequence[Chain]) -> int:
+    """Layers run when chains share their beginnings: the nodes of their trie."""
+    return len({chain.layers[:length] for chain in chains for length in range(1, chain.depth + 1)})
+
+
+def vote(table: ScoreMatrix, voters: Sequence[int]) -> tuple[Array, Array]:
+    """Rewards and layers run ``[Q]``, of the option with the highest probability on average over the voters."""
+    answers = table.probabilities[:, list(voters)].mean(1).argmax(1)
+    layers = shared_layers([table.chains[voter] for voter in voters])
+    return (answers == table.gold).astype(float), numpy.full(len(table), float(layers))
+
+
+def lead(table: ScoreMatrix, chain: int) -> Array:
+    """How sure a chain is of each question, gold unseen, ``[Q]``."""
+    return leads(table.probabilities[:, chain])
+
+
+def cascade(table: ScoreMatrix, order: Sequence[int], limit: float) -> tuple[Array, Array]:
+    """Run the first chain; where its lead is below the limit run the others too and let all of them vote.
+
+    Returns:
+        Rewards and layers run, ``[Q]`` each.
+    """
+    sure = lead(table, order[0]) >= limit
+    first = table.rewards[:, order[0]]
+    voted, layers = vote(table, order)
+    return numpy.where(sure, first, voted), numpy.where(sure, table.depths[order[0]], layers)
+
+
+def cascade_limit(table: ScoreMatrix, order: Sequence[int], mean_layers: float) -> float:
+    """The limit at which a cascade runs this many layers on average on training questions."""
+    more = shared_layers([table.chains[one] for one in order]) - table.depths[order[0]]
+    share = min(1.0, max(0.0, (mean_layers - table.depths[order[0]]) / more)) if more > 0 else 0.0
+    return float(numpy.quantile(lead(table, order[0]), share))
 
 
 @dataclass(frozen=True)
@@ -100,4 +137,4 @@ def run_two_chains(options: TwoChainOptions) -> None:
 
 
 if __name__ == "__main__":
-    Command(TwoChainOptions, run_two_chains, "Two chains a question against one.")("benchmarks.two_chains")
+    Command(TwoChainOptions, run_two_chains, "Two chains a question against one.")("benchmarks.studies.two_chains")

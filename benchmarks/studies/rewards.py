@@ -5,7 +5,7 @@ Three things in one run: how fast a search is on either reward and what it finds
 written freely up to the limit. What is finished is kept in the output file; the same command, for more questions too,
 goes on from there. Measure speed with nothing else on the machine::
 
-    python -m benchmarks.rewards --questions 50 --agree_questions 200 --output runs/rewards.jsonl
+    python -m benchmarks.studies.rewards --questions 50 --agree_questions 200 --output runs/rewards.jsonl
 """
 
 import random
@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from scipy.stats import binomtest
 
-from benchmarks.journal import Journal
+from benchmarks.studies.journal import Journal
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.load import load_backbone
@@ -42,7 +42,7 @@ from cola_learn.tasks.questions import Question, as_sample
 
 @dataclass(frozen=True)
 class Options:
-    """Options of python -m benchmarks.rewards.
+    """Options of python -m benchmarks.studies.rewards.
 
     Attributes:
         task: of open questions.
@@ -246,4 +246,6 @@ def _share(count: int, total: int) -> str:
 
 
 if __name__ == "__main__":
-    Command(Options, run, "Verification against generation as the reward of open questions.")("benchmarks.rewards")
+    Command(Options, run, "Verification against generation as the reward of open questions.")(
+        "benchmarks.studies.rewards"
+    )

@@ -1,6 +1,6 @@
 """What the metric makes of the chains of a menu: accuracy of base and differences to it under each, from stored scores.
 
-    python -m benchmarks.metrics
+    python -m benchmarks.studies.metrics
 
 No model runs. ``sums`` holds log-likelihoods, ``menu`` the same chains scored as OLMES recommends; where that is
 ``pmi`` the two differ by the score of an option without its question, so that it is known through every chain.
@@ -142,4 +142,6 @@ def run_metrics(options: MetricOptions) -> None:
 
 
 if __name__ == "__main__":
-    Command(MetricOptions, run_metrics, "Base and the chains of a menu under each metric.")("benchmarks.metrics")
+    Command(MetricOptions, run_metrics, "Base and the chains of a menu under each metric.")(
+        "benchmarks.studies.metrics"
+    )

@@ -4,8 +4,8 @@ All methods search the same questions and share every score (a chain's scores do
 only wall times need runs of their own (``--seconds N`` questions). Questions that are finished are kept in the output
 folder; the same command with more questions goes on from there. What docs/search.md shows is kept in data/search::
 
-    python -m benchmarks.search --questions 200 --workers 2 --output data/search
-    python -m benchmarks.search --config configs/benchmarks/search_50.yaml    # fewer methods, a quarter of the budget
+    python -m benchmarks.studies.search --questions 200 --workers 2 --output data/search
+    python -m benchmarks.studies.search --config configs/benchmarks/search_50.yaml    # fewer methods, less budget
 """
 
 import json
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.journal import Journal
+from benchmarks.studies.journal import Journal
 from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.load import load_backbone
 from cola_learn.backbone.options import Dtype
@@ -36,7 +36,7 @@ from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
 from cola_learn.intervals import paired_difference
 from cola_learn.label.driver import Hunt, label_questions, luck_option
-from cola_learn.label.methods import MCTS, Beam, Greedy, RandomEdits, Scan, SearchMethod
+from cola_learn.label.methods import MCTS, Beam, RandomEdits, Scan, SearchMethod
 from cola_learn.label.plan import Plan
 from cola_learn.label.prior import gains_as_prior
 from cola_learn.label.processes import end_with_parent
@@ -62,7 +62,7 @@ METHODS: dict[str, tuple[SearchSpace, type[SearchMethod], dict[str, float]]] = {
     "mcts skip-only": (SearchSpace(operations="skip"), MCTS, {}),
     "mcts repeat-only": (SearchSpace(operations="repeat"), MCTS, {}),
     "beam": (DISJOINT, Beam, {}),
-    "greedy": (DISJOINT, Greedy, {}),
+    "greedy": (DISJOINT, Beam, {"width": 1}),
     "random": (DISJOINT, RandomEdits, {}),
     "scan": (DISJOINT, Scan, {}),
 }
@@ -70,7 +70,7 @@ METHODS: dict[str, tuple[SearchSpace, type[SearchMethod], dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """Options of python -m benchmarks.search.
+    """Options of python -m benchmarks.studies.search.
 
     Attributes:
         questions: of each task, drawn with the seed.
@@ -300,8 +300,8 @@ def seconds_alone(questions: Sequence[Question], prior: Prior, options: Options)
         space, method = _method(name, options.simulations)
         plan = Plan(method, space, seed=options.seed, luck=False, neighbours=0)
         begin = time.perf_counter()
-        priors = (lambda question: prior) if name.endswith("prior") else (lambda question: None)
-        for _ in label_questions(scorer, questions, plan, priors=priors):
+        guide = prior if name.endswith("prior") else None
+        for _ in label_questions(scorer, questions, plan, prior=guide):
             pass
         times[name] = (time.perf_counter() - begin) / len(questions)
     return times
@@ -414,4 +414,6 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path, options: Options) -> Non
 
 
 if __name__ == "__main__":
-    Command(Options, run, "Compare search methods on ARC-Easy and ARC-Challenge questions.")("benchmarks.search")
+    Command(Options, run, "Compare search methods on ARC-Easy and ARC-Challenge questions.")(
+        "benchmarks.studies.search"
+    )

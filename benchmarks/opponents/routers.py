@@ -3,15 +3,21 @@
 Both decide layer by layer what becomes of it. Here both read the controller's prompt features (Dr.LLM's read the hidden
 state in front of each layer while the model runs), learn from the best chain of a menu for each prompt, and choose the
 chain of the menu that they find most probable.
+
+    python -m cola_learn.evaluate --config configs/evaluate/menu.yaml --controllers checkpoints/menu \\
+        --policies benchmarks.opponents.routers.DRLLM benchmarks.opponents.routers.POLAR
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cola_learn.chains import Chain
+from cola_learn.evaluate.learners import Learner
+from cola_learn.label.score_matrix import Array, ScoreMatrix
 from cola_learn.train.batches import pad_features
 
 SKIP, ONCE, REPEAT = range(3)
@@ -117,6 +123,17 @@ def route(router: Router, prompts: Sequence[Tensor], menu: Sequence[Chain]) -> T
     router.eval()
     parts = [router(*pad_features(prompts[start : start + 64]), chains) for start in range(0, len(prompts), 64)]
     return torch.cat(parts)
+
+
+def _learned(kind: type[Router], prompts: Sequence[Tensor], table: ScoreMatrix, others: Sequence[Tensor]) -> Array:
+    torch.manual_seed(0)
+    router = kind(prompts[0].shape[1] * prompts[0].shape[2], table.chains[0].num_layers)
+    fit_router(router, prompts, [table.chains[index] for index in table.soft.argmax(1)])
+    return route(router, others, table.chains).double().numpy()
+
+
+DRLLM = Learner("drllm", partial(_learned, LayerRouters), scale=500.0)
+POLAR = Learner("polar", partial(_learned, SegmentPredictor), scale=500.0)
 
 
 def _of_classes(logprobs: Tensor, chains: Tensor) -> Tensor:

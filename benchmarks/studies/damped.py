@@ -4,7 +4,7 @@ A loop runs a block of layers F again: x <- x + a (F(x) - x). With a = 1 it is a
 takes the mean of the states of all its turns instead. Training questions of nine tasks rank all loops; the best are
 then compared on others. A killed run goes on.
 
-    python -m benchmarks.damped --questions 90 --others 450 --dtype float32 --output data/damped/loops.jsonl
+    python -m benchmarks.studies.damped --questions 90 --others 450 --dtype float32 --output data/damped/loops.jsonl
 """
 
 import itertools
@@ -18,7 +18,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from benchmarks.journal import Journal
+from benchmarks.studies.journal import Journal
 from cola_learn import Chain, Question, load_backbone, load_task
 from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.options import Dtype
@@ -214,4 +214,4 @@ def _drawn(options: DampedOptions) -> list[Question]:
 
 
 if __name__ == "__main__":
-    Command(DampedOptions, run_damped, "Damped and averaged loops against chains.")("benchmarks.damped")
+    Command(DampedOptions, run_damped, "Damped and averaged loops against chains.")("benchmarks.studies.damped")

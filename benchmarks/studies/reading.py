@@ -1,7 +1,7 @@
 """What can be read off a prompt about which chain suits it: by layer read, by target, by number of questions and of
 chains.
 
-    python -m benchmarks.reading --layers 0 7
+    python -m benchmarks.studies.reading --layers 0 7
 
 Ridge regression from prompts to the gains of a menu's chains, cross-validated on training questions; nothing held out
 is looked at. Beside it what the name of the task alone would give. Reading a layer takes minutes, once.
@@ -203,4 +203,6 @@ def _difference(mine: Array, other: Array, seed: int) -> str:
 
 
 if __name__ == "__main__":
-    Command(ReadingOptions, run_reading, "What can be read off a prompt, cross-validated.")("benchmarks.reading")
+    Command(ReadingOptions, run_reading, "What can be read off a prompt, cross-validated.")(
+        "benchmarks.studies.reading"
+    )
