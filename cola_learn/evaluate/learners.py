@@ -29,8 +29,8 @@ class Learner:
 
     Attributes:
         name: in the report.
-        fit: from training prompts ``[T, F, H]``, their scores, and other prompts: a score of every chain for each of the
-            others, ``[Q, C]``; the highest is chosen.
+        fit: from training prompts ``[T, F, H]``, their scores, and other prompts: a score of every chain for each of
+            the others, ``[Q, C]``; the highest is chosen.
         scale: what all layers are worth at a price of 1, in units of its scores.
     """
 

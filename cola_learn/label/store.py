@@ -36,8 +36,8 @@ configs:
   data_files: "questions.parquet"
 ---
 Chains of layers of `{backbone}` that were tried on `{task}`, split `{split}`, one row a question; `manifest.json` says
-how. Questions are named by task, split and id; their text is in `questions.parquet`, if anywhere. `datasets.load_dataset`
-reads this folder, `python -m cola_learn.label inspect` shows what it holds.
+how. Questions are named by task, split and id; their text is in `questions.parquet`, if anywhere.
+`datasets.load_dataset` reads this folder, `python -m cola_learn.label inspect` shows what it holds.
 """
 
 

@@ -242,7 +242,7 @@ class Controller(nn.Module):
         prices = None if price is None else torch.full((1,), price, device=device)
         prompt, padding = (tensor.to(device) for tensor in pad_features([features]))
         memory, padding = self.encode(prompt, padding, prices)
-        growing = [((STOP,), 0.0)]
+        growing: list[tuple[tuple[int, ...], float]] = [((STOP,), 0.0)]
         done: list[tuple[tuple[int, ...], float]] = []
         while growing:
             tokens = torch.tensor([written for written, _ in growing], device=device)[:, None]
