@@ -20,14 +20,14 @@ from cola_learn.command import Command
 from cola_learn.files import write_text
 from cola_learn.label.driver import collect_seldom, label_questions
 from cola_learn.label.manifest import Manifest
-from cola_learn.label.methods import MCTS
 from cola_learn.label.plan import Plan
 from cola_learn.label.records import Label
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 from cola_learn.plots import SKIP, as_svg, themed
+from cola_learn.rewards.scores import OptionScores
+from cola_learn.search.methods import MCTS
 from cola_learn.tasks.questions import Question, Sample
-from cola_learn.tasks.scores import OptionScores
 
 LAYERS = 30
 

@@ -43,8 +43,8 @@ from cola_learn.command import Command
 from cola_learn.console import progress_bar
 from cola_learn.files import write_text
 from cola_learn.label.driver import label_questions
-from cola_learn.tasks.option_scorer import OptionScorer
-from cola_learn.tasks.scores import OptionScores
+from cola_learn.rewards.option_scorer import OptionScorer
+from cola_learn.rewards.scores import OptionScores
 
 DEPTHS = (0.5, 0.75, 1.0, 1.25)
 

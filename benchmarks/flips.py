@@ -16,7 +16,7 @@ from cola_learn.backbone.options import Dtype
 from cola_learn.command import Command
 from cola_learn.console import console, progress_bar
 from cola_learn.label.driver import label_questions
-from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.tasks.questions import as_sample
 
 _BLOCK = 25

@@ -49,6 +49,7 @@ use_wheels()
 from benchmarks.baselines import by_chain_group, per_chain, plain_model  # noqa: E402
 from benchmarks.executor import ceiling_share, measured, search, wait  # noqa: E402
 from benchmarks.flips import Flips, both_margins  # noqa: E402
+from cola_learn.backbone.apply_chain import apply_chain  # noqa: E402
 from cola_learn.backbone.backbone import Backbone  # noqa: E402
 from cola_learn.backbone.executor import Executor  # noqa: E402
 from cola_learn.backbone.generate import Generator  # noqa: E402
@@ -56,7 +57,6 @@ from cola_learn.backbone.options import Decoding  # noqa: E402
 from cola_learn.backbone.rows import Row  # noqa: E402
 from cola_learn.chains import Chain  # noqa: E402
 from cola_learn.console import console  # noqa: E402
-from cola_learn.infer.apply import apply_chain  # noqa: E402
 from cola_learn.tasks.questions import Question, as_sample  # noqa: E402
 
 KINDS = (

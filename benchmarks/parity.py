@@ -13,8 +13,8 @@ from cola_learn.backbone.load import load_backbone, source_of
 from cola_learn.chains import Chain
 from cola_learn.command import Command
 from cola_learn.console import console, progress_bar
+from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.tasks.load import load_task
-from cola_learn.tasks.option_scorer import OptionScorer
 from cola_learn.tasks.questions import Question, as_sample
 
 _AT_ONCE = 16  # questions

@@ -10,8 +10,8 @@ from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain
 from cola_learn.command import Command
 from cola_learn.console import console
+from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.tasks.load import load_task
-from cola_learn.tasks.option_scorer import OptionScorer
 from cola_learn.tasks.questions import as_sample
 
 

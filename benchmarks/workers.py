@@ -13,12 +13,12 @@ from rich.console import Console
 
 from cola_learn.command import Command
 from cola_learn.console import console
-from cola_learn.label.methods import MCTS
 from cola_learn.label.plan import Job, Plan, Resources
 from cola_learn.label.records import Label
 from cola_learn.label.run import start_workers
+from cola_learn.rewards.scoring import Scoring
+from cola_learn.search.methods import MCTS
 from cola_learn.tasks.load import load_task
-from cola_learn.tasks.scoring import Scoring
 
 
 @dataclass(frozen=True)

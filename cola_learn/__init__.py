@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cola_learn.backbone.apply_chain import apply_chain
     from cola_learn.backbone.backbone import Backbone
     from cola_learn.backbone.executor import Executor
     from cola_learn.backbone.generate import Generator
@@ -14,17 +15,16 @@ if TYPE_CHECKING:
     from cola_learn.backbone.options import Decoding
     from cola_learn.backbone.rows import Row
     from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
-    from cola_learn.infer.apply import apply_chain
     from cola_learn.infer.model import ColaForCausalLM
-    from cola_learn.label.mcts import MCTS
     from cola_learn.label.plan import Plan
     from cola_learn.label.records import Label, Trial
-    from cola_learn.label.search import SearchMethod
     from cola_learn.label.store import LabelStore
-    from cola_learn.tasks.judges import make_judge, score_questions
+    from cola_learn.rewards.judges import make_judge, score_questions
+    from cola_learn.rewards.scoring import Scoring
+    from cola_learn.search.mcts import MCTS
+    from cola_learn.search.method import SearchMethod
     from cola_learn.tasks.load import load_task
     from cola_learn.tasks.questions import Question, Sample, as_sample
-    from cola_learn.tasks.scoring import Scoring
     from cola_learn.train.config import ControllerConfig
     from cola_learn.train.controller import Controller
 
@@ -39,23 +39,23 @@ _HOME_OF = {
     "Generator": "cola_learn.backbone.generate",
     "Label": "cola_learn.label.records",
     "LabelStore": "cola_learn.label.store",
-    "MCTS": "cola_learn.label.mcts",
+    "MCTS": "cola_learn.search.mcts",
     "Plan": "cola_learn.label.plan",
     "Question": "cola_learn.tasks.questions",
     "Repeat": "cola_learn.chains",
     "Row": "cola_learn.backbone.rows",
     "Sample": "cola_learn.tasks.questions",
-    "Scoring": "cola_learn.tasks.scoring",
-    "SearchMethod": "cola_learn.label.search",
+    "Scoring": "cola_learn.rewards.scoring",
+    "SearchMethod": "cola_learn.search.method",
     "SearchSpace": "cola_learn.chains",
     "Skip": "cola_learn.chains",
     "Trial": "cola_learn.label.records",
-    "apply_chain": "cola_learn.infer.apply",
+    "apply_chain": "cola_learn.backbone.apply_chain",
     "as_sample": "cola_learn.tasks.questions",
     "load_backbone": "cola_learn.backbone.load",
     "load_task": "cola_learn.tasks.load",
-    "make_judge": "cola_learn.tasks.judges",
-    "score_questions": "cola_learn.tasks.judges",
+    "make_judge": "cola_learn.rewards.judges",
+    "score_questions": "cola_learn.rewards.judges",
 }
 
 __all__ = [

@@ -11,7 +11,7 @@ STAGES = {
     "assets": ("cola_learn.assets", "fetch the embedded model and benchmarks"),
     "label": ("cola_learn.label.__main__", "search the best chains of training questions"),
     "train": ("cola_learn.train.__main__", "train a controller on the labels"),
-    "export": ("cola_learn.export", "write a trained controller as a folder for others"),
+    "export": ("cola_learn.export.__main__", "write a trained controller as a folder for others"),
     "evaluate": ("cola_learn.evaluate.__main__", "measure a controller on held-out questions"),
     "infer": ("cola_learn.infer.__main__", "ask a question and see the chain chosen for it"),
 }

@@ -30,9 +30,9 @@ from cola_learn.label.manifest import Identity, Manifest
 from cola_learn.label.plan import Job, Plan
 from cola_learn.label.records import Label, Trial
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.questions import Question
-from cola_learn.tasks.scoring import Scoring
 
 Form = Literal["polar", "drllm", "counts"]
 

@@ -19,11 +19,11 @@ from cola_learn.command import Command, Main, run_commands
 from cola_learn.console import PlainConsole, console
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
-from cola_learn.intervals import Interval
 from cola_learn.label.manifest import Manifest
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 from cola_learn.plots import FADED, GRID, INK, ORACLE, REPEAT, SKIP, as_svg, themed
+from cola_learn.stats import Interval
 
 PERCENTILES = (5, 10, 20)
 OPERATIONS = ("skip", "repeat", "both")

@@ -24,7 +24,7 @@ from cola_learn.files import (
     write_json,
     write_text,
 )
-from cola_learn.intervals import Interval
+from cola_learn.stats import Interval
 
 values = st.dictionaries(
     st.text(st.characters(exclude_categories=["Cs"])).filter(lambda name: name != "sha256"),

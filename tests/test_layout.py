@@ -9,8 +9,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cola_learn"
 # From what everybody may use to what uses everything.
 ORDER = (
-    *("errors", "files", "console", "chains", "intervals", "plots", "tracking", "command", "assets"),
-    *("backbone", "tasks", "label", "train", "evaluate", "infer", "export", "cli", "__main__"),
+    *("errors", "files", "console", "chains", "stats", "plots", "tracking", "command", "assets"),
+    *("backbone", "search", "tasks", "rewards", "label", "train", "infer", "evaluate", "export", "cli", "__main__"),
 )
 LONGEST = 350  # lines
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from cola_learn import Backbone, Chain, Executor, Row, Scoring
-from cola_learn.label.methods import MCTS
 from cola_learn.label.plan import Job, Plan, Resources
 from cola_learn.label.processes import _device_of
+from cola_learn.search.methods import MCTS
 from tests.conftest import WordTokenizer, tiny_llama
 
 

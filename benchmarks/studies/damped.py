@@ -25,13 +25,13 @@ from cola_learn.backbone.options import Dtype
 from cola_learn.backbone.recording import Batch
 from cola_learn.command import Command
 from cola_learn.console import console, progress_bar
-from cola_learn.intervals import p_value, paired_difference, points
 from cola_learn.label.score_matrix import Array
-from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.rewards.option_scorer import OptionScorer
+from cola_learn.rewards.scores import OptionScores
+from cola_learn.rewards.scoring import Scoring
+from cola_learn.rewards.temperature import soft_reward, task_temperatures
+from cola_learn.stats import p_value, paired_difference, points
 from cola_learn.tasks.questions import as_sample
-from cola_learn.tasks.scores import OptionScores
-from cola_learn.tasks.scoring import Scoring
-from cola_learn.tasks.temperature import soft_reward, task_temperatures
 
 TASKS = (
     *("arc_easy:test", "arc_challenge:test", "openbookqa:test", "commonsense_qa:validation", "sciq:validation"),

@@ -17,8 +17,8 @@ from scipy.special import log_softmax
 
 from cola_learn.command import Command
 from cola_learn.console import PlainConsole, console
-from cola_learn.intervals import paired_difference, points
 from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
+from cola_learn.stats import paired_difference, points
 from cola_learn.tasks.registry import BENCHMARKS
 
 

@@ -27,9 +27,9 @@ from cola_learn.console import PlainConsole, console
 from cola_learn.evaluate.learners import pooled
 from cola_learn.evaluate.shuffled import dealt
 from cola_learn.evaluate.static_front import StaticFront
-from cola_learn.intervals import p_value, paired_difference, points
 from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
-from cola_learn.tasks.temperature import LEAST_PROBABILITY
+from cola_learn.rewards.temperature import LEAST_PROBABILITY
+from cola_learn.stats import p_value, paired_difference, points
 from cola_learn.train.features import features_of
 
 _FOLDS = 5

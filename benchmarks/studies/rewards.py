@@ -29,14 +29,14 @@ from cola_learn.chains import Chain, SearchSpace
 from cola_learn.command import Command
 from cola_learn.console import progress_bar
 from cola_learn.label.driver import label_questions
-from cola_learn.label.methods import MCTS
-from cola_learn.label.moves import random_edit, used_layers
 from cola_learn.label.plan import Plan
-from cola_learn.tasks.answer_verifier import AnswerVerifier
-from cola_learn.tasks.answer_writer import AnswerWriter
-from cola_learn.tasks.judge import Judge
+from cola_learn.rewards.answer_verifier import AnswerVerifier
+from cola_learn.rewards.answer_writer import AnswerWriter
+from cola_learn.rewards.judge import Judge
+from cola_learn.rewards.prompts import Prompt
+from cola_learn.search.methods import MCTS
+from cola_learn.search.moves import random_edit, used_layers
 from cola_learn.tasks.load import load_task
-from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Question, as_sample
 
 

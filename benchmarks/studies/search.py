@@ -34,19 +34,19 @@ from cola_learn.command import Command
 from cola_learn.console import progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
-from cola_learn.intervals import paired_difference
 from cola_learn.label.driver import Hunt, label_questions, luck_option
-from cola_learn.label.methods import MCTS, Beam, RandomEdits, Scan, SearchMethod
 from cola_learn.label.plan import Plan
 from cola_learn.label.prior import gains_as_prior
 from cola_learn.label.processes import end_with_parent
 from cola_learn.label.records import Label
-from cola_learn.label.search import Prior
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.option_scorer import OptionScorer
+from cola_learn.rewards.scores import Scores
+from cola_learn.search.method import Prior
+from cola_learn.search.methods import MCTS, Beam, RandomEdits, Scan, SearchMethod
+from cola_learn.stats import paired_difference
 from cola_learn.tasks.load import load_task
-from cola_learn.tasks.option_scorer import OptionScorer
 from cola_learn.tasks.questions import Question, as_sample
-from cola_learn.tasks.scores import Scores
 
 Array = NDArray[numpy.float64]
 BUDGETS = (25, 50, 100, 200)

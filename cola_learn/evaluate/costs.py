@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
-from cola_learn.tasks.judge import ModelJudge
+from cola_learn.rewards.judge import ModelJudge
 from cola_learn.tasks.questions import Question, Sample, Template, as_sample
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import MAX_TOKENS, prompt_features

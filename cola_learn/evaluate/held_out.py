@@ -9,11 +9,11 @@ from cola_learn.errors import UserError
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.label.show import show_prompt
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.files import is_file
 from cola_learn.tasks.load import load_task, task_and_split
 from cola_learn.tasks.questions import Question
-from cola_learn.tasks.scoring import Scoring
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,11 +19,11 @@ from cola_learn.evaluate.searches import difficulty, luck_of, search_oracle, sea
 from cola_learn.evaluate.static_chains import static_chains
 from cola_learn.label.score_matrix import Array
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks.judge import ModelJudge
-from cola_learn.tasks.judges import make_judge, score_all
+from cola_learn.rewards.judge import ModelJudge
+from cola_learn.rewards.judges import make_judge, score_all
+from cola_learn.rewards.scores import Scores
+from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.questions import Question, as_sample
-from cola_learn.tasks.scores import Scores
-from cola_learn.tasks.scoring import Scoring
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features
 

@@ -6,7 +6,7 @@ import numpy
 
 from cola_learn.evaluate.report import DIFFERENCES, Report
 from cola_learn.evaluate.results import PolicyRow
-from cola_learn.intervals import points
+from cola_learn.stats import points
 
 
 def as_markdown(report: Report) -> str:

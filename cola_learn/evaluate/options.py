@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from cola_learn.backbone.options import Dtype
-from cola_learn.label.methods import MCTS
 from cola_learn.label.plan import Plan, Resources
-from cola_learn.label.search import SearchMethod
+from cola_learn.search.method import SearchMethod
+from cola_learn.search.methods import MCTS
 from cola_learn.tracking import Mode, Wandb
 
 

@@ -8,12 +8,12 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from cola_learn.chains import Chain
-from cola_learn.evaluate import figures
+from cola_learn.evaluate import curves as plots
 from cola_learn.evaluate.markdown import heights, p_text
 from cola_learn.evaluate.report import Report, explained
 from cola_learn.evaluate.results import Evaluated, Result
 from cola_learn.files import write_text
-from cola_learn.intervals import points
+from cola_learn.stats import points
 from cola_learn.tasks.questions import Question
 
 _EXAMPLES = 10  # questions won, and as many lost
@@ -37,7 +37,7 @@ def write_html(path: Path, report: Report, evaluated: Evaluated) -> None:
     assert base.chains is not None
     num_layers = base.chains[0].num_layers
     curves = any(row.target is not None for row in report.rows)
-    plot = figures.accuracy_curves if curves else figures.accuracy_against_depth
+    plot = plots.accuracy_curves if curves else plots.accuracy_against_depth
     shown = ["static", *report.controllers, "search_oracle"]
     environment = Environment(loader=PackageLoader("cola_learn.evaluate", "."), autoescape=True)
     page = environment.get_template("report.html").render(
@@ -49,7 +49,7 @@ def write_html(path: Path, report: Report, evaluated: Evaluated) -> None:
         curves=curves,
         heights=heights(report.rows),
         depth_plot=Markup(plot(report.rows, num_layers)),
-        reliability_plot=Markup(figures.reliability_curves(report.reliability)) if report.reliability else None,
+        reliability_plot=Markup(plots.reliability_curves(report.reliability)) if report.reliability else None,
         strips=[
             (name, layer_shares(result.chains))
             for name in shown

@@ -9,7 +9,7 @@ from typing import Any
 from cola_learn.evaluate.reliability import Reliability
 from cola_learn.evaluate.results import LuckControl, PolicyRow
 from cola_learn.files import as_value
-from cola_learn.intervals import Interval, detectable, holm
+from cola_learn.stats import Interval, detectable, holm
 
 DIFFERENCES = ("to_base", "to_static", "to_shuffled", "to_shuffled_in_task")
 EXPLAINED = {

@@ -18,7 +18,7 @@ from cola_learn.label.records import Label
 from cola_learn.label.run import fill_store, start_workers
 from cola_learn.label.score_matrix import Array, open_stores
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks.judge import ModelJudge
+from cola_learn.rewards.judge import ModelJudge
 from cola_learn.tasks.questions import Question
 
 

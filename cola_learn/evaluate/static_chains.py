@@ -12,10 +12,10 @@ from cola_learn.evaluate.static_front import HeldFront, StaticFront, best_within
 from cola_learn.label.records import Label
 from cola_learn.label.score_matrix import Array, ScoreMatrix, of_one_menu
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks.judge import Judge
-from cola_learn.tasks.judges import score_all
+from cola_learn.rewards.judge import Judge
+from cola_learn.rewards.judges import score_all
+from cola_learn.rewards.temperature import fitted, soft_rewards
 from cola_learn.tasks.questions import Question
-from cola_learn.tasks.temperature import fitted, soft_rewards
 
 _TOGETHER = 8  # questions scored in one call
 

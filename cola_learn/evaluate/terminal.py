@@ -6,7 +6,7 @@ from cola_learn.console import PlainConsole
 from cola_learn.evaluate.markdown import measures
 from cola_learn.evaluate.report import Report
 from cola_learn.evaluate.results import PolicyRow
-from cola_learn.intervals import points
+from cola_learn.stats import points
 
 _LEFT = ("policy",)
 

@@ -8,9 +8,9 @@ from cola_learn.backbone.generate import Generator
 from cola_learn.chains import Chain
 from cola_learn.console import console
 from cola_learn.errors import UserError
+from cola_learn.infer.as_prompt import as_chat
 from cola_learn.infer.chooser import PLAIN_TEXT, Chooser, make_chooser, strip, texts
 from cola_learn.infer.options import InferOptions
-from cola_learn.infer.prompts import as_chat
 
 
 def converse(options: InferOptions) -> None:

@@ -13,9 +13,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
+from cola_learn.backbone.apply_chain import apply_chain
 from cola_learn.backbone.load import load_model, load_tokenizer
 from cola_learn.chains import Chain
-from cola_learn.infer.apply import apply_chain
 from cola_learn.infer.model import ColaForCausalLM
 
 Request = TypeVar("Request")

@@ -10,19 +10,19 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Gen
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 
+from cola_learn.backbone.apply_chains import apply_chains
+from cola_learn.backbone.beginning import Beginning, run_beginning
 from cola_learn.backbone.fingerprint import changed_weight, of_files, of_memory
 from cola_learn.backbone.layers import find_layers
 from cola_learn.backbone.load import load_model, load_tokenizer, source_of
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.infer.apply_rows import apply_chains
-from cola_learn.infer.beginning import Beginning, run_beginning
+from cola_learn.infer.apart import generate_apart, unpadded
+from cola_learn.infer.as_prompt import as_chat
 from cola_learn.infer.config import ColaConfig
-from cola_learn.infer.export import write_controller
-from cola_learn.infer.prompts import as_chat
-from cola_learn.infer.rows import generate_apart, unpadded
 from cola_learn.infer.turns import Turns, in_turn
+from cola_learn.train.card import write_controller
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import MAX_TOKENS
 

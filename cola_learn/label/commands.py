@@ -9,13 +9,13 @@ from cola_learn.chains import Chain
 from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import write_text
-from cola_learn.label.compare import by_task, over_all
 from cola_learn.label.heat import heat_map
+from cola_learn.label.menu_table import by_task, over_all
 from cola_learn.label.options import InspectOptions, MergeOptions, VerifyOptions
 from cola_learn.label.score_matrix import ScoreMatrix, of_one_menu, open_stores
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
-from cola_learn.tasks.judges import make_judge, score_questions
+from cola_learn.rewards.judges import make_judge, score_questions
 
 
 def run_inspect(options: InspectOptions) -> None:

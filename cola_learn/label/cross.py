@@ -10,17 +10,17 @@ from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder
 from cola_learn.label.manifest import Manifest
-from cola_learn.label.menu_file import LARGEST
-from cola_learn.label.methods import Menu
 from cola_learn.label.options import CrossOptions
 from cola_learn.label.plan import Job, Plan
 from cola_learn.label.run import fill_store, start_workers
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.scoring import Scoring
+from cola_learn.search.menu_file import LARGEST
+from cola_learn.search.methods import Menu
 from cola_learn.tasks.files import is_file
 from cola_learn.tasks.load import load_task, task_and_split
 from cola_learn.tasks.questions import Question
-from cola_learn.tasks.scoring import Scoring
 
 
 def run_cross(options: CrossOptions) -> list[LabelStore]:

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cola_learn.chains import Chain
-from cola_learn.label.moves import random_edit, used_layers
 from cola_learn.label.plan import Plan
 from cola_learn.label.records import Label, Luck, Trial
-from cola_learn.label.search import Prior, Search
-from cola_learn.tasks.judge import Judge
+from cola_learn.rewards.judge import Judge
+from cola_learn.rewards.scores import Scores
+from cola_learn.search.method import Prior, Search
+from cola_learn.search.moves import random_edit, used_layers
 from cola_learn.tasks.questions import Question, Template, as_sample
-from cola_learn.tasks.scores import Scores
 
 
 def label_questions(

@@ -16,8 +16,8 @@ from cola_learn.label.plan import Job, Resources
 from cola_learn.label.prior import load_prior
 from cola_learn.label.records import Label
 from cola_learn.label.verify import Verifier
-from cola_learn.tasks.judge import ModelJudge
-from cola_learn.tasks.judges import make_judge
+from cola_learn.rewards.judge import ModelJudge
+from cola_learn.rewards.judges import make_judge
 from cola_learn.tasks.questions import Question
 
 

@@ -15,12 +15,12 @@ from cola_learn.chains import SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.files import as_value, digest, read_json, write_json
 from cola_learn.label.plan import Job
-from cola_learn.label.search import SearchMethod
+from cola_learn.rewards.prompts import Example, Prompt
+from cola_learn.rewards.scoring import Reward, Scoring
+from cola_learn.search.method import SearchMethod
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.load import load_task
-from cola_learn.tasks.prompts import Example, Prompt
 from cola_learn.tasks.questions import Metric, Question, Template, Truncate
-from cola_learn.tasks.scoring import Reward, Scoring
 
 FORMAT = 2
 _LARGEST_BUDGET = 10_000_000

@@ -6,9 +6,9 @@ from typing import Literal
 
 from cola_learn.command import GROUP
 from cola_learn.label.plan import Plan, Resources
+from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.questions import Metric
-from cola_learn.tasks.scoring import Scoring
 from cola_learn.tracking import Mode, Wandb
 
 

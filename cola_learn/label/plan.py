@@ -5,8 +5,8 @@ from typing import Literal
 
 from cola_learn.backbone.options import Dtype
 from cola_learn.chains import SearchSpace
-from cola_learn.label.methods import MCTS, SearchMethod
-from cola_learn.tasks.scoring import Scoring
+from cola_learn.rewards.scoring import Scoring
+from cola_learn.search.methods import MCTS, SearchMethod
 
 Verify = Literal["auto", "good", "off"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from cola_learn.chains import Edit
 from cola_learn.errors import UserError
 from cola_learn.label.records import Label
-from cola_learn.label.search import Prior, SearchMethod
 from cola_learn.label.store import LabelStore
+from cola_learn.search.method import Prior, SearchMethod
 
 
 def edit_gains(labels: Iterable[Label]) -> dict[Edit, tuple[float, int]]:

@@ -13,8 +13,8 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.label.records import menu_of
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.temperature import LEAST_PROBABILITY, task_temperatures
 from cola_learn.tasks.questions import Question
-from cola_learn.tasks.temperature import LEAST_PROBABILITY, task_temperatures
 
 Array = NDArray[numpy.float64]
 

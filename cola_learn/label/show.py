@@ -6,9 +6,9 @@ from cola_learn.backbone.load import max_tokens_of
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.console import console, printable
 from cola_learn.errors import UserError
-from cola_learn.tasks.encoding import too_long
+from cola_learn.rewards.encoding import too_long
+from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.questions import Question, as_sample
-from cola_learn.tasks.scoring import Scoring
 
 _SHOWN = 320  # characters of a prompt at the start of a run
 

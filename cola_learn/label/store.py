@@ -32,6 +32,7 @@ _CARD = """---
 configs:
 - config_name: labels
   data_files: "*-*.parquet"
+  default: true
 - config_name: questions
   data_files: "questions.parquet"
 ---

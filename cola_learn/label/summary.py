@@ -7,8 +7,8 @@ import numpy
 
 from cola_learn.chains import Chain
 from cola_learn.console import console
-from cola_learn.intervals import Interval, paired_difference
 from cola_learn.label.records import Label
+from cola_learn.stats import Interval, paired_difference
 
 
 class Tally:

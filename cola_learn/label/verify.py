@@ -6,10 +6,10 @@ from dataclasses import replace
 from cola_learn.chains import Chain
 from cola_learn.label.plan import Verify
 from cola_learn.label.records import Label, Trial
-from cola_learn.tasks.judge import ModelJudge
-from cola_learn.tasks.judges import score_questions
+from cola_learn.rewards.judge import ModelJudge
+from cola_learn.rewards.judges import score_questions
+from cola_learn.rewards.scores import Scores
 from cola_learn.tasks.questions import Question, Template
-from cola_learn.tasks.scores import Scores
 
 
 class Verifier:

@@ -15,7 +15,7 @@ from cola_learn.backbone.fingerprint import of_files, of_memory
 from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.tasks.questions import Question, as_sample
 from tests.conftest import WordTokenizer, tiny_llama
 

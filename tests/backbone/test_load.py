@@ -14,7 +14,7 @@ from cola_learn.backbone.fingerprint import of_files
 from cola_learn.backbone.load import fingerprint_of, load_backbone, located, max_tokens_of
 from cola_learn.backbone.tokens import chat_text
 from cola_learn.errors import UserError
-from cola_learn.tasks.prompts import Prompt
+from cola_learn.rewards.prompts import Prompt
 from tests.end_to_end.conftest import save_tiny
 
 

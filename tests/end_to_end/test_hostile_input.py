@@ -13,8 +13,8 @@ import pytest
 
 from cola_learn.chains import Chain
 from cola_learn.console import printable
+from cola_learn.rewards.grading import Grader, boxed
 from cola_learn.tasks.answers import spellings
-from cola_learn.tasks.grading import Grader, boxed
 from tests.end_to_end.test_damaged_files import assert_one_line
 
 Command = Callable[..., tuple[int, str]]

@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cola_learn import LabelStore, as_sample, assets, load_task
+from cola_learn.rewards.prompts import Prompt
 from cola_learn.tasks.columns import Layout
-from cola_learn.tasks.prompts import Prompt
 from cola_learn.tasks.questions import Question
 
 Command = Callable[..., tuple[int, str]]

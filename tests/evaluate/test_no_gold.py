@@ -14,14 +14,14 @@ from cola_learn.evaluate.live import evaluate_live
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.label.labeller import Labeller
 from cola_learn.label.manifest import Manifest
-from cola_learn.label.methods import MCTS
 from cola_learn.label.plan import Job, Plan
 from cola_learn.label.run import fill_store
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks.judges import make_judge
+from cola_learn.rewards.judges import make_judge
+from cola_learn.rewards.scoring import Scoring
+from cola_learn.search.methods import MCTS
 from cola_learn.tasks.load import load_task
 from cola_learn.tasks.questions import Question
-from cola_learn.tasks.scoring import Scoring
 from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
 

@@ -9,8 +9,8 @@ from cola_learn.chains import Chain
 from cola_learn.evaluate.static_chains import static_candidates, static_chains
 from cola_learn.label.records import Label, Trial
 from cola_learn.label.score_matrix import ScoreMatrix, open_stores
-from cola_learn.tasks.judge import Judge
-from cola_learn.tasks.judges import make_judge
+from cola_learn.rewards.judge import Judge
+from cola_learn.rewards.judges import make_judge
 from cola_learn.tasks.questions import Question
 
 

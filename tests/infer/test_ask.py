@@ -15,7 +15,7 @@ import pytest
 
 from cola_learn import Chain
 from cola_learn.console import PlainConsole
-from cola_learn.infer import file as file_module
+from cola_learn.infer import question_file as file_module
 from cola_learn.infer.__main__ import INFER
 from cola_learn.infer.chooser import strip
 from cola_learn.tasks.columns import Layout

@@ -12,17 +12,17 @@ from cola_learn.chains import Chain
 from cola_learn.label.driver import label_questions, luck_option
 from cola_learn.label.labeller import Labeller
 from cola_learn.label.manifest import Manifest
-from cola_learn.label.methods import MCTS
 from cola_learn.label.plan import Job, Plan, Resources
 from cola_learn.label.records import Label
 from cola_learn.label.run import fill_store
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks.judges import make_judge
+from cola_learn.rewards.judges import make_judge
+from cola_learn.rewards.option_scorer import OptionScorer
+from cola_learn.rewards.scores import OptionScores
+from cola_learn.rewards.scoring import Scoring
+from cola_learn.search.methods import MCTS
 from cola_learn.tasks.load import load_task
-from cola_learn.tasks.option_scorer import OptionScorer
 from cola_learn.tasks.questions import Question, Sample, as_sample
-from cola_learn.tasks.scores import OptionScores
-from cola_learn.tasks.scoring import Scoring
 
 PLAN = Plan(MCTS(12))
 JOB = Job("embedded", Scoring(metric="acc", reward="choices"), PLAN, Resources(trees=1))

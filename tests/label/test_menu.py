@@ -12,13 +12,13 @@ from cola_learn.backbone.executor import Executor
 from cola_learn.chains import Edit
 from cola_learn.errors import UserError
 from cola_learn.label.menu import compose, covering, pooled_gains
-from cola_learn.label.menu_file import read_menu
 from cola_learn.label.records import Label, Trial
+from cola_learn.rewards.option_scorer import OptionScorer
+from cola_learn.rewards.scores import OptionScores
+from cola_learn.rewards.temperature import soft_rewards
+from cola_learn.search.menu_file import read_menu
 from cola_learn.tasks.load import load_task
-from cola_learn.tasks.option_scorer import OptionScorer
 from cola_learn.tasks.questions import Metric, Question, as_sample
-from cola_learn.tasks.scores import OptionScores
-from cola_learn.tasks.temperature import soft_rewards
 
 Command = Callable[..., tuple[int, str]]
 

@@ -14,7 +14,7 @@ from cola_learn.backbone.executor import Executor
 from cola_learn.errors import UserError
 from cola_learn.label.score_matrix import ScoreMatrix, open_stores
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks.option_scorer import OptionScorer
+from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.tasks.questions import as_sample
 
 Command = Callable[..., tuple[int, str]]

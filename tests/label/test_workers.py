@@ -15,13 +15,13 @@ import pytest
 
 from cola_learn.errors import UserError
 from cola_learn.label.labeller import Workers, blocks_of
-from cola_learn.label.methods import MCTS
 from cola_learn.label.plan import Job, Plan, Resources
 from cola_learn.label.records import Label
 from cola_learn.label.run import start_workers
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.scoring import Scoring
+from cola_learn.search.methods import MCTS
 from cola_learn.tasks.load import load_task
-from cola_learn.tasks.scoring import Scoring
 
 ARGUMENTS = ("--limit", "12", "--search.simulations", "10", "--trees", "4", "--tracking", "disabled")
 QUESTIONS = load_task("arc_easy", "test", 12, 0)

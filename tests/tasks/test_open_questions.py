@@ -12,10 +12,10 @@ from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.tasks.answer_verifier import AnswerVerifier, ConfirmedVerifier
-from cola_learn.tasks.answer_writer import AnswerWriter
+from cola_learn.rewards.answer_verifier import AnswerVerifier, ConfirmedVerifier
+from cola_learn.rewards.answer_writer import AnswerWriter
+from cola_learn.rewards.prompts import Example, Prompt
 from cola_learn.tasks.load import load_task
-from cola_learn.tasks.prompts import Example, Prompt
 from cola_learn.tasks.questions import Question, Sample, as_sample
 
 FEW_SHOT = Prompt(

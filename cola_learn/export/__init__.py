@@ -1,0 +1,1 @@
+"""Controllers and static chains as folders for others."""

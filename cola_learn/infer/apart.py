@@ -1,0 +1,57 @@
+"""Rows of a padded batch, each with a chain of its own."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
+
+from cola_learn.backbone.apply_chain import apply_chain
+from cola_learn.chains import Chain
+
+
+def unpadded(input_ids: Tensor, attention_mask: Tensor | None) -> Iterator[Tensor]:
+    """The rows without padding, ``[T_i]`` each."""
+    for index, row in enumerate(input_ids):
+        yield row if attention_mask is None else row[attention_mask[index].bool()]
+
+
+def rows_of(options: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
+    """The options for some rows: tensors with a dimension of the batch are taken apart."""
+    size = len(options["input_ids"])
+
+    def of_batch(value: Any) -> bool:
+        return isinstance(value, Tensor) and value.dim() > 0 and len(value) == size
+
+    return {name: value[rows.to(value.device)] if of_batch(value) else value for name, value in options.items()}
+
+
+def generate_apart(
+    model: PreTrainedModel, chains: Sequence[Chain], options: Mapping[str, Any], settings: GenerationConfig, why: str
+) -> Tensor:
+    """The model's ``generate`` for the rows of one chain after another.
+
+    Args:
+        model: generates.
+        chains: of each row.
+        options: of ``generate``, for all rows.
+        settings: the generation config that counts.
+        why: the option that needs a cache of the whole batch.
+
+    Raises:
+        ValueError: if more than tokens is asked for.
+    """
+    if options.get("return_dict_in_generate") or settings.return_dict_in_generate:
+        raise ValueError(f"rows take different chains, so {why} gives no dict; ask for one at a time, or give chain=")
+    written: dict[int, Tensor] = {}
+    for own in dict.fromkeys(chains):
+        rows = torch.tensor([row for row, other in enumerate(chains) if other == own])
+        with apply_chain(model, own):
+            found = model.generate(**rows_of(options, rows))
+        each = len(found) // len(rows)
+        for place, row in enumerate(rows.tolist()):
+            written |= {row * each + index: found[place * each + index] for index in range(each)}
+    end = settings.pad_token_id if settings.pad_token_id is not None else settings.eos_token_id
+    pad = options.get("pad_token_id", end[0] if isinstance(end, list) else end) or 0
+    return nn.utils.rnn.pad_sequence([written[row] for row in sorted(written)], True, pad)

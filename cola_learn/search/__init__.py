@@ -1,0 +1,1 @@
+"""Search methods over chains: ask and tell; they know chains alone."""
