@@ -24,8 +24,8 @@ from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.load import load_backbone
 from cola_learn.command import Command
 from cola_learn.console import PlainConsole, console
+from cola_learn.evaluate.held_table import Choice, HeldTable
 from cola_learn.evaluate.learners import pooled
-from cola_learn.evaluate.shuffled import dealt
 from cola_learn.evaluate.static_front import StaticFront
 from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
 from cola_learn.rewards.temperature import LEAST_PROBABILITY
@@ -153,7 +153,8 @@ def _judged(table: ScoreMatrix, predicted: Array, share: float, seed: int) -> Se
     mine, depth = table.rewards[numpy.arange(len(table)), chosen], float(table.depths[chosen].mean())
     mixed = StaticFront.of(table.depths, table.soft.mean(0)).at(depth)
     others = [table.rewards[:, 0], mine if mixed is None else table.rewards @ mixed]
-    others += [dealt(table, chosen, within) for within in (False, True)]
+    dealt = HeldTable.of_menu(table).result(Choice("", tuple(table.chains[one] for one in chosen), dealt=True))
+    others += [mine if one is None else one for one in (dealt.shuffled, dealt.shuffled_in_task)]
     return [f"{depth:.1f}", *(_difference(mine, other, seed) for other in others)]
 
 

@@ -17,10 +17,10 @@ from cola_learn.command import settings_of
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate.breakdown import counts_by_group
+from cola_learn.evaluate.comparison import evaluate_live, evaluate_stored
 from cola_learn.evaluate.curves import accuracy_curves, reliability_curves
 from cola_learn.evaluate.held_out import HeldOut, show_files
 from cola_learn.evaluate.inputs import Inputs, open_inputs
-from cola_learn.evaluate.live import evaluate_live
 from cola_learn.evaluate.markdown import as_markdown
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.page import write_html
@@ -28,7 +28,6 @@ from cola_learn.evaluate.per_question import write_answers
 from cola_learn.evaluate.policies import Policy
 from cola_learn.evaluate.report import Report
 from cola_learn.evaluate.results import Evaluated, Result
-from cola_learn.evaluate.stored import Study
 from cola_learn.evaluate.terminal import print_report
 from cola_learn.files import locked, read_json, writable_folder, write_json, write_text
 from cola_learn.label.score_matrix import ScoreMatrix
@@ -141,16 +140,17 @@ def _stored(inputs: Inputs) -> Evaluated:
     def read(layers: tuple[int, ...]) -> dict[str, Tensor]:
         return features_of(manifest, questions, layers, backbone, manifest.dtype)
 
-    def features(table: ScoreMatrix, layers: Sequence[int]) -> list[Tensor]:
+    def features(some: Sequence[Question], layers: Sequence[int]) -> list[Tensor]:
         known = read(tuple(layers))
-        return [known[question.key] for question in table.questions]
+        return [known[question.key] for question in some]
 
-    study = Study(pool, held, inputs.controllers, inputs.policies, features, options, manifest.template)
+    policies, template = inputs.policies, manifest.template
+    evaluated = evaluate_stored(pool, held, inputs.controllers, policies, features, options, template)
     names = [f"{store.manifest.task} {store.manifest.split}" for store in inputs.others]
     part = "" if options.part == "all" else f", {options.part} part"
     metrics = dict.fromkeys(store.manifest.metric for store in inputs.others)
     setting = {"tasks": ", ".join(dict.fromkeys(names)) + part, "metric": ", ".join(metrics)}
-    return replace(study.evaluated(), setting=setting)
+    return replace(evaluated, setting=setting)
 
 
 def is_blind(key: str) -> bool:

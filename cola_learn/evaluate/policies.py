@@ -4,7 +4,6 @@ A policy sees prompts only. Those that see the gold answer are built from their 
 (``evaluate/live.py``) and are always called oracles.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -74,17 +73,3 @@ def controller_beams(controller: Controller, features: Sequence[Tensor], beams: 
         others = [chain for chain, _ in controller.write(prompt, beams) if chain != greedy]
         chosen.append([greedy, *others][:beams])
     return chosen
-
-
-def shuffled(chains: Sequence[Chain], seed: int, groups: Sequence[str] | None = None) -> list[Chain]:
-    """Every question gets the chain chosen for another one, of the same group where there are any: a random cyclic
-    shift of a random order. A question that is alone in its group keeps its own."""
-    draws = random.Random(seed)
-    moved = list(chains)
-    named = [""] * len(chains) if groups is None else groups
-    for name in dict.fromkeys(named):
-        order = [index for index, group in enumerate(named) if group == name]
-        draws.shuffle(order)
-        for taker, giver in zip(order, order[1:] + order[:1], strict=True):
-            moved[taker] = chains[giver]
-    return moved

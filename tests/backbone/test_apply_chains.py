@@ -12,8 +12,8 @@ from cola_learn import Chain, apply_chain
 from cola_learn.backbone.apply_chains import apply_chains, supersequence
 from cola_learn.errors import UserError
 from tests.architectures import TOLERANCE, tiny_model
-from tests.backbone.test_architectures import SLOTS, broad
 from tests.backbone.test_apply_chain import BY_PLACE
+from tests.backbone.test_architectures import SLOTS, broad
 
 CHAINS = [Chain.parse(text, 4) for text in ("0-3", "0 2-3", "0-1 (2)x2 3", "(0-1)x2 3", "1-3", "0-3")]
 layers = st.lists(st.integers(0, 5), max_size=9).map(tuple)

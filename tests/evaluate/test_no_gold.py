@@ -9,8 +9,8 @@ import torch
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import SearchSpace
+from cola_learn.evaluate.comparison import evaluate_live
 from cola_learn.evaluate.held_out import HeldOut
-from cola_learn.evaluate.live import evaluate_live
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.label.labeller import Labeller
 from cola_learn.label.manifest import Manifest

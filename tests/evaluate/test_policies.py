@@ -3,13 +3,15 @@
 import sys
 from types import ModuleType
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cola_learn import Chain, Question, Sample, as_sample
 from cola_learn.errors import UserError
-from cola_learn.evaluate.policies import Policy, chosen_by, policy_named, shuffled
+from cola_learn.evaluate.held_table import Choice, HeldTable, chains_to_run
+from cola_learn.evaluate.policies import Policy, chosen_by, policy_named
 
 SAMPLES = [as_sample(Question("t", "s", str(row), f"text {row}", ("a", "b"), row % 2)) for row in range(3)]
 
@@ -57,19 +59,36 @@ def test_what_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> No
             policy_named(path)
 
 
-@given(st.integers(2, 40), st.integers(0, 5))
-def test_shuffling_gives_every_question_another_one_s_chain(count: int, seed: int) -> None:
-    chains = [Chain((index,), count) for index in range(count)]
-    moved = shuffled(chains, seed)
-    assert sorted(chain.layers for chain in moved) == [chain.layers for chain in chains]
-    assert all(new != old for new, old in zip(moved, chains, strict=True))
+QUESTIONS = [Question(f"task{row % 3}", "s", str(row), "", ("a", "b"), 0) for row in range(30)]
 
 
-@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(0, 5))
-def test_shuffling_within_groups_stays_there(groups: list[str], seed: int) -> None:
-    chains = [Chain((index,), len(groups)) for index in range(len(groups))]
-    moved = shuffled(chains, seed, groups)
-    for index, (group, chain) in enumerate(zip(groups, moved, strict=True)):
-        [giver] = chain.layers
-        assert groups[giver] == group
-        assert (giver != index) == (groups.count(group) > 1)
+@given(st.lists(st.integers(0, 3), min_size=30, max_size=30), st.integers(0, 5))
+def test_dealing_is_the_mean_over_all_ways_to_deal(chosen: list[int], seed: int) -> None:
+    """Against every question's reward under the chain of every other of its group, itself included."""
+    chains = tuple(Chain((index,), 4) for index in range(4))
+    rewards = numpy.random.default_rng(seed).integers(0, 2, (30, 4)).astype(float)
+    table = HeldTable(tuple(QUESTIONS), chains, rewards, numpy.zeros((30, 4), int))
+    found = table.result(Choice("mine", tuple(chains[one] for one in chosen), dealt=True), seed)
+    tasks = [question.task for question in QUESTIONS]
+    for row in range(30):
+        mates = [other for other in range(30) if tasks[other] == tasks[row]]
+        assert found.shuffled is not None
+        assert found.shuffled_in_task is not None
+        assert found.shuffled[row] == pytest.approx(rewards[row, chosen].mean())
+        assert found.shuffled_in_task[row] == pytest.approx(rewards[row, [chosen[mate] for mate in mates]].mean())
+
+
+@given(st.lists(st.integers(0, 40), min_size=30, max_size=30), st.integers(0, 5))
+def test_what_results_need_is_run_and_no_more_than_that(chosen: list[int], seed: int) -> None:
+    chains = tuple(Chain((index,), 41) for index in range(41))
+    choice = Choice("mine", tuple(chains[one] for one in chosen), dealt=True)
+    wanted = chains_to_run([choice], QUESTIONS, seed)
+    rewards = numpy.full((30, 41), numpy.nan)
+    for row, question in enumerate(QUESTIONS):
+        assert chains[chosen[row]] in wanted[question.key]
+        assert len(wanted[question.key]) <= 1 + 16 + 16
+        rewards[row, [chain.layers[0] for chain in wanted[question.key]]] = 1.0
+    found = HeldTable(tuple(QUESTIONS), chains, rewards, numpy.zeros((30, 41), int)).result(choice, seed)
+    for values in (found.rewards, found.shuffled, found.shuffled_in_task):
+        assert values is not None
+        assert values == pytest.approx(numpy.ones(30))

@@ -6,7 +6,7 @@ import pytest
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import Chain
-from cola_learn.evaluate.static_chains import static_candidates, static_chains
+from cola_learn.evaluate.static_front import static_candidates, static_chains
 from cola_learn.label.records import Label, Trial
 from cola_learn.label.score_matrix import ScoreMatrix, open_stores
 from cola_learn.rewards.judge import Judge

@@ -14,13 +14,13 @@ from benchmarks.opponents.logistic import LOGISTIC
 from benchmarks.opponents.routers import DRLLM, POLAR
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.evaluate.breakdown import groupings, leads
+from cola_learn.evaluate.comparison import evaluate_stored
 from cola_learn.evaluate.evaluation import is_blind
 from cola_learn.evaluate.markdown import heights
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy
 from cola_learn.evaluate.reliability import reliability
 from cola_learn.evaluate.results import PolicyRow
-from cola_learn.evaluate.stored import Study
 from cola_learn.label.score_matrix import ScoreMatrix
 from cola_learn.tasks.questions import Question, Sample
 from cola_learn.train.choice import ChoiceRule
@@ -51,10 +51,10 @@ def rows_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> tuple[Po
     controller = Controller(config, ChoiceRule("gain")).eval()
     torch.nn.init.normal_(controller.read.weight, std=1.0)
 
-    def features(table: ScoreMatrix, layers: object) -> list[torch.Tensor]:
+    def features(questions: Sequence[Question], layers: object) -> list[torch.Tensor]:
         """The task can be read off the prompt."""
         found = []
-        for question in table.questions:
+        for question in questions:
             draw = torch.Generator().manual_seed(int(question.id))
             prompt = torch.randn(4, 2, 16, generator=draw)
             prompt[:, :, int(question.task[-1])] += 4
@@ -69,7 +69,7 @@ def rows_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> tuple[Po
         return ["0-3 5" if len(sample.prompt) % 2 else "0-5" for sample in samples]
 
     own = [Policy("brief", brief), LOGISTIC, DRLLM, POLAR]
-    return Study(pool, held, {"mine": controller}, own, features, options).evaluated().rows()
+    return evaluate_stored(pool, held, {"mine": controller}, own, features, options).rows()
 
 
 def test_other_gold_answers_change_nothing_that_is_chosen() -> None:

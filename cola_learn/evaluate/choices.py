@@ -1,0 +1,145 @@
+"""What policies choose: at their own price, and from a menu of chains at equal mean depth."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+
+import numpy
+from torch import Tensor
+
+from cola_learn.chains import Chain
+from cola_learn.console import console
+from cola_learn.evaluate.held_table import Choice
+from cola_learn.evaluate.learners import Learner
+from cola_learn.evaluate.reliability import Reliability, reliability
+from cola_learn.evaluate.results import seedless
+from cola_learn.evaluate.static_front import StaticChains
+from cola_learn.label.score_matrix import Array, ScoreMatrix
+from cola_learn.tasks.questions import Question
+from cola_learn.train.controller import Controller
+
+Utilities = Callable[[float], Array]
+"""What a policy thinks of every (question, chain) at a price of depth, ``[Q, C]``; it takes the largest."""
+Features = Callable[[Sequence[Question], Sequence[int]], list[Tensor]]
+"""What a controller reads of questions' prompts after some numbers of layers, ``[T, F, H]`` each."""
+
+PRICES = (0.0, *numpy.geomspace(1e-3, 10.0, 240).tolist())
+_TUNING = 2000  # training questions, a fifth of them at most, on which the price for a depth is found
+
+
+def static_choices(statics: StaticChains, depth: float, count: int) -> list[Choice]:
+    """For so many questions: the best static chain of no more than this mean depth, and the corners of the front."""
+    single = statics.chain_at(depth)
+    fixed = [Choice("static", (single,) * count)]
+    for corner in statics.corners:
+        if corner != single and not corner.is_base:
+            fixed.append(Choice(f"static_{corner.depth}", (corner,) * count))
+    return fixed
+
+
+class DepthSweep:
+    """Policies that choose among the chains of a menu, each set to several mean depths by its price of depth, which is
+    found on training questions.
+
+    Args:
+        pool: scores of training questions.
+        held: held-out questions.
+        features: of prompts.
+        depths: mean depths, as shares of the base chain's.
+        seed: of the draw of questions on which prices are found.
+    """
+
+    def __init__(
+        self, pool: ScoreMatrix, held: Sequence[Question], features: Features, depths: Sequence[float], seed: int
+    ) -> None:
+        self._pool, self._held, self._features, self._depths = pool, held, features, depths
+        self._tuning = numpy.random.default_rng(seed).permutation(len(pool))[: min(_TUNING, len(pool) // 5)]
+        self._saved = 1 - pool.depths / pool.depths[0]
+
+    def per_task(self) -> list[Choice]:
+        """Each task's best static chain, which is told the task's name."""
+        pool, overall = self._pool, self._pool.soft.mean(0)
+        means = {task: pool.soft[pool.tasks == task].mean(0) for task in set(pool.tasks.tolist())}
+
+        def utilities(questions: Sequence[Question]) -> Utilities:
+            stacked = numpy.array([means.get(question.task, overall) for question in questions])
+            return lambda price: stacked + price * self._saved
+
+        found = self._at_depths("static_per_task_oracle", utilities(pool.questions), utilities(self._held))
+        return [replace(choice, oracle=True) for choice in found]
+
+    def of_learner(self, learner: Learner, layers: Sequence[int]) -> list[Choice]:
+        """What a learner chooses; prices are found on questions that it was not fitted on."""
+        prompts, others = self._features(self._pool.questions, layers), self._features(self._held, layers)
+        rest = numpy.setdiff1d(numpy.arange(len(self._pool)), self._tuning)
+        with console.status(f"fitting {learner.name} ..."):
+            tuning = [prompts[row] for row in self._tuning]
+            found = learner.fit([prompts[row] for row in rest], self._pool.take(rest), [*tuning, *others])
+        scored, held, saved = found[: len(tuning)], found[len(tuning) :], learner.scale * self._saved
+        return self._at_depths(learner.name, lambda price: scored + price * saved, lambda price: held + price * saved)
+
+    def of_controllers(
+        self, controllers: Mapping[str, Controller], soft: Array
+    ) -> tuple[list[Choice], list[Reliability]]:
+        """What controllers choose at their own price and at every depth; those that differ in a number at the end of
+        their names (seeds) also as an ensemble that chooses by their mean utility. With them, how reliable the gains
+        are that they predict, given the soft rewards ``[Q, C]`` that came of the held-out questions."""
+        choices: list[Choice] = []
+        reliabilities: list[Reliability] = []
+        known: dict[str, tuple[Utilities, Utilities]] = {}
+        for name, controller in controllers.items():
+            layers = controller.config.feature_layers
+            prompts, others = self._features(self._pool.questions, layers), self._features(self._held, layers)
+            tuning, _ = _utilities(controller, [prompts[row] for row in self._tuning])
+            utilities, weigh = _utilities(controller, others)
+            known[name] = tuning, utilities
+            if controller.rule.decides == "gain":
+                reliabilities.append(reliability(name, weigh(None).double().numpy(), soft))
+            price = controller.rule.price if controller.rule.priced else None
+            own = Choice(name, self._chosen(utilities(price or 0.0)), price=price)
+            for choice in (own, *self._at_depths(name, tuning, utilities, controller.rule.priced)):
+                choices.append(replace(choice, dealt=True))
+        for name in dict.fromkeys(map(seedless, known)):
+            members = [both for own_name, both in known.items() if seedless(own_name) == name]
+            if len(members) > 1:
+                tuning, utilities = (_mean([member[part] for member in members]) for part in (0, 1))
+                choices += self._at_depths(f"{name}, ensemble of {len(members)}", tuning, utilities)
+        return choices, reliabilities
+
+    def _at_depths(self, name: str, tuning: Utilities, utilities: Utilities, priced: bool = False) -> list[Choice]:
+        prices = [self._price(tuning, share * self._pool.depths[0]) for share in self._depths]
+        return [
+            Choice(name, self._chosen(utilities(price)), share, price if priced else None)
+            for share, price in zip(self._depths, prices, strict=True)
+        ]
+
+    def _chosen(self, utilities: Array) -> tuple[Chain, ...]:
+        return tuple(self._pool.chains[index] for index in utilities.argmax(1))
+
+    def _price(self, utilities: Utilities, limit: float) -> float:
+        """The lowest price at which the mean depth of the training questions is within the limit; dearer is shorter."""
+
+        def too_deep(price: float) -> bool:
+            return bool(self._pool.depths[utilities(price).argmax(1)].mean() > limit + 1e-9)
+
+        place = bisect_left(PRICES, True, key=lambda price: not too_deep(price))
+        return PRICES[min(place, len(PRICES) - 1)]
+
+
+def _mean(members: Sequence[Utilities]) -> Utilities:
+    return lambda price: numpy.mean([utilities(price) for utilities in members], axis=0)
+
+
+def _utilities(controller: Controller, prompts: Sequence[Tensor]) -> tuple[Utilities, Callable[[float | None], Tensor]]:
+    """A controller's utilities, and the ``weigh_all`` that they are from, which runs once for each price; where values
+    decide, once for all.
+
+    One that was trained without a price knows none: a hundred times what it saves is added to the log-probabilities.
+    """
+    weigh = cache(lambda price: controller.weigh_all(prompts, price))
+    if not controller.rule.priced:
+        saved = numpy.array([1 - chain.depth / chain.num_layers for chain in controller.menu])
+        return lambda price: weigh(None).double().numpy() + 100 * price * saved, weigh
+    gains = controller.rule.decides == "gain"
+    return lambda price: controller.utilities(weigh(None if gains else price), price).double().numpy(), weigh
