@@ -60,6 +60,10 @@ class AnswerWriter(ModelJudge):
     def close(self, key: str) -> None:
         del self._open[key]
 
+    def tokens(self, key: str) -> list[int]:
+        """The prompt of an open sample."""
+        return self._open[key][1]
+
     def write(self, requests: Sequence[tuple[str, Chain]]) -> list[str]:
         """What each (key of an open sample, chain) writes behind the prompt, by greedy decoding."""
         tokenizer = self.backbone.tokenizer
