@@ -65,7 +65,7 @@ def run_generation(options: GenerationOptions) -> None:
         same += sum(prompt.answer_in(one) == prompt.answer_in(other) for one, other in zip(ours, theirs, strict=True))
     ratio, count = seconds[1] / seconds[0], options.rounds * len(labels)
     console.print(
-        f"{count} answers of up to {prompt.max_new_tokens} tokens, {backbone.dtype_name}: Generator {seconds[0]:.0f} s, "
+        f"{count} answers of up to {prompt.max_new_tokens} tokens, {backbone.dtype_name}: ours {seconds[0]:.0f} s, "
         f"transformers {seconds[1]:.0f} s, {ratio:.2f} times as long; {same} answers are the same"
     )
 

@@ -34,13 +34,14 @@ from cola_learn.command import Command
 from cola_learn.console import progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
-from cola_learn.label.driver import Hunt, label_questions, luck_option
+from cola_learn.label.driver import Hunt, label_questions
 from cola_learn.label.plan import Plan
 from cola_learn.label.prior import gains_as_prior
 from cola_learn.label.processes import end_with_parent
 from cola_learn.label.records import Label
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.option_scorer import OptionScorer
+from cola_learn.rewards.reward import wrong_option
 from cola_learn.rewards.scores import Scores
 from cola_learn.search.method import Prior
 from cola_learn.search.methods import MCTS, Beam, RandomEdits, Scan, SearchMethod
@@ -233,7 +234,7 @@ def search_group(group: Sequence[Question], prior: Prior, options: Options) -> l
     }
     hunts = {}
     for question in group:
-        luck = luck_option(question, scores[question.key][base], options.seed)
+        luck = wrong_option(question, scores[question.key][base], options.seed)
         for name in methods:
             hunts[question.key, name, "gold"] = _hunt(name, scorer, question, question.gold, prior, options)
             if luck is not None:

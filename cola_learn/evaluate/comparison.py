@@ -25,6 +25,7 @@ from cola_learn.label.score_matrix import Array, ScoreMatrix
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.judge import ModelJudge
 from cola_learn.rewards.judges import make_judge, score_all
+from cola_learn.rewards.reward import reward_of
 from cola_learn.rewards.scores import Scores
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.questions import Question, Template, as_sample
@@ -182,9 +183,9 @@ def _leads(
 
 
 def _named(scoring: Scoring) -> str:
-    if scoring.reward != "choices":
-        return "answers written greedily and graded"
-    return f"{scoring.metric}, {scoring.template} scoring"
+    """How answers are judged in the end."""
+    reward = reward_of(scoring.reward)
+    return (reward_of(reward.final) if reward.final else reward).about.format(**vars(scoring))
 
 
 def _price(controller: Controller) -> float | None:
@@ -199,8 +200,8 @@ def _judges(
 
     @cache
     def judge(scoring: Scoring) -> ModelJudge:
-        written = final and scoring.reward == "verify"
-        return make_judge(backbone, replace(scoring, reward="generate") if written else scoring, cache_gib)
+        name = (final and reward_of(scoring.reward).final) or scoring.reward
+        return make_judge(backbone, replace(scoring, reward=name), cache_gib)
 
     return lambda question: judge(held.scoring(question))
 

@@ -9,6 +9,7 @@ from cola_learn.errors import UserError
 from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.label.show import show_prompt
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.reward import reward_of
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.files import is_file
@@ -92,7 +93,7 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
                 f"{len(found) - len(fresh)} of {len(found)} held-out questions of {task} are among the labels under "
                 "other names and are left out"
             )
-        if fresh[0].open != (manifest.prompt is not None):
+        if not reward_of(manifest.reward).fits(fresh[0]):
             kinds = ("open questions", "questions with choices")
             mine, others = kinds if fresh[0].open else kinds[::-1]
             raise UserError(f"--tasks {task} has {mine}, --labels {others}; evaluate these with labels of their own")

@@ -17,6 +17,7 @@ from cola_learn.files import digest, sha256
 from cola_learn.label.manifest import settings_by_content
 from cola_learn.label.score_matrix import open_stores
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.reward import use_reward
 from cola_learn.train.controller import Controller
 from cola_learn.train.hub import controller_files, fetched
 
@@ -72,6 +73,8 @@ def open_inputs(options: EvaluateOptions) -> Inputs:
     Raises:
         UserError: if any of it cannot be read, or does not belong together.
     """
+    if options.reward:
+        use_reward(options.reward)
     stores = open_stores(options.labels)
     others = open_stores(options.held, "--held") if options.held else []
     manifest = stores[0].manifest

@@ -46,6 +46,7 @@ class EvaluateOptions:
         executor: of the search: local, or ray for a Ray cluster.
         ray_address: address of a running Ray cluster, or auto to find it.
         cache_gib: prefix cache in GiB; default a share of free memory.
+        reward: the dotted path of the reward of the labels, where it is one of your own.
         seed: random seed.
         tracking: W&B online, offline or disabled; auto follows WANDB_MODE, else is online when logged in, else offline.
         wandb: project, entity, group, name, tags and notes of the W&B run.
@@ -74,6 +75,7 @@ class EvaluateOptions:
     executor: Literal["local", "ray"] = "local"
     ray_address: str | None = None
     cache_gib: float | None = None
+    reward: str | None = None
     seed: int = 0
     tracking: Mode = "auto"
     wandb: Wandb = field(default_factory=Wandb)

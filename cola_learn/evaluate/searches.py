@@ -100,9 +100,7 @@ def search_oracle(questions: Sequence[Question], labels: Mapping[str, Label]) ->
         numpy.array([trial.reward for trial in best]),
         numpy.array([trial.chain.depth for trial in best], dtype=float),
         chains=tuple(trial.chain for trial in best),
-        answers=tuple(
-            question.gold if trial.reward >= 1 else -1 for question, trial in zip(questions, best, strict=True)
-        ),
+        answers=tuple(question.gold if label.good else -1 for question, label in zip(questions, own, strict=True)),
         oracle=True,
     )
 
@@ -110,7 +108,7 @@ def search_oracle(questions: Sequence[Question], labels: Mapping[str, Label]) ->
 def luck_of(labels: Mapping[str, Label]) -> LuckControl | None:
     """The same searches with a wrong option, which base does not answer with either, in the place of the gold one;
     None where there was no such search."""
-    found = [bool(label.luck.found) for label in labels.values() if label.luck is not None and label.base.reward < 1]
+    found = [bool(label.luck.found) for label in labels.values() if label.luck is not None and not label.base_good]
     return LuckControl(len(found), sum(found) / len(found)) if found else None
 
 

@@ -16,6 +16,7 @@ from cola_learn.label.score_matrix import ScoreMatrix, of_one_menu, open_stores
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 from cola_learn.rewards.judges import make_judge, score_questions
+from cola_learn.rewards.reward import REWARDS, use_reward
 
 
 def run_inspect(options: InspectOptions) -> None:
@@ -51,11 +52,8 @@ def _inspect(store: LabelStore, options: InspectOptions, listed: bool) -> None:
     if not tally.questions:
         raise UserError(f"{options.store} has no labels yet")
     search = manifest.search
-    judged = {
-        "choices": f"{manifest.metric} of {manifest.template} scoring",
-        "verify": "answers verified, right ones written too",
-        "generate": "answers written and graded",
-    }[manifest.reward]
+    own = REWARDS.get(manifest.reward)
+    judged = own.about.format(metric=manifest.metric, template=manifest.template) if own else manifest.reward
     console.print(
         f"{manifest.task} {manifest.split} through {manifest.backbone} ({manifest.num_layers} layers, "
         f"{manifest.dtype}, {manifest.fingerprint}), {judged}\n"
@@ -127,6 +125,8 @@ def run_verify(options: VerifyOptions) -> int:
     """
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit} verifies nothing; give at least 1")
+    if options.reward:
+        use_reward(options.reward)
     store = LabelStore.open(options.store, "store")
     manifest = store.manifest
     questions = store.questions("store")

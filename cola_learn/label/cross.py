@@ -15,6 +15,7 @@ from cola_learn.label.plan import Job, Plan
 from cola_learn.label.run import fill_store, start_workers
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.reward import REWARDS
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.menu_file import LARGEST
 from cola_learn.search.methods import Menu
@@ -76,7 +77,7 @@ def _pool(name: str, options: CrossOptions) -> tuple[str, str, list[Question]]:
     task, split = task_and_split(name)
     layout = options.layout if is_file(task) else None
     questions = load_task(task, split, options.limit, options.seed, layout=layout)
-    if questions[0].open:
+    if not REWARDS[Scoring().of(questions).reward].of_options:
         raise UserError(f"--tasks {name} has open questions; a menu is run on questions with choices")
     return task, split.partition("[")[0], questions
 

@@ -9,6 +9,7 @@ from cola_learn.chains import Chain
 from cola_learn.label.plan import Plan
 from cola_learn.label.records import Label, Luck, Trial
 from cola_learn.rewards.judge import Judge
+from cola_learn.rewards.reward import REWARDS, Reward
 from cola_learn.rewards.scores import Scores
 from cola_learn.search.method import Prior, Search
 from cola_learn.search.moves import random_edit, used_layers
@@ -22,6 +23,7 @@ def label_questions(
     template: Template = "cloze",
     trees: int = 32,
     prior: Prior | None = None,
+    reward: Reward = REWARDS["choices"],
     on_round: Callable[[int], None] = lambda simulations: None,
 ) -> Iterator[list[tuple[Question, Label]]]:
     """Label every question, ``trees`` at a time; yields the finished ones of each round that finishes any. Nothing was
@@ -38,6 +40,7 @@ def label_questions(
         template: how questions are written.
         trees: how many questions are open at a time.
         prior: of the searches.
+        reward: says what is good, and what the luck control searches for.
         on_round: told the number of simulations that each round settled; a finished question counts in full.
     """
     waiting = in_order(questions)[::-1]
@@ -48,7 +51,7 @@ def label_questions(
         while waiting and len(working) < trees:
             question = waiting.pop()
             judge.open(as_sample(question, template))
-            working.append(_Work(question, plan, judge.num_layers, prior))
+            working.append(_Work(question, plan, judge.num_layers, prior, reward))
         wanted = [(work, work.wants()) for work in working]
         scores = iter(judge.score([(work.question.key, chain) for work, chains in wanted for chain in chains]))
         for work, chains in wanted:
@@ -80,11 +83,11 @@ def in_order(questions: Sequence[Question]) -> list[Question]:
 class Hunt:
     """A search for chains that answer with one option."""
 
-    def __init__(self, search: Search, option: int, patience: int | None) -> None:
+    def __init__(self, search: Search, option: int, patience: int | None, good: float = 1.0) -> None:
         self.search = search
         self.option = option
         self.tried: dict[Chain, int] = {}  # the simulation that tried each chain first
-        self._patience = patience
+        self._patience, self._good = patience, good
         self._least = 1 << 30
         self._last_found = 0
         self._asked: Chain | None = None
@@ -105,7 +108,7 @@ class Hunt:
     def _tell(self, chain: Chain, scores: Scores) -> None:
         reward = scores.reward(self.option)
         self.tried[chain] = self.search.simulations + 1
-        if reward >= 1 and chain.depth < self._least:
+        if reward >= self._good and chain.depth < self._least:
             self._least, self._last_found = chain.depth, self.search.simulations
         self.search.tell(chain, reward, scores.margin(self.option))
 
@@ -113,8 +116,8 @@ class Hunt:
 class _Work:
     """A question under way: the search for its gold option and, sharing all scores, the one for a wrong option."""
 
-    def __init__(self, question: Question, plan: Plan, num_layers: int, prior: Prior | None) -> None:
-        self.question = question
+    def __init__(self, question: Question, plan: Plan, num_layers: int, prior: Prior | None, reward: Reward) -> None:
+        self.question, self._reward = question, reward
         self._plan = plan
         self._prior = prior
         self._base = Chain.base(num_layers)
@@ -132,7 +135,7 @@ class _Work:
     def wants(self) -> list[Chain]:
         """Chains to score next, none twice; none at all when the label is finished."""
         if self._plan.luck and len(self._hunts) == 1 and self._scores:
-            option = luck_option(self.question, self._scores[self._base], self._plan.seed)
+            option = self._reward.decoy(self.question, self._scores[self._base], self._plan.seed)
             self._hunts += [self._hunt(option)] if option is not None else []
         chains = dict.fromkeys(chain for hunt in self._hunts if (chain := hunt.wants(self._scores)) is not None)
         if not chains and self._around is None:
@@ -157,22 +160,22 @@ class _Work:
                 gold.search.visits(chain),
                 simulation,
                 len(near[chain]),
-                sum(good[other] >= 1 for other in near[chain]),
+                sum(good[other] >= self._reward.good for other in near[chain]),
                 self._scores[chain].values if self._plan.keep_scores else (),
             )
             for chain, simulation in gold.tried.items()
         )
         luck = self._luck(self._hunts[1]) if len(self._hunts) > 1 else None
-        return Label(question.task, question.split, question.id, trials, luck, question.digest)
+        return Label(question.task, question.split, question.id, trials, luck, question.digest, self._reward.good)
 
     def _hunt(self, option: int) -> Hunt:
         plan, seed = self._plan, f"{self._plan.seed}/{self.question.key}"
         twin = self._hunts[0].search if self._hunts else None
         search = plan.search.start(self._base.num_layers, plan.space, seed, self._prior, twin)
-        return Hunt(search, option, plan.patience)
+        return Hunt(search, option, plan.patience, self._reward.good)
 
     def _luck(self, hunt: Hunt) -> Luck:
-        found = [pair for pair in hunt.tried.items() if self._scores[pair[0]].reward(hunt.option) >= 1]
+        found = [pair for pair in hunt.tried.items() if self._scores[pair[0]].reward(hunt.option) >= self._reward.good]
         return Luck(hunt.option, len(hunt.tried), tuple(found))
 
     def _note_neighbours(self, links: Iterable[tuple[Chain, Chain]]) -> None:
@@ -187,7 +190,7 @@ class _Work:
         for hunt in self._hunts:
             self._note_neighbours(hunt.search.links())
         gold = self.question.gold
-        good = [chain for chain in self._hunts[0].tried if self._scores[chain].reward(gold) >= 1]
+        good = [chain for chain in self._hunts[0].tried if self._scores[chain].reward(gold) >= self._reward.good]
         if not good or not self._plan.neighbours:
             return []
         best = min(good, key=lambda chain: chain.depth)
@@ -201,16 +204,3 @@ class _Work:
             seen.add(found[0])
             links.append((best, found[0]))
         return links
-
-
-def luck_option(question: Question, base: Scores, seed: int) -> int | None:
-    """The option that the luck control searches for in the place of the gold one, drawn by seed and question: neither
-    gold nor what the base chain answers, for then there would be nothing to find. None if no such option is left.
-    """
-    gold = question.choices[question.gold].strip()
-    left = [
-        index
-        for index, choice in enumerate(question.choices)
-        if index not in (question.gold, base.choice) and choice.strip() != gold
-    ]
-    return random.Random(f"{seed}/luck/{question.key}").choice(left) if left else None

@@ -18,6 +18,7 @@ from cola_learn.label.records import Label
 from cola_learn.label.verify import Verifier
 from cola_learn.rewards.judge import ModelJudge
 from cola_learn.rewards.judges import make_judge
+from cola_learn.rewards.reward import use_reward
 from cola_learn.tasks.questions import Question
 
 
@@ -74,6 +75,7 @@ class Labeller:
     def __init__(self, judge: ModelJudge, job: Job) -> None:
         self._judge = judge
         self._job = job
+        self._reward = use_reward(job.scoring.reward)
         self._verifier = Verifier(judge, job.scoring.template, job.resources.verify)
         self.identity = Identity.of(judge.backbone)
         self._prior = load_prior(job.plan.search, self.identity.num_layers)
@@ -97,6 +99,7 @@ class Labeller:
                 style="dim",
             )
             backbone = load()
+        use_reward(job.scoring.reward)  # in a process of its own it is not known yet
         return cls(make_judge(backbone, job.scoring, resources.cache_gib), job)
 
     @property
@@ -111,8 +114,9 @@ class Labeller:
     ) -> Iterator[list[Label]]:
         """Verified labels of the questions, as they are finished."""
         job = self._job
+        plan, trees = job.plan, job.resources.trees
         finished = label_questions(
-            self._judge, questions, job.plan, job.scoring.template, job.resources.trees, self._prior, on_round
+            self._judge, questions, plan, job.scoring.template, trees, self._prior, self._reward, on_round
         )
         for pairs in finished:
             yield [self._verifier(question, label) for question, label in pairs]

@@ -16,7 +16,8 @@ from cola_learn.errors import UserError
 from cola_learn.files import as_value, digest, read_json, write_json
 from cola_learn.label.plan import Job
 from cola_learn.rewards.prompts import Example, Prompt
-from cola_learn.rewards.scoring import Reward, Scoring
+from cola_learn.rewards.reward import use_reward
+from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.method import SearchMethod
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.load import load_task
@@ -52,7 +53,8 @@ class Manifest:
         luck, neighbours: which controls were run beside it.
         patience: after how many simulations without change a search was stopped.
         scores: whether the score of every option is kept for each chain.
-        reward, prompt: how chains were judged, and how open questions were put (None for questions with choices).
+        reward, good_from: how chains were judged, and the least reward of a good one.
+        prompt: how open questions were put; None for questions with choices.
         special_tokens: written before every prompt, as text; stores that do not say were made without.
         truncate: whether prompts that were too long were cut.
         layout: how a file of questions was read, as far as its rows do not say.
@@ -75,7 +77,8 @@ class Manifest:
     neighbours: int = 0
     scores: bool = False
     patience: int | None = None
-    reward: Reward = "choices"
+    reward: str = "choices"
+    good_from: float = 1.0
     prompt: Mapping[str, Any] | None = None
     special_tokens: str = ""
     truncate: Truncate = "no"
@@ -114,7 +117,6 @@ class Manifest:
         """
         scoring, plan = job.scoring.of([question]), job.plan
         settings = settings_by_content(plan.search)
-        assert scoring.reward != "auto"
         assert scoring.metric != "auto"
         return cls(
             backbone=job.backbone,
@@ -133,6 +135,7 @@ class Manifest:
             scores=plan.keep_scores,
             patience=plan.patience,
             reward=scoring.reward,
+            good_from=use_reward(scoring.reward).good,
             prompt=_plain(scoring.prompt) if question.open else None,
             special_tokens=identity.special_tokens,
             truncate=scoring.truncate,

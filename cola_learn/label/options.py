@@ -84,6 +84,7 @@ class VerifyOptions:
         chains: good ones only, or all that were tried.
         device: as for label; other hardware than that of the run may differ in the last bits.
         seed: of the draw.
+        reward: the dotted path of the reward, where it is one of your own.
     """
 
     store: Path
@@ -91,6 +92,7 @@ class VerifyOptions:
     chains: Literal["good", "all"] = "good"
     device: str = "auto"
     seed: int = 0
+    reward: str | None = None
 
 
 @dataclass(frozen=True)

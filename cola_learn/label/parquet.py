@@ -125,7 +125,7 @@ def unreadable(file: Path, error: Exception) -> UserError:
     return UserError(f"label file {file} cannot be read ({reason}); delete it to search its samples again")
 
 
-def as_label(row: Mapping[str, Any], num_layers: int) -> Label:
+def as_label(row: Mapping[str, Any], num_layers: int, good_from: float = 1.0) -> Label:
     """A label of its row.
 
     Raises:
@@ -144,7 +144,7 @@ def as_label(row: Mapping[str, Any], num_layers: int) -> Label:
         row["luck"]["tried"],
         tuple((Chain.parse(found["chain"], num_layers), found["simulation"]) for found in row["luck"]["found"]),
     )
-    return Label(row["task"], row["split"], row["id"], trials, luck, row["question"] or "")
+    return Label(row["task"], row["split"], row["id"], trials, luck, row["question"] or "", good_from)
 
 
 def as_table(labels: Sequence[Label]) -> pyarrow.Table:

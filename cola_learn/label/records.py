@@ -13,12 +13,12 @@ class Trial:
 
     Attributes:
         chain: which.
-        reward: 1 if it answers with the gold option, else 0.
+        reward: how good the answer through it is, 0 to 1: right or wrong with most rewards.
         margin: score of the gold option minus the best other, in nats.
         visits: how often the search came through it.
         simulation: the simulation that tried it, counted from 1.
         neighbours: chains one edit away that were tried too.
-        neighbours_good: those of them with reward 1.
+        neighbours_good: the good ones of them.
         scores: of every option, log-probabilities in nats (per character with the metric ``acc_norm``); empty unless
             they were kept.
     """
@@ -66,6 +66,7 @@ class Label:
         trials: every chain tried, the base chain first.
         luck: what the same search found for a wrong option; None where no option was left for it, or not asked for.
         digest: of the question as it was labelled; "" in labels of versions that kept none.
+        good_from: the least reward of a good chain.
     """
 
     task: str
@@ -74,6 +75,7 @@ class Label:
     trials: tuple[Trial, ...]
     luck: Luck | None = None
     digest: str = ""
+    good_from: float = 1.0
 
     @property
     def key(self) -> str:
@@ -85,10 +87,9 @@ class Label:
 
     @cached_property
     def good(self) -> tuple[Trial, ...]:
-        """Trials with reward 1, the shallowest first."""
-        return tuple(
-            sorted((trial for trial in self.trials if trial.reward >= 1.0), key=lambda trial: trial.chain.depth)
-        )
+        """Good trials, the shallowest first."""
+        good = (trial for trial in self.trials if trial.reward >= self.good_from)
+        return tuple(sorted(good, key=lambda trial: trial.chain.depth))
 
     @property
     def pareto(self) -> tuple[int, ...]:
@@ -96,14 +97,19 @@ class Label:
         return pareto_set([(trial.reward, trial.chain.depth) for trial in self.trials])
 
     @property
+    def base_good(self) -> bool:
+        """The base chain is good."""
+        return self.base.reward >= self.good_from
+
+    @property
     def corrected(self) -> bool:
-        """The base chain is wrong and some chain is right."""
-        return self.base.reward < 1.0 and bool(self.good)
+        """The base chain is not good and some chain is."""
+        return not self.base_good and bool(self.good)
 
     @property
     def shortened(self) -> bool:
-        """The base chain is right and a shorter chain is too."""
-        return self.base.reward >= 1.0 and self.good[0].chain.depth < self.base.chain.depth
+        """The base chain is good and a shorter chain is too."""
+        return self.base_good and self.good[0].chain.depth < self.base.chain.depth
 
 
 def menu_of(labels: Iterable[Label]) -> tuple[Chain, ...]:

@@ -13,6 +13,7 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.label.records import menu_of
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.reward import REWARDS
 from cola_learn.rewards.temperature import LEAST_PROBABILITY, task_temperatures
 from cola_learn.tasks.questions import Question
 
@@ -64,8 +65,13 @@ def apart(one: LabelStore, other: LabelStore, names: Sequence[str] = _ALIKE) -> 
 
 def of_one_menu(stores: Sequence[LabelStore]) -> bool:
     """Whether all questions were run through the same chains, and the scores of their options kept."""
-    scored = all(store.manifest.scores and not store.manifest.prompt for store in stores)
-    return scored and bool(menu_of(label for store in stores for label in store))
+    return all(map(_has_options, stores)) and bool(menu_of(label for store in stores for label in store))
+
+
+def _has_options(store: LabelStore) -> bool:
+    """Whether the scores of options are kept, and tell the reward."""
+    reward = REWARDS.get(store.manifest.reward)
+    return store.manifest.scores and reward is not None and reward.of_options
 
 
 def questions_of(store: LabelStore) -> list[Question]:
@@ -112,7 +118,7 @@ class ScoreMatrix:
         scores: list[list[tuple[float, ...]]] = []
         chains: tuple[Chain, ...] | None = None
         for store in stores:
-            if not store.manifest.scores or store.manifest.prompt:
+            if not _has_options(store):
                 raise UserError(f"{named} {store.folder} has no scores of options; python -m cola_learn.label cross")
             questions += questions_of(store)
             for label in store:

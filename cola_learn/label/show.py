@@ -7,6 +7,7 @@ from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.console import console, printable
 from cola_learn.errors import UserError
 from cola_learn.rewards.encoding import too_long
+from cola_learn.rewards.reward import reward_of
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.questions import Question, as_sample
 
@@ -25,18 +26,10 @@ def show_prompt(question: Question, scoring: Scoring, encoder: PromptEncoder, wh
     Returns:
         The prompt.
     """
-    sample = as_sample(question, scoring.template)
-    text, behind = sample.contexts[question.gold], sample.continuations
-    marks = [" <- gold" if index == question.gold else "" for index in range(len(behind))]
-    title = f"{len(behind)} options, of which the best scored is the answer"
-    if sample.open:
-        text = scoring.prompt.text(sample.prompt, encoder.tokenizer)
-        behind = scoring.prompt.continuations(sample.continuations[0], str(encoder.tokenizer.eos_token))
-        marks = [""] * len(behind)
-        title = f"right if greedy decoding writes one of these, spellings of {question.choices[0]!r}"
-    if scoring.reward == "generate":
-        title = f"up to {scoring.prompt.max_new_tokens} tokens are written from here; right is {question.choices[0]!r}"
-        behind = ()
+    text, behind, gold, title, _ = reward_of(scoring.reward).asked(
+        question, scoring.template, scoring.prompt, encoder.tokenizer
+    )
+    marks = [" <- gold" if index == gold else "" for index in range(len(behind))]
     if not text.startswith(encoder.special_tokens):
         text = encoder.special_tokens + text
     shown = text if whole or len(text) <= _SHOWN else f"... {text[-_SHOWN:]}"
@@ -63,17 +56,14 @@ def check_lengths(questions: Sequence[Question], scoring: Scoring, encoder: Prom
         UserError: naming the first, unless they are to be cut.
     """
     most = max_tokens_of(backbone)
-    written = scoring.prompt.max_new_tokens
-    long: list[tuple[str, int]] = []
+    reward, long = reward_of(scoring.reward), list[tuple[str, int]]()
     for question in questions:
-        sample = as_sample(question, scoring.template)
-        texts = [one + other for one, other in zip(sample.contexts, sample.continuations, strict=True)]
-        if question.open:
-            texts = [scoring.prompt.text(sample.prompt, encoder.tokenizer)]
+        asked = reward.asked(question, scoring.template, scoring.prompt, encoder.tokenizer)
+        texts = [asked.text] if asked.writes else as_sample(question, scoring.template).whole()
         longest = max(texts, key=len)
-        if len(longest.encode()) + written + 8 <= most:  # no token is shorter than a byte
+        if len(longest.encode()) + asked.writes + 8 <= most:  # no token is shorter than a byte
             continue
-        tokens = len(encoder.prompt(longest)) + (written if question.open else -1)
+        tokens = len(encoder.prompt(longest)) + (asked.writes or -1)
         if tokens > most:
             long.append((question.key, tokens))
     if long and scoring.truncate == "no":

@@ -161,7 +161,7 @@ class LabelStore:
             for batch in table.to_batches(max_chunksize=64):
                 for row in batch.to_pylist():
                     try:
-                        label = as_label(row, self.manifest.num_layers)
+                        label = as_label(row, self.manifest.num_layers, self.manifest.good_from)
                     except (ValueError, TypeError, KeyError, AttributeError) as error:
                         raise unreadable(file, error) from None
                     label = replace(label, task=self.alias) if self.alias else label

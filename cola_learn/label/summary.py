@@ -42,7 +42,7 @@ class Tally:
         self.questions += 1
         self.tried += len(label.trials)
         self.good += len(label.good)
-        if label.base.reward >= 1:
+        if label.base_good:
             self.right += 1
             self.shortened += label.shortened
             shorter = [trial.simulation for trial in label.good if trial.chain.depth < self._base.depth]

@@ -5,13 +5,10 @@ from itertools import islice
 from typing import TypeVar
 
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.executor import Executor
 from cola_learn.chains import Chain
 from cola_learn.console import progress_bar
-from cola_learn.rewards.answer_verifier import AnswerVerifier
-from cola_learn.rewards.answer_writer import AnswerWriter
 from cola_learn.rewards.judge import Judge, ModelJudge
-from cola_learn.rewards.option_scorer import OptionScorer
+from cola_learn.rewards.reward import reward_of
 from cola_learn.rewards.scores import Scores
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.questions import Question, Template, as_sample
@@ -30,17 +27,14 @@ def make_judge(backbone: Backbone, scoring: Scoring, cache_gib: float | None = N
 
     Raises:
         ValueError: if its metric is still auto.
+        UserError: if its reward is the user's own and has not been named.
     """
-    cache_bytes = None if cache_gib is None else int(cache_gib * 2**30)
-    cut = scoring.truncate == "left"
-    if scoring.reward == "generate":
-        return AnswerWriter(backbone, scoring.prompt, cache_bytes, cut)
-    executor = Executor(backbone, cache_bytes)
-    if scoring.reward == "verify":
-        return AnswerVerifier(executor, scoring.prompt, truncate=cut)
     if scoring.metric == "auto":
         raise ValueError("the metric is auto; Scoring(...).of(questions) is what that means for some questions")
-    return OptionScorer(executor, scoring.metric, truncate=cut)
+    cache_bytes = None if cache_gib is None else int(cache_gib * 2**30)
+    cut = scoring.truncate == "left"
+    reward = reward_of("choices" if scoring.reward == "auto" else scoring.reward)
+    return reward.judge(backbone, cache_bytes, scoring.metric, scoring.prompt, cut)
 
 
 def score_questions(

@@ -10,8 +10,6 @@ from cola_learn.rewards.prompts import Prompt
 from cola_learn.tasks.questions import Metric, Question, Template, Truncate
 from cola_learn.tasks.registry import BENCHMARKS
 
-Reward = Literal["choices", "verify", "generate"]
-
 
 @dataclass(frozen=True)
 class Scoring:
@@ -24,7 +22,7 @@ class Scoring:
             benchmark, and acc_norm for others.
         reward: choices for multiple choice. For open questions, generate decodes with every chain; verify checks in one
             teacher-forced pass whether greedy decoding would give the answer, and decodes only to confirm. auto takes
-            choices or verify.
+            choices or verify. Or the dotted path of a Reward of your own.
         prompt: prompt of open questions; see it with --show_prompt.
         bos: beginning-of-text token: auto as the tokenizer does, yes always, no never.
         truncate: prompts longer than the context window: left truncates them on the left, no refuses them.
@@ -32,7 +30,7 @@ class Scoring:
 
     template: Template = "cloze"
     metric: Literal["auto"] | Metric = "auto"
-    reward: Literal["auto"] | Reward = "auto"
+    reward: str = "auto"
     prompt: Prompt = field(default_factory=Prompt)
     bos: Bos = "auto"
     truncate: Truncate = "no"
@@ -43,15 +41,18 @@ class Scoring:
         Raises:
             UserError: if the reward named is not for such questions.
         """
-        fitting: tuple[Reward, ...] = ("verify", "generate") if questions[0].open else ("choices",)
-        reward: Reward | Literal["auto"] = fitting[0] if self.reward == "auto" else self.reward
-        if reward not in fitting:
-            kind = "open questions" if questions[0].open else "questions with choices"
+        from cola_learn.rewards.reward import REWARDS, use_reward  # they run models, and help is to be quick
+
+        question = questions[0]
+        fitting = [name for name, reward in REWARDS.items() if reward.fits(question)]
+        name = fitting[0] if self.reward == "auto" else self.reward
+        if not use_reward(name).fits(question):
+            kind = "open questions" if question.open else "questions with choices"
             raise UserError(
-                f"--reward {reward} is not for {kind} such as those of {questions[0].task}; {' or '.join(fitting)}"
+                f"--reward {name} is not for {kind} such as those of {question.task}; {' or '.join(fitting)}"
             )
         metric = self.metric
         if metric == "auto":
             task = BENCHMARKS.get(questions[0].task)
             metric = "acc" if self.template == "letter" else task.metric if task else "acc_norm"
-        return replace(self, reward=reward, metric=metric)
+        return replace(self, reward=name, metric=metric)

@@ -75,6 +75,10 @@ class Sample:
     lengths: tuple[int, ...]
     open: bool = False
 
+    def whole(self) -> list[str]:
+        """Each context with its continuation."""
+        return [one + other for one, other in zip(self.contexts, self.continuations, strict=True)]
+
 
 def as_sample(question: Question, template: Template = "cloze") -> Sample:
     """Write a question as a prompt and continuations.

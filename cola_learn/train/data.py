@@ -222,7 +222,7 @@ class LabelDataModule(lightning.LightningDataModule):
         """Beside the good chains, or all of them, the base chain comes first."""
         question = self._questions[label.key]
         trials = [label.base, *label.trials[1:]] if self._trials == "all" else label.good
-        good = [trial for trial in trials if trial.reward >= 1.0]
+        good = [trial for trial in trials if trial.reward >= label.good_from]
         preferred = chain_weights([trial.chain.depth for trial in good], self.num_layers, self._depth_preference)
         weights = iter(preferred)
         temperature = self._temperatures.get(label.task, 1.0)
@@ -230,7 +230,7 @@ class LabelDataModule(lightning.LightningDataModule):
         return Example(
             features,
             tuple(tuple(self._vocabulary.encode(trial.chain)) for trial in trials),
-            tuple(next(weights) if trial.reward >= 1.0 else 0.0 for trial in trials),
+            tuple(next(weights) if trial.reward >= label.good_from else 0.0 for trial in trials),
             tuple(_soft_reward(trial, question, temperature) - base for trial in trials),
             tuple(trial.chain.depth / self.num_layers for trial in trials),
             label.task,

@@ -9,7 +9,7 @@ import pytest
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.chains import Chain
-from cola_learn.label.driver import label_questions, luck_option
+from cola_learn.label.driver import label_questions
 from cola_learn.label.labeller import Labeller
 from cola_learn.label.manifest import Manifest
 from cola_learn.label.plan import Job, Plan, Resources
@@ -18,6 +18,7 @@ from cola_learn.label.run import fill_store
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.judges import make_judge
 from cola_learn.rewards.option_scorer import OptionScorer
+from cola_learn.rewards.reward import wrong_option
 from cola_learn.rewards.scores import OptionScores
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.methods import MCTS
@@ -164,12 +165,12 @@ def test_luck_needs_an_option_to_search_for(questions: list[Question]) -> None:
         return OptionScores(tuple(float(option == choice) for option in range(2)))
 
     two = Question("stub", "test", "2", "Which?", ("a", "b"), 0)
-    assert luck_option(two, scores(1), seed=0) is None
-    assert luck_option(two, scores(0), seed=0) == 1
+    assert wrong_option(two, scores(1), seed=0) is None
+    assert wrong_option(two, scores(0), seed=0) == 1
     for question in questions:
-        option = luck_option(question, OptionScores((0.0, 1.0, 0.0, 0.0)), seed=0)
+        option = wrong_option(question, OptionScores((0.0, 1.0, 0.0, 0.0)), seed=0)
         assert option not in (1, question.gold)
-        assert option == luck_option(question, OptionScores((0.0, 1.0, 0.0, 0.0)), seed=0)
+        assert option == wrong_option(question, OptionScores((0.0, 1.0, 0.0, 0.0)), seed=0)
 
 
 def test_patience_ends_a_search_that_finds_nothing_shorter() -> None:

@@ -1,0 +1,158 @@
+"""Rewards as values: what makes a chain good for a question, and what runs chains to find out."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.executor import Executor
+from cola_learn.command import by_path
+from cola_learn.errors import UserError
+from cola_learn.rewards.answer_verifier import AnswerVerifier
+from cola_learn.rewards.answer_writer import AnswerWriter
+from cola_learn.rewards.judge import ModelJudge
+from cola_learn.rewards.option_scorer import OptionScorer
+from cola_learn.rewards.prompts import Prompt
+from cola_learn.rewards.scores import Scores
+from cola_learn.tasks.questions import Metric, Question, Template, as_sample
+
+
+class Asked(NamedTuple):
+    """A question as chains are judged on it, for people.
+
+    Attributes:
+        text: what the model reads.
+        behind: texts that are scored behind it.
+        gold: which of them is the right one; -1 where all are.
+        title: what is done with them.
+        writes: tokens that are written behind it.
+    """
+
+    text: str
+    behind: Sequence[str]
+    gold: int
+    title: str
+    writes: int = 0
+
+
+def wrong_option(question: Question, base: Scores, seed: int) -> int | None:
+    """The answer that the luck control searches for in the place of the gold one, drawn by seed and question: neither
+    gold nor what the base chain answers, for then there would be nothing to find. None if none is left."""
+    gold = question.choices[question.gold].strip()
+    left = [
+        index
+        for index, choice in enumerate(question.choices)
+        if index not in (question.gold, base.choice) and choice.strip() != gold
+    ]
+    return random.Random(f"{seed}/luck/{question.key}").choice(left) if left else None
+
+
+@dataclass(frozen=True)
+class Reward:
+    """What makes a chain good.
+
+    Attributes:
+        about: how chains are judged, with {metric} and {template} of the scoring.
+        fits: whether it is for a question.
+        judge: what runs chains, made of the backbone, the memory for what chains share (bytes, None for a share of what
+            is free), the metric, the prompt of open questions, and whether long prompts are cut.
+        asked: a question as it is put, for people.
+        good: the least reward of a good chain.
+        final: name of the reward by which an evaluation judges what it found; "" is this one.
+        decoy: the answer that the luck control searches for, given the question, what base makes of it, and a seed.
+        of_options: whether the scores of the options tell it, so that those of a menu can be kept and read again.
+    """
+
+    about: str
+    fits: Callable[[Question], bool]
+    judge: Callable[[Backbone, int | None, Metric, Prompt, bool], ModelJudge]
+    asked: Callable[[Question, Template, Prompt, Any], Asked]
+    good: float = 1.0
+    final: str = ""
+    decoy: Callable[[Question, Scores, int], int | None] = wrong_option
+    of_options: bool = False
+
+
+def _score(backbone: Backbone, cache: int | None, metric: Metric, prompt: Prompt, cut: bool) -> ModelJudge:
+    return OptionScorer(Executor(backbone, cache), metric, truncate=cut)
+
+
+def _verify(backbone: Backbone, cache: int | None, metric: Metric, prompt: Prompt, cut: bool) -> ModelJudge:
+    return AnswerVerifier(Executor(backbone, cache), prompt, truncate=cut)
+
+
+def _write(backbone: Backbone, cache: int | None, metric: Metric, prompt: Prompt, cut: bool) -> ModelJudge:
+    return AnswerWriter(backbone, prompt, cache, cut)
+
+
+def asked_options(question: Question, template: Template, prompt: Prompt, tokenizer: Any) -> Asked:
+    """A question with its options."""
+    sample = as_sample(question, template)
+    title = f"{len(sample.continuations)} options, of which the best scored is the answer"
+    return Asked(sample.contexts[question.gold], sample.continuations, question.gold, title)
+
+
+def _asked_spellings(question: Question, template: Template, prompt: Prompt, tokenizer: Any) -> Asked:
+    answer = question.choices[question.gold]
+    behind = prompt.continuations(answer, str(tokenizer.eos_token))
+    title = f"right if greedy decoding writes one of these, spellings of {answer!r}"
+    return Asked(prompt.text(question.text, tokenizer), behind, -1, title, prompt.max_new_tokens)
+
+
+def _asked_to_write(question: Question, template: Template, prompt: Prompt, tokenizer: Any) -> Asked:
+    text, most = prompt.text(question.text, tokenizer), prompt.max_new_tokens
+    title = f"up to {most} tokens are written from here; right is {question.choices[question.gold]!r}"
+    return Asked(text, (), -1, title, most)
+
+
+REWARDS = {
+    "choices": Reward(
+        "{metric} of {template} scoring",
+        lambda question: not question.open,
+        _score,
+        asked_options,
+        of_options=True,
+    ),
+    "verify": Reward(
+        "answers verified, right ones written too",
+        lambda question: question.open,
+        _verify,
+        _asked_spellings,
+        final="generate",
+    ),
+    "generate": Reward(
+        "answers written greedily and graded",
+        lambda question: question.open,
+        _write,
+        _asked_to_write,
+    ),
+}
+"""By name; a question's reward is the first that fits it. Those of one's own are added under their dotted paths."""
+
+
+def use_reward(name: str) -> Reward:
+    """A reward that the user names: one of cola-learn's, or the dotted path of one of their own.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if name not in REWARDS:
+        found = by_path(name, "--reward")
+        if not isinstance(found, Reward):
+            names = ", ".join(REWARDS)
+            raise UserError(f"unknown reward {name}; choose from {names}, or give the dotted path of a Reward")
+        REWARDS[name] = found
+    return REWARDS[name]
+
+
+def reward_of(name: str) -> Reward:
+    """The reward that labels name. One of the user's own is imported only where the user names it: labels may be
+    anybody's.
+
+    Raises:
+        UserError: if it has not been named.
+    """
+    if name not in REWARDS:
+        raise UserError(f"the labels were made with the reward {name}; name it too: --reward {name}")
+    return REWARDS[name]
