@@ -26,9 +26,7 @@ from cola_learn import (
     MCTS,
     Backbone,
     Chain,
-    Decoding,
     Executor,
-    Generator,
     Plan,
     Question,
     Row,
@@ -37,6 +35,7 @@ from cola_learn import (
     load_backbone,
     load_task,
 )
+from cola_learn.backbone.generate import Generator
 from cola_learn.backbone.load import load_tokenizer
 from cola_learn.backbone.options import Dtype
 from cola_learn.command import Command
@@ -239,7 +238,6 @@ def generation(backbone: Backbone, options: BenchmarkOptions, step: Any) -> dict
     inputs = torch.tensor([prompt], device=backbone.device)
     model = plain_model(backbone)
     number = backbone.num_layers
-    decoding = Decoding(options.tokens)
 
     def plain() -> None:
         model.generate(
@@ -247,7 +245,7 @@ def generation(backbone: Backbone, options: BenchmarkOptions, step: Any) -> dict
         )
 
     def through(layers: Sequence[int]) -> None:
-        Generator(backbone).generate([prompt], [Chain(tuple(layers), number)], decoding)
+        Generator(backbone).generate([prompt], [Chain(tuple(layers), number)], options.tokens)
 
     seconds: dict[str, list[float]] = {}
     chains: dict[str, list[int]] = {}

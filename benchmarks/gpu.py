@@ -53,7 +53,6 @@ from cola_learn.backbone.apply_chain import apply_chain  # noqa: E402
 from cola_learn.backbone.backbone import Backbone  # noqa: E402
 from cola_learn.backbone.executor import Executor  # noqa: E402
 from cola_learn.backbone.generate import Generator  # noqa: E402
-from cola_learn.backbone.options import Decoding  # noqa: E402
 from cola_learn.backbone.rows import Row  # noqa: E402
 from cola_learn.chains import Chain  # noqa: E402
 from cola_learn.console import console  # noqa: E402
@@ -161,7 +160,7 @@ def _exactness(backbone: Backbone) -> dict[str, Any]:
         errors.append(_error(backbone.finish(state), expected))
     prompts = [list(row.tokens) for row in rows]
     texts = [
-        Generator(backbone, cached=cached).generate(prompts, [pairs[1][1]] * len(prompts), Decoding(8))
+        Generator(backbone, cached=cached).generate(prompts, [pairs[1][1]] * len(prompts), 8)
         for cached in (None, False)
     ]
     return {

@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from cola_learn.backbone.apply_chain import apply_chain
     from cola_learn.backbone.backbone import Backbone
     from cola_learn.backbone.executor import Executor
-    from cola_learn.backbone.generate import Generator
     from cola_learn.backbone.load import load_backbone
-    from cola_learn.backbone.options import Decoding
     from cola_learn.backbone.rows import Row
     from cola_learn.chains import Chain, Repeat, SearchSpace, Skip
     from cola_learn.infer.model import ColaForCausalLM
@@ -34,9 +32,7 @@ _HOME_OF = {
     "ColaForCausalLM": "cola_learn.infer.model",
     "Controller": "cola_learn.train.controller",
     "ControllerConfig": "cola_learn.train.config",
-    "Decoding": "cola_learn.backbone.options",
     "Executor": "cola_learn.backbone.executor",
-    "Generator": "cola_learn.backbone.generate",
     "Label": "cola_learn.label.records",
     "LabelStore": "cola_learn.label.store",
     "MCTS": "cola_learn.search.mcts",
@@ -65,9 +61,7 @@ __all__ = [
     "ColaForCausalLM",
     "Controller",
     "ControllerConfig",
-    "Decoding",
     "Executor",
-    "Generator",
     "Label",
     "LabelStore",
     "Plan",

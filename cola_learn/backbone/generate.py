@@ -1,24 +1,19 @@
-"""Generation through chains. The rows of a batch may each have their own, and every visit of a layer keeps keys and
-values of its own: a looped layer must not see what its earlier visit saw.
+"""Greedy generation through the chains of searches. The rows of a batch may each have their own, and every visit of a
+layer keeps keys and values of its own: a looped layer must not see what its earlier visit saw.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.options import Decoding
 from cola_learn.backbone.rows import Row
 from cola_learn.backbone.states import Growing, Slotted
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-
-if TYPE_CHECKING:  # importing transformers takes a second
-    from transformers import LogitsProcessorList, StoppingCriteriaList
-    from transformers.generation.streamers import BaseStreamer
 
 
 class _States(Protocol):
@@ -53,22 +48,15 @@ class Generator:
         self,
         prompts: Sequence[Sequence[int]],
         chains: Sequence[Chain],
-        decoding: Decoding | None = None,
-        logits_processor: "LogitsProcessorList | None" = None,
-        stopping_criteria: "StoppingCriteriaList | None" = None,
-        streamer: "BaseStreamer | None" = None,
+        max_new_tokens: int = 64,
         ended: Callable[[Sequence[int]], bool] = lambda new: False,
     ) -> list[list[int]]:
-        """Continuations of all prompts, run together.
+        """Greedy continuations of all prompts, run together.
 
         Args:
             prompts: token ids of each, at least one.
             chains: the layers that every token of a prompt and its continuation runs through.
-            decoding: how tokens are chosen; greedy by default.
-            logits_processor: of transformers, applied to each row before temperature, top-k and top-p. It is given
-                the row's tokens ``[1, T]`` and its logits ``[1, V]``.
-            stopping_criteria: of transformers; given the row's tokens ``[1, T]`` and its logits.
-            streamer: of transformers, for one prompt.
+            max_new_tokens: most tokens a row writes.
             ended: whether a row that has written these new tokens is done.
 
         Returns:
@@ -77,77 +65,37 @@ class Generator:
         Raises:
             UserError: if a prompt is empty or longer, with what it may write, than the model reads.
         """
-        from transformers import LogitsProcessorList, StopStringCriteria
-
-        decoding = decoding or Decoding()
-        self._check(prompts, chains, decoding, streamer)
-        processors = LogitsProcessorList([*(logits_processor or ()), *decoding.warpers()])
-        stops = StopStringCriteria(self.backbone.tokenizer, list(decoding.stop)) if decoding.stop else None
+        check_lengths(self.backbone, prompts, max_new_tokens)
         ends = end_tokens(self.backbone)
-        sequences = [
-            Growing(tuple(prompt), chain.layers, torch.Generator().manual_seed(decoding.seed + index))
-            for index, (prompt, chain) in enumerate(zip(prompts, chains, strict=True))
-        ]
-        if streamer:
-            streamer.put(torch.tensor([prompts[0]]))
+        pairs = zip(prompts, chains, strict=True)
+        sequences = [Growing(tuple(prompt), chain.layers) for prompt, chain in pairs]
         live = list(sequences)
         while live:
-            logits = self.backbone.finish(self._states.last(live))
+            chosen: list[int] = self.backbone.finish(self._states.last(live)).argmax(-1).tolist()
             going = []
-            chosen = _choose(live, logits, processors, decoding)
-            for sequence, token, own in zip(live, chosen, logits.split(1), strict=True):
-                if token in ends:
-                    continue
-                sequence.new.append(token)
-                if streamer:
-                    streamer.put(torch.tensor([token]))
-                if len(sequence.new) == decoding.max_new_tokens:
-                    continue
-                if ended(sequence.new) or (stops and bool(stops(torch.tensor([sequence.new]), own))):
-                    continue
-                if stopping_criteria and bool(stopping_criteria(_all_tokens(sequence), own)):
-                    continue
-                going.append(sequence)
+            for sequence, token in zip(live, chosen, strict=True):
+                if token not in ends:
+                    sequence.new.append(token)
+                    if len(sequence.new) < max_new_tokens and not ended(sequence.new):
+                        going.append(sequence)
             live = going
-        if streamer:
-            streamer.end()
         return [sequence.new for sequence in sequences]
 
-    def _check(
-        self,
-        prompts: Sequence[Sequence[int]],
-        chains: Sequence[Chain],
-        decoding: Decoding,
-        streamer: "BaseStreamer | None",
-    ) -> None:
-        if len(prompts) != len(chains):
-            raise ValueError(f"{len(prompts)} prompts need as many chains, {len(chains)} given")
-        if streamer and len(prompts) != 1:
-            raise ValueError(f"a streamer shows one prompt, {len(prompts)} given")
-        if not all(prompts):
-            raise UserError("a prompt has no tokens; give a text")
-        longest = max(map(len, prompts), default=0)
-        if longest + decoding.max_new_tokens > self.backbone.max_tokens:
-            raise UserError(
-                f"a prompt of {longest} tokens and max_new_tokens {decoding.max_new_tokens} exceed the "
-                f"{self.backbone.max_tokens} tokens that {self.backbone.name} reads; shorten the prompt or write less"
-            )
 
+def check_lengths(backbone: Backbone, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    """Refuse prompts that cannot be written on from.
 
-def _choose(
-    sequences: Sequence[Growing], logits: Tensor, processors: "LogitsProcessorList", decoding: Decoding
-) -> list[int]:
-    if not processors and not decoding.temperature:
-        greedy: list[int] = logits.argmax(-1).tolist()
-        return greedy
-    chosen = []
-    for sequence, row in zip(sequences, logits.float(), strict=True):
-        scores = processors(_all_tokens(sequence).to(row.device), row[None])[0]
-        if decoding.temperature:
-            chosen.append(int(torch.multinomial(scores.softmax(-1).cpu(), 1, generator=sequence.draws)))
-        else:
-            chosen.append(int(scores.argmax()))
-    return chosen
+    Raises:
+        UserError: if one is empty or longer, with what it may write, than the model reads.
+    """
+    if not all(map(len, prompts)):
+        raise UserError("a prompt has no tokens; give a text")
+    longest = max(map(len, prompts), default=0)
+    if longest + max_new_tokens > backbone.max_tokens:
+        raise UserError(
+            f"a prompt of {longest} tokens and max_new_tokens {max_new_tokens} exceed the "
+            f"{backbone.max_tokens} tokens that {backbone.name} reads; shorten the prompt or write less"
+        )
 
 
 def end_tokens(backbone: Backbone) -> set[int]:
@@ -172,7 +120,3 @@ class _Recomputed:
         for handle in handles:
             self._executor.close(handle)
         return torch.cat(hidden)
-
-
-def _all_tokens(sequence: Growing) -> Any:
-    return torch.tensor([[*sequence.prompt, *sequence.new]])

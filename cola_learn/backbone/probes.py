@@ -189,8 +189,7 @@ def _slots_suffice(replay: Replay, packing: Sequence[int | None]) -> bool:
     last = replay.num_layers - 1
     chains = (tuple(range(last + 1)), (*range(last + 1), last, last))
     sequences = [
-        Growing(tuple(row[:length]), layers, torch.Generator())
-        for row, length, layers in zip(tokens, (5, 9), chains, strict=True)
+        Growing(tuple(row[:length]), layers) for row, length, layers in zip(tokens, (5, 9), chains, strict=True)
     ]
     states = Slotted(replay, packing, cache_bytes=0)
     try:

@@ -24,7 +24,6 @@ class Growing:
 
     prompt: tuple[int, ...]
     layers: tuple[int, ...]
-    draws: torch.Generator
     new: list[int] = field(default_factory=list)
     slots: list[Slot] = field(default_factory=list)
 

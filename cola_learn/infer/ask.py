@@ -2,7 +2,6 @@
 
 from rich.text import Text
 
-from cola_learn.backbone.generate import Generator
 from cola_learn.chains import Chain
 from cola_learn.console import PlainConsole
 from cola_learn.console import console as stderr
@@ -52,5 +51,5 @@ def ask(options: InferOptions, question: str) -> None:
         if options.choices is not None:
             [answer] = pick(backbone, [question], [options.choices], [one])
         else:
-            [answer] = write(Generator(backbone), [question], [one], options)
+            [answer] = write(backbone, [question], [one], options)
         console.print(f"        {answer}", soft_wrap=True)

@@ -1,11 +1,16 @@
 """A backbone with a controller or a fixed chain, and answers through the chosen chains."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers.generation.streamers import BaseStreamer
+
+from cola_learn.backbone.apply_chains import apply_chains
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.generate import Generator
+from cola_learn.backbone.generate import check_lengths, end_tokens
 from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
@@ -74,19 +79,31 @@ def _of_controller(options: InferOptions, folder: Path) -> Chooser:
     return Chooser("chosen", backbone, choose, plain_text=options.price is None)
 
 
-def write(generator: Generator, questions: Sequence[str], chains: Sequence[Chain], options: InferOptions) -> list[str]:
-    """Answers in the model's chat template, each through its chain."""
-    backbone = generator.backbone
-    prompts = [
-        backbone.encoder.prompt(as_chat(question, backbone.tokenizer, options.template_options))
-        for question in questions
-    ]
-    return texts(backbone, generator.generate(prompts, chains, options.decoding))
+def write(
+    backbone: Backbone,
+    messages: Sequence[str | Sequence[Mapping[str, str]]],
+    chains: Sequence[Chain],
+    options: InferOptions,
+    streamer: BaseStreamer | None = None,
+) -> list[str]:
+    """Answers to questions or conversations in the model's chat template, each through its chain, by transformers'
+    ``generate``.
 
-
-def texts(backbone: Backbone, written: Sequence[Sequence[int]]) -> list[str]:
-    """What was written, without special tokens."""
-    return [str(backbone.tokenizer.decode(tokens, skip_special_tokens=True)).strip() for tokens in written]
+    Raises:
+        UserError: if one is longer, with what it may write, than the model reads.
+    """
+    texts = [as_chat(each, backbone.tokenizer, options.template_options) for each in messages]
+    rows = [torch.tensor(backbone.encoder.prompt(text), device=backbone.device) for text in texts]
+    check_lengths(backbone, [row.tolist() for row in rows], options.decoding.max_new_tokens)
+    ids = pad_sequence(rows, True, padding_side="left")
+    mask = pad_sequence([torch.ones_like(row) for row in rows], True, padding_side="left")
+    settings = {"tokenizer": backbone.tokenizer, "pad_token_id": min(end_tokens(backbone))}
+    settings |= options.decoding.settings()
+    with torch.random.fork_rng(), torch.inference_mode(), apply_chains(backbone.model, chains) as model:
+        torch.manual_seed(options.decoding.seed)
+        found = model.generate(ids, attention_mask=mask, streamer=streamer, **settings)
+    written = [backbone.tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True) for row in found]
+    return [str(text).strip() for text in written]
 
 
 def pick(

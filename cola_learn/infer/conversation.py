@@ -1,15 +1,11 @@
 """A conversation in the terminal, with the chain of each answer beside it."""
 
-from typing import Any
-
 from transformers import TextStreamer
 
-from cola_learn.backbone.generate import Generator
 from cola_learn.chains import Chain
 from cola_learn.console import console
 from cola_learn.errors import UserError
-from cola_learn.infer.as_prompt import as_chat
-from cola_learn.infer.chooser import PLAIN_TEXT, Chooser, make_chooser, strip, texts
+from cola_learn.infer.chooser import PLAIN_TEXT, Chooser, make_chooser, strip, write
 from cola_learn.infer.options import InferOptions
 
 
@@ -17,7 +13,7 @@ def converse(options: InferOptions) -> None:
     """Read messages from standard input and answer each, until it ends; answers go to standard output as they are
     written. The chain is chosen by the last message."""
     chooser = make_chooser(options)
-    generator, messages = Generator(chooser.backbone), list[dict[str, str]]()
+    messages: list[dict[str, str]] = []
     if chooser.plain_text:
         console.print(PLAIN_TEXT, style="dim", soft_wrap=True)
     console.print("/reset begins a new conversation, Ctrl-D ends it", style="dim")
@@ -27,7 +23,7 @@ def converse(options: InferOptions) -> None:
         elif text:
             messages.append({"role": "user", "content": text})
             try:
-                messages.append({"role": "assistant", "content": _answer(chooser, generator, messages, options)})
+                messages.append({"role": "assistant", "content": _answer(chooser, messages, options)})
             except UserError as error:  # longer than the model reads
                 messages.pop()
                 console.print(f"{error}; /reset begins a new conversation")
@@ -40,13 +36,12 @@ def _next_message() -> str | None:
         return None
 
 
-def _answer(chooser: Chooser, generator: Generator, messages: list[dict[str, str]], options: InferOptions) -> str:
+def _answer(chooser: Chooser, messages: list[dict[str, str]], options: InferOptions) -> str:
     backbone = chooser.backbone
-    prompt: Any = backbone.encoder.prompt(as_chat(messages, backbone.tokenizer, options.template_options))
     [chain] = chooser.chains([messages[-1]["content"]], free=True)
     written = []
     for one in dict.fromkeys((chain, Chain.base(backbone.num_layers)) if options.compare else (chain,)):
         console.print(f"{strip(one)}  {one} ({one.depth} layers)", style="dim", soft_wrap=True)
         streamer = TextStreamer(backbone.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        written += generator.generate([prompt], [one], options.decoding, streamer=streamer)
-    return texts(backbone, written)[0]
+        written += write(backbone, [messages], [one], options, streamer)
+    return written[0]

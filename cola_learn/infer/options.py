@@ -4,9 +4,48 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cola_learn.backbone.options import Decoding, Dtype
+from cola_learn.backbone.options import Dtype
 from cola_learn.command import GROUP
+from cola_learn.errors import UserError
 from cola_learn.tasks.columns import Layout
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen and when a row ends, beside the model's end-of-text token.
+
+    Attributes:
+        max_new_tokens: most tokens a row writes.
+        temperature: 0 takes the most probable token; above, logits are divided by it and a token is drawn.
+        top_k: draw among this many most probable tokens; 0 among all.
+        top_p: draw among the most probable tokens that have this probability together.
+        stop: a row ends with the token that completes one of these texts; the text stays.
+        seed: random seed of a batch.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens {self.max_new_tokens} writes nothing; give at least 1")
+        if self.temperature < 0:
+            raise UserError(f"temperature {self.temperature} is negative; give 0 for greedy or a positive number")
+        if self.top_k < 0:
+            raise UserError(f"top_k {self.top_k} is negative; give 0 for all tokens or a positive number")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p {self.top_p} is not a probability above 0; give at most 1")
+
+    def settings(self) -> dict[str, Any]:
+        """The same for transformers' ``generate``."""
+        found: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "do_sample": self.temperature > 0}
+        if self.temperature:
+            found |= {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+        return found | ({"stop_strings": list(self.stop)} if self.stop else {})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cola_learn.backbone.generate import Generator
 from cola_learn.backbone.load import fingerprint_of
 from cola_learn.chains import Chain
 from cola_learn.command import settings_of
@@ -54,12 +53,11 @@ def answer_file(options: InferOptions) -> None:
         if done:
             console.print(f"{done} of {len(rows)} questions are done already")
         chooser = make_chooser(options)
-        generator = Generator(chooser.backbone)
         with progress_bar() as bar, partial.open("a", encoding="utf-8") as file:
             task = bar.add_task("questions", total=len(rows), completed=done, unit="questions", note="")
             for start in range(done, len(rows), options.batch):
                 some = slice(start, start + options.batch)
-                for row in _answered(rows[some], asked[some], chooser, generator, options, start):
+                for row in _answered(rows[some], asked[some], chooser, options, start):
                     line = json.dumps(row, ensure_ascii=False)
                     file.write(f"{_seal(line.encode())} {line}\n")
                 file.flush()
@@ -116,7 +114,6 @@ def _answered(
     rows: Sequence[Any],
     asked: Sequence[Fields],
     chooser: Chooser,
-    generator: Generator,
     options: InferOptions,
     start: int,
 ) -> list[dict[str, Any]]:
@@ -133,7 +130,7 @@ def _answered(
             found = pick(chooser.backbone, texts, [asked[place].choices for place in places], own)
         else:
             decoding = replace(options.decoding, seed=options.decoding.seed + start)
-            found = write(generator, texts, own, replace(options, decoding=decoding))
+            found = write(chooser.backbone, texts, own, replace(options, decoding=decoding))
         for place, response in zip(places, found, strict=True):
             responses[place] = response
     return [

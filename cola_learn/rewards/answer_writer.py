@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.generate import Generator
-from cola_learn.backbone.options import Decoding
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.rewards.encoding import too_long
@@ -77,8 +76,8 @@ class AnswerWriter(ModelJudge):
             rows = self._generator.generate(
                 [self._open[key][1] for key, _ in some],
                 [chain for _, chain in some],
-                Decoding(max_new_tokens=self.prompt.max_new_tokens),
-                ended=lambda new: self.prompt.finished(decode(new)),
+                self.prompt.max_new_tokens,
+                lambda new: self.prompt.finished(decode(new)),
             )
             written += map(decode, rows)
         return written

@@ -6,7 +6,6 @@ import torch
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.generate import Generator
-from cola_learn.backbone.options import Decoding
 from cola_learn.chains import Chain
 from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.tasks.load import load_task
@@ -67,7 +66,7 @@ def test_any_chain_equals_the_rebuilt_model(gemma32: Backbone, text: str) -> Non
     chain = Chain.parse(text, 18)
     prompt = gemma32.encoder.prompt("Question: What do plants need to grow?\nAnswer:")
     generator = Generator(gemma32)
-    [written] = generator.generate([prompt], [chain], Decoding(max_new_tokens=5))
+    [written] = generator.generate([prompt], [chain], 5)
     tokens = list(prompt)
     for token in written:
         logits = rebuilt_logits(gemma32.model, chain, torch.tensor([tokens]))
