@@ -21,7 +21,7 @@ from cola_learn.chains import Chain
 from cola_learn.command import Command
 from cola_learn.evaluate.costs import count_flops, seconds
 from cola_learn.rewards.option_scorer import OptionScorer
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Sample, as_sample
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features

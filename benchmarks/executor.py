@@ -35,9 +35,9 @@ from cola_learn import (
     load_backbone,
     load_task,
 )
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.backbone.generate import Generator
 from cola_learn.backbone.load import load_tokenizer
-from cola_learn.backbone.options import Dtype
 from cola_learn.command import Command
 from cola_learn.console import progress_bar
 from cola_learn.files import write_text

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.studies.journal import Journal
 from cola_learn import MCTS, Backbone, Executor, Plan, Question, load_backbone, load_task
-from cola_learn.backbone.options import Dtype
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.command import Command
 from cola_learn.console import console, progress_bar
 from cola_learn.label.driver import label_questions

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from cola_learn.backbone.apply_chains import apply_chains
-from cola_learn.backbone.options import Dtype
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.chains import Chain
 from cola_learn.command import Command
 from cola_learn.console import console

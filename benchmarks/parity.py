@@ -14,7 +14,7 @@ from cola_learn.chains import Chain
 from cola_learn.command import Command
 from cola_learn.console import console, progress_bar
 from cola_learn.rewards.option_scorer import OptionScorer
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question, as_sample
 
 _AT_ONCE = 16  # questions

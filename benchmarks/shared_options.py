@@ -4,14 +4,14 @@ import statistics
 import time
 from dataclasses import dataclass
 
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.load import load_backbone
-from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain
 from cola_learn.command import Command
 from cola_learn.console import console
 from cola_learn.rewards.option_scorer import OptionScorer
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import as_sample
 
 

@@ -18,7 +18,7 @@ from cola_learn.label.records import Label
 from cola_learn.label.run import start_workers
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.methods import MCTS
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 
 
 @dataclass(frozen=True)

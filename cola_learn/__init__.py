@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from cola_learn.rewards.scoring import Scoring
     from cola_learn.search.mcts import MCTS
     from cola_learn.search.method import SearchMethod
-    from cola_learn.tasks.load import load_task
+    from cola_learn.tasks.load_task import load_task
     from cola_learn.tasks.questions import Question, Sample, as_sample
-    from cola_learn.train.config import ControllerConfig
     from cola_learn.train.controller import Controller
+    from cola_learn.train.controller_config import ControllerConfig
 
 _HOME_OF = {
     "Backbone": "cola_learn.backbone.backbone",
     "Chain": "cola_learn.chains",
     "ColaForCausalLM": "cola_learn.infer.model",
     "Controller": "cola_learn.train.controller",
-    "ControllerConfig": "cola_learn.train.config",
+    "ControllerConfig": "cola_learn.train.controller_config",
     "Executor": "cola_learn.backbone.executor",
     "Label": "cola_learn.label.records",
     "LabelStore": "cola_learn.label.store",
@@ -49,7 +49,7 @@ _HOME_OF = {
     "apply_chain": "cola_learn.backbone.apply_chain",
     "as_sample": "cola_learn.tasks.questions",
     "load_backbone": "cola_learn.backbone.load",
-    "load_task": "cola_learn.tasks.load",
+    "load_task": "cola_learn.tasks.load_task",
     "make_judge": "cola_learn.rewards.judges",
     "score_questions": "cola_learn.rewards.judges",
 }

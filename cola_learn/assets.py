@@ -130,7 +130,7 @@ def benchmark_root() -> zipfile.Path:
     return zipfile.Path(path)
 
 
-def downloaded(source: Path) -> Path:
+def download(source: Path) -> Path:
     """A folder as it is; of ``wandb:ENTITY/PROJECT/NAME:ALIAS``, an artifact of W&B, its files in the cache.
 
     Raises:

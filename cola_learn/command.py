@@ -136,7 +136,7 @@ class Command(Generic[Options]):
 
 
 class _Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Options with their defaults; what else can be said of types is in the choices or in the words."""
+    """Options with their defaults; types are not shown."""
 
     def __init__(self, prog: str, **_: Any) -> None:
         super().__init__(prog, width=110, max_help_position=28)
@@ -210,7 +210,7 @@ def _as_said(error: str, options: Iterable[type]) -> str:
     name, chosen, reason = found.groups()
     if missing := re.match(r"Expected a dot import path string: (.*)", reason):
         kind = next(hint for each in options for own, hint in get_type_hints(each).items() if own == name)
-        return f"--{name} {missing[1]} is none; choose from {', '.join(_names_of(kind))}, or give a dotted path"
+        return f"--{name}: unknown {name} {missing[1]}; choose from {', '.join(_names_of(kind))}, or give a dotted path"
     if unknown := re.match(r"Option '(\w+)' is not accepted", reason):
         return f"--{name}.{unknown[1]} is no setting of {chosen}; --{name}.help {chosen} lists those that are"
     return f"--{name}: {reason}"

@@ -14,7 +14,7 @@ from functools import partial
 
 from cola_learn.errors import UserError
 from cola_learn.tasks.answers import boxed
-from cola_learn.tasks.files import hub_rows, hub_table
+from cola_learn.tasks.question_files import hub_rows, hub_table
 from cola_learn.tasks.questions import Question
 
 _SHARES = {"train": (0.0, 0.625), "validation": (0.625, 0.75), "test": (0.75, 1.0)}  # PoLar's 1,250, 250 and 500

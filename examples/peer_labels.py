@@ -31,7 +31,7 @@ from cola_learn.label.plan import Job, Plan
 from cola_learn.label.records import Label, Trial
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.scoring import Scoring
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question
 
 Form = Literal["polar", "drllm", "counts"]

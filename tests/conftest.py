@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.load import computing_type, load_backbone
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question
 
 torch.manual_seed(0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from wandb.proto import wandb_internal_pb2
 
-from cola_learn.assets import downloaded
+from cola_learn.assets import download
 from cola_learn.errors import UserError
 from cola_learn.tracking import Artifact, Tracker, Wandb, artifact_name, resolve_mode
 
@@ -176,11 +176,11 @@ def test_names_hold_no_path() -> None:
 
 
 def test_artifacts_that_cannot_be_fetched_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert downloaded(tmp_path) == tmp_path
+    assert download(tmp_path) == tmp_path
     with pytest.raises(UserError, match="wandb:mine names no artifact; write wandb:ENTITY/PROJECT/NAME:ALIAS"):
-        downloaded(Path("wandb:mine"))
+        download(Path("wandb:mine"))
     monkeypatch.setattr("cola_learn.tracking._SECONDS_TO_CONNECT", 2)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     with pytest.raises(UserError, match="wandb:me/mine/labels:v0 cannot be fetched from W&B"):
-        downloaded(Path("wandb:me/mine/labels:v0"))
+        download(Path("wandb:me/mine/labels:v0"))

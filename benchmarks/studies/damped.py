@@ -20,8 +20,8 @@ from torch import Tensor
 
 from benchmarks.studies.journal import Journal
 from cola_learn import Chain, Question, load_backbone, load_task
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.backbone.executor import Executor
-from cola_learn.backbone.options import Dtype
 from cola_learn.backbone.recording import Batch
 from cola_learn.command import Command
 from cola_learn.console import console, progress_bar

@@ -22,9 +22,9 @@ from scipy.stats import binomtest
 
 from benchmarks.studies.journal import Journal
 from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.load import load_backbone
-from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.command import Command
 from cola_learn.console import progress_bar
@@ -36,7 +36,7 @@ from cola_learn.rewards.judge import Judge
 from cola_learn.rewards.prompts import Prompt
 from cola_learn.search.methods import MCTS
 from cola_learn.search.moves import random_edit, used_layers
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question, as_sample
 
 

@@ -26,9 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.studies.journal import Journal
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.load import load_backbone
-from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.command import Command
 from cola_learn.console import progress_bar
@@ -36,9 +36,9 @@ from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
 from cola_learn.label.driver import Hunt, label_questions
 from cola_learn.label.plan import Plan
-from cola_learn.label.prior import gains_as_prior
 from cola_learn.label.processes import end_with_parent
 from cola_learn.label.records import Label
+from cola_learn.label.single_edits import gains_as_prior
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.rewards.reward import wrong_option
@@ -46,7 +46,7 @@ from cola_learn.rewards.scores import Scores
 from cola_learn.search.method import Prior
 from cola_learn.search.methods import MCTS, Beam, RandomEdits, Scan, SearchMethod
 from cola_learn.stats import paired_difference
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question, as_sample
 
 Array = NDArray[numpy.float64]

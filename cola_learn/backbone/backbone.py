@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cola_learn.backbone import attention
+from cola_learn.backbone.dtypes import Bos
 from cola_learn.backbone.fingerprint import of_memory
-from cola_learn.backbone.options import Bos
 from cola_learn.backbone.probes import probe
 from cola_learn.backbone.replay import Replay
 from cola_learn.backbone.tokens import PromptEncoder

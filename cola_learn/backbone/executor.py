@@ -11,9 +11,8 @@ from torch import Tensor
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.probes import Capabilities
 from cola_learn.backbone.recording import Batch, Recording
-from cola_learn.backbone.room import Room
 from cola_learn.backbone.rows import BUCKET, Row
-from cola_learn.backbone.trie import ActivationTrie, default_budget
+from cola_learn.backbone.trie import ActivationTrie, Room, default_budget
 from cola_learn.backbone.walks import Walk, together
 from cola_learn.chains import Chain
 

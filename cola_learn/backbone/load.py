@@ -9,9 +9,9 @@ from rich.text import Text
 
 from cola_learn import assets
 from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.dtypes import Bos, Dtype
 from cola_learn.backbone.fingerprint import base_of_adapter, gguf_files, of_files
 from cola_learn.backbone.layers import position_limit
-from cola_learn.backbone.options import Bos, Dtype
 from cola_learn.console import console, printable
 from cola_learn.errors import UserError, first_line
 
@@ -64,7 +64,7 @@ def load_model(name: str, **options: Any) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    source, how = located(name)
+    source, how = locate(name)
     if base := base_of_adapter(source):
         return _merged(name, base, options)
     try:
@@ -111,7 +111,7 @@ def _merged(name: str, base: str, options: Mapping[str, Any]) -> Any:
         raise UserError(f"--backbone {name} cannot be merged into {base} ({first_line(error)})") from None
 
 
-def located(name: str) -> tuple[str, dict[str, str]]:
+def locate(name: str) -> tuple[str, dict[str, str]]:
     """What transformers loads a backbone from, and what else it has to be told: the name of a GGUF file in a folder.
 
     Raises:
@@ -146,7 +146,7 @@ def max_tokens_of(name: str) -> int:
     """
     from transformers import AutoConfig
 
-    source, how = located(base_of(name))
+    source, how = locate(base_of(name))
     try:
         return position_limit(AutoConfig.from_pretrained(source, trust_remote_code=False, **how))
     except Exception as error:
@@ -171,9 +171,9 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
     """
     from transformers import AutoTokenizer
 
-    source, how = located(name)
+    source, how = locate(name)
     if not how and not Path(source, "tokenizer_config.json").exists():
-        source, how = located(base_of(name))
+        source, how = locate(base_of(name))
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **how, **options)
     except Exception as error:

@@ -124,8 +124,8 @@ def _check_replay(replay: Replay) -> None:
         )
     if not agree(logits, expected, replay.dtype):
         raise UserError(
-            f"--backbone {replay.name}: {type(replay.model).__name__} does more between its layers than pass on "
-            "the hidden state, so chains of layers would not be the model; choose another architecture"
+            f"--backbone {replay.name}: {type(replay.model).__name__} computes between its layers; replay does "
+            "not reproduce its logits; unsupported"
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, get_args
 
-from cola_learn.backbone.options import Bos
+from cola_learn.backbone.dtypes import Bos
 from cola_learn.errors import UserError, first_line
 
 

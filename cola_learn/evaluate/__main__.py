@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cola_learn.command import Command, Main, run_stage
-from cola_learn.evaluate.options import CompareOptions, DashboardOptions, EvaluateOptions
+from cola_learn.evaluate.evaluate_options import CompareOptions, EvaluateOptions
 
 COMMANDS: dict[str, Main] = {
     "compare": Command(
@@ -12,12 +12,6 @@ COMMANDS: dict[str, Main] = {
         "Line up evaluations of the same questions, paired question by question.",
         ("evaluations",),
         ("python -m cola_learn.evaluate compare runs/a/evaluate runs/b/evaluate --policies controller",),
-    ),
-    "dashboard": Command(
-        DashboardOptions,
-        "cola_learn.evaluate.dashboard:run_dashboard",
-        "Make a W&B workspace for a project: a section for each stage, and accuracy against depth and time.",
-        examples=("python -m cola_learn.evaluate dashboard --dry_run",),
     ),
 }
 EVALUATE = Command(

@@ -13,13 +13,13 @@ from cola_learn.errors import UserError
 from cola_learn.evaluate.breakdown import groupings, leads
 from cola_learn.evaluate.choices import DepthSweep, Features, static_choices
 from cola_learn.evaluate.costs import policy_costs
+from cola_learn.evaluate.evaluate_options import EvaluateOptions
 from cola_learn.evaluate.held_out import HeldOut
 from cola_learn.evaluate.held_table import Choice, HeldTable, chains_to_run
 from cola_learn.evaluate.learners import LEARNERS, Learner
-from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy, chosen_by, controller_beams
 from cola_learn.evaluate.results import Evaluated, Result, means_of_seeds
-from cola_learn.evaluate.searches import difficulty, luck_of, search_oracle, searched, searches_of
+from cola_learn.evaluate.searches import difficulty, luck_of, run_searches, search_oracle, searches_of
 from cola_learn.evaluate.static_front import StaticChains, static_chains
 from cola_learn.label.score_matrix import Array, ScoreMatrix
 from cola_learn.label.store import LabelStore
@@ -150,7 +150,7 @@ def evaluate_live(
     results = [table.result(choice, options.seed) for choice in choices]
     results += means_of_seeds(results, controllers)
     results += [table.result(_best_of_beams(f"{name}_top{_BEAMS}_oracle", each, table)) for name, each in beams.items()]
-    labels = searched(backbone, judge_of, stores, held, options)
+    labels = run_searches(backbone, judge_of, stores, held, options)
     results.append(search_oracle(questions, labels))
     alone = _judges(backbone, held, _ONE_QUESTION_GIB, final=True)
     timed = {choice.policy: choice.chains for choice in (base, single, *own)}

@@ -16,7 +16,8 @@ from cola_learn.console import progress_bar
 from cola_learn.rewards.judge import ModelJudge
 from cola_learn.tasks.questions import Question, Sample, Template, as_sample
 from cola_learn.train.controller import Controller
-from cola_learn.train.features import MAX_TOKENS, prompt_features
+from cola_learn.train.controller_config import MAX_TOKENS
+from cola_learn.train.features import prompt_features
 
 _SECONDS = 60.0  # after which no further question is begun
 _REPETITIONS = 3

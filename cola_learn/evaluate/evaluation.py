@@ -19,10 +19,10 @@ from cola_learn.errors import UserError
 from cola_learn.evaluate.breakdown import counts_by_group
 from cola_learn.evaluate.comparison import evaluate_live, evaluate_stored
 from cola_learn.evaluate.curves import accuracy_curves, reliability_curves
+from cola_learn.evaluate.evaluate_options import EvaluateOptions
 from cola_learn.evaluate.held_out import HeldOut, show_files
 from cola_learn.evaluate.inputs import Inputs, open_inputs
 from cola_learn.evaluate.markdown import as_markdown
-from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.page import write_html
 from cola_learn.evaluate.per_question import write_answers
 from cola_learn.evaluate.policies import Policy

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.console import console
 from cola_learn.errors import UserError
-from cola_learn.evaluate.options import EvaluateOptions
+from cola_learn.evaluate.evaluate_options import EvaluateOptions
 from cola_learn.label.show import show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.reward import reward_of
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.columns import Layout
-from cola_learn.tasks.files import is_file
-from cola_learn.tasks.load import load_task, task_and_split
+from cola_learn.tasks.load_task import load_task, task_and_split
+from cola_learn.tasks.question_files import is_file
 from cola_learn.tasks.questions import Question
 
 

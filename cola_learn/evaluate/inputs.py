@@ -8,9 +8,9 @@ from pathlib import Path
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.load import fingerprint_of
 from cola_learn.errors import UserError
+from cola_learn.evaluate.evaluate_options import EvaluateOptions
 from cola_learn.evaluate.held_out import HeldOut, held_out
 from cola_learn.evaluate.learners import Learner
-from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy, policy_named
 from cola_learn.evaluate.report import EXPLAINED
 from cola_learn.files import digest, sha256
@@ -19,7 +19,7 @@ from cola_learn.label.score_matrix import open_stores
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.reward import use_reward
 from cola_learn.train.controller import Controller
-from cola_learn.train.hub import controller_files, fetched
+from cola_learn.train.hub import controller_files, fetch_controller
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Inputs:
         settings["fingerprint"] = fingerprint_of(self.backbone_name)
         questions = self.held.questions if self.held else ()
         settings["questions"] = {question.key: question.digest for question in questions}
-        controllers = [file for folder in options.controllers for file in controller_files(fetched(folder))]
+        controllers = [file for folder in options.controllers for file in controller_files(fetch_controller(folder))]
         searched = open_stores(options.searched, "--searched") if options.searched else []
         stores = (*self.stores, *self.others, *searched)
         return digest(settings, *controllers, *(file for store in stores for file in store.files()))

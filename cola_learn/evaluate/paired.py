@@ -7,7 +7,7 @@ from rich.table import Table
 
 from cola_learn.console import PlainConsole, console
 from cola_learn.errors import UserError
-from cola_learn.evaluate.options import CompareOptions
+from cola_learn.evaluate.evaluate_options import CompareOptions
 from cola_learn.evaluate.per_question import Answers
 from cola_learn.files import write_json
 from cola_learn.stats import Interval, holm, p_value, paired_difference, points

@@ -8,8 +8,8 @@ import numpy
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.errors import UserError
+from cola_learn.evaluate.evaluate_options import EvaluateOptions
 from cola_learn.evaluate.held_out import HeldOut
-from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.results import LuckControl, Result
 from cola_learn.label.labeller import Labeller
 from cola_learn.label.manifest import Manifest
@@ -22,7 +22,7 @@ from cola_learn.rewards.judge import ModelJudge
 from cola_learn.tasks.questions import Question
 
 
-def searched(
+def run_searches(
     backbone: Backbone,
     judge_of: Callable[[Question], ModelJudge],
     stores: Sequence[LabelStore],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cola_learn.command import Command, run_stage
-from cola_learn.export.options import ExportOptions
+from cola_learn.export.export_options import ExportOptions
 
 EXPORT = Command(
     ExportOptions,

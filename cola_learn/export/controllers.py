@@ -8,11 +8,11 @@ import yaml
 from cola_learn.command import settings_of
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError, first_line
-from cola_learn.export.card import measured_card, read_report
-from cola_learn.export.options import ExportOptions
+from cola_learn.export.export_options import ExportOptions
+from cola_learn.export.result_cards import measured_card, read_report
 from cola_learn.tracking import Tracker
-from cola_learn.train.card import write_controller
 from cola_learn.train.controller import Controller
+from cola_learn.train.controller_card import write_controller
 from cola_learn.train.hub import checkpoint_artifact, controller_artifact
 from cola_learn.train.next_stage import evaluate_command, hold_out, infer_command
 

@@ -21,10 +21,10 @@ from cola_learn.backbone.replay import Replay
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
-from cola_learn.evaluate.options import EvaluateOptions
+from cola_learn.evaluate.evaluate_options import EvaluateOptions
 from cola_learn.evaluate.report import best_of
 from cola_learn.evaluate.static_front import static_chains
-from cola_learn.export.card import read_report, static_card
+from cola_learn.export.result_cards import read_report, static_card
 from cola_learn.files import writable_folder, write_text
 from cola_learn.label.score_matrix import open_stores
 from cola_learn.rewards.judge import ModelJudge

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cola_learn.command import Command, run_stage
-from cola_learn.infer.options import InferOptions
+from cola_learn.infer.infer_options import InferOptions
 
 INFER = Command(
     InferOptions,

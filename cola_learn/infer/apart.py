@@ -43,7 +43,9 @@ def generate_apart(
         ValueError: if more than tokens is asked for.
     """
     if options.get("return_dict_in_generate") or settings.return_dict_in_generate:
-        raise ValueError(f"rows take different chains, so {why} gives no dict; ask for one at a time, or give chain=")
+        raise ValueError(
+            f"return_dict_in_generate is not supported with {why} and several chains; give one prompt, or chain="
+        )
     written: dict[int, Tensor] = {}
     for own in dict.fromkeys(chains):
         rows = torch.tensor([row for row, other in enumerate(chains) if other == own])

@@ -8,7 +8,7 @@ from cola_learn.console import console as stderr
 from cola_learn.errors import UserError
 from cola_learn.infer.chooser import PLAIN_TEXT, make_chooser, pick, write
 from cola_learn.infer.conversation import converse
-from cola_learn.infer.options import InferOptions
+from cola_learn.infer.infer_options import InferOptions
 from cola_learn.infer.question_file import answer_file
 
 

@@ -15,7 +15,7 @@ from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.infer.as_prompt import as_chat, as_prompt
-from cola_learn.infer.options import InferOptions
+from cola_learn.infer.infer_options import InferOptions
 from cola_learn.rewards.judges import make_judge, score_questions
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.questions import Question

@@ -6,7 +6,7 @@ from cola_learn.chains import Chain
 from cola_learn.console import console
 from cola_learn.errors import UserError
 from cola_learn.infer.chooser import PLAIN_TEXT, Chooser, make_chooser, strip, write
-from cola_learn.infer.options import InferOptions
+from cola_learn.infer.infer_options import InferOptions
 
 
 def converse(options: InferOptions) -> None:

@@ -20,11 +20,11 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.infer.apart import generate_apart, unpadded
 from cola_learn.infer.as_prompt import as_chat
-from cola_learn.infer.config import ColaConfig
+from cola_learn.infer.cola_config import ColaConfig
 from cola_learn.infer.turns import Turns, in_turn
-from cola_learn.train.card import write_controller
 from cola_learn.train.controller import Controller
-from cola_learn.train.features import MAX_TOKENS
+from cola_learn.train.controller_card import write_controller
+from cola_learn.train.controller_config import MAX_TOKENS
 
 # Settings of generate with which a cache is reordered or laid out as a whole.
 _OF_WHOLE_CACHES = (

@@ -16,12 +16,12 @@ from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import digest, locked, writable_folder, write_bytes
 from cola_learn.infer.chooser import Chooser, make_chooser, pick, write
-from cola_learn.infer.options import InferOptions
+from cola_learn.infer.infer_options import InferOptions
 from cola_learn.tasks.columns import Fields
-from cola_learn.tasks.files import read_rows
 from cola_learn.tasks.layouts import read_asked
+from cola_learn.tasks.question_files import read_rows
 from cola_learn.train.controller import Controller
-from cola_learn.train.hub import controller_files, fetched
+from cola_learn.train.hub import controller_files, fetch_controller
 
 ADDED = ("chain", "layers", "response")
 _SHOWN = 5  # chains in the summary
@@ -77,7 +77,7 @@ def _identity(options: InferOptions) -> str:
     settings = {name: str(value) for name, value in settings_of(options).items() if name not in ("output", "device")}
     backbone, folder = options.backbone or "embedded", None
     if options.controller is not None:
-        folder = fetched(options.controller)
+        folder = fetch_controller(options.controller)
         backbone = options.backbone or Controller.from_pretrained(folder).config.backbone
     settings["model"] = str(fingerprint_of(backbone))
     files = controller_files(folder) if folder else []

@@ -4,7 +4,7 @@ the stores that it makes."""
 from collections.abc import Sequence
 
 from cola_learn.command import Command, Main, run_stage
-from cola_learn.label import options
+from cola_learn.label import label_options as options
 
 COMMANDS: dict[str, Main] = {
     "inspect": Command(

@@ -9,10 +9,10 @@ from cola_learn.chains import Chain
 from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import write_text
-from cola_learn.label.heat import heat_map
+from cola_learn.label.label_options import InspectOptions, MergeOptions, VerifyOptions
 from cola_learn.label.menu_table import by_task, over_all
-from cola_learn.label.options import InspectOptions, MergeOptions, VerifyOptions
 from cola_learn.label.score_matrix import ScoreMatrix, of_one_menu, open_stores
+from cola_learn.label.single_edits import heat_map
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 from cola_learn.rewards.judges import make_judge, score_questions
@@ -153,8 +153,8 @@ def run_verify(options: VerifyOptions) -> int:
             bar.advance(task)
             bar.update(task, note=f"{checked} chains, {differ} differ")
     console.print(
-        f"{checked} chains of {len(keys)} questions verified alone: {differ} rewards differ, {moved} margins differ "
-        "in any bit"
+        f"{checked} chains of {len(keys)} questions re-verified in isolation: {differ} rewards differ, {moved} "
+        "margins differ in any bit"
     )
     if differ:
         raise UserError(f"{options.store}: {differ} of {checked} rewards are not what was stored")

@@ -9,18 +9,18 @@ from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder
+from cola_learn.label.label_options import CrossOptions
 from cola_learn.label.manifest import Manifest
-from cola_learn.label.options import CrossOptions
 from cola_learn.label.plan import Job, Plan
 from cola_learn.label.run import fill_store, start_workers
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.reward import REWARDS
 from cola_learn.rewards.scoring import Scoring
-from cola_learn.search.menu_file import LARGEST
+from cola_learn.search.listed import LARGEST
 from cola_learn.search.methods import Menu
-from cola_learn.tasks.files import is_file
-from cola_learn.tasks.load import load_task, task_and_split
+from cola_learn.tasks.load_task import load_task, task_and_split
+from cola_learn.tasks.question_files import is_file
 from cola_learn.tasks.questions import Question
 
 

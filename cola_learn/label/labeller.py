@@ -13,8 +13,8 @@ from cola_learn.console import console
 from cola_learn.label.driver import collect_seldom, in_order, label_questions
 from cola_learn.label.manifest import Identity
 from cola_learn.label.plan import Job, Resources
-from cola_learn.label.prior import load_prior
 from cola_learn.label.records import Label
+from cola_learn.label.single_edits import load_prior
 from cola_learn.label.verify import Verifier
 from cola_learn.rewards.judge import ModelJudge
 from cola_learn.rewards.judges import make_judge

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.backbone.load import load_backbone
-from cola_learn.backbone.options import Dtype
 from cola_learn.chains import SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.files import as_value, digest, read_json, write_json
@@ -20,7 +20,7 @@ from cola_learn.rewards.reward import use_reward
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.method import SearchMethod
 from cola_learn.tasks.columns import Layout
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Metric, Question, Template, Truncate
 
 FORMAT = 2

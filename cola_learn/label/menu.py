@@ -11,16 +11,16 @@ from cola_learn.chains import Chain, Edit, Skip
 from cola_learn.console import console, next_command, progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import write_text
-from cola_learn.label.options import MenuOptions
-from cola_learn.label.prior import edit_gains
+from cola_learn.label.label_options import MenuOptions
 from cola_learn.label.records import Label
 from cola_learn.label.score_matrix import apart, questions_of
+from cola_learn.label.single_edits import edit_gains
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.judge import Judge
 from cola_learn.rewards.judges import by_judge, make_judge, score_questions
 from cola_learn.rewards.scores import Scores
 from cola_learn.rewards.temperature import Array, soft_rewards
-from cola_learn.search.menu_file import LARGEST
+from cola_learn.search.listed import LARGEST
 from cola_learn.tasks.questions import Question, Template
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cola_learn.backbone.options import Dtype
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.chains import SearchSpace
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.methods import MCTS, SearchMethod

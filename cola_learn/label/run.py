@@ -9,14 +9,14 @@ from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.command import settings_of
 from cola_learn.console import console, next_command, progress_bar
 from cola_learn.files import writable_folder
+from cola_learn.label.label_options import LabelOptions
 from cola_learn.label.labeller import Effort, Labeller, Workers
 from cola_learn.label.manifest import Manifest
-from cola_learn.label.options import LabelOptions
 from cola_learn.label.plan import Job, Plan
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question
 from cola_learn.tracking import Tracker
 
@@ -130,7 +130,7 @@ def print_effort(effort: Effort) -> None:
             f"{shares['cache_hit_rate']:.0%} ({usage.peak_bytes / 2**30:.2f} GiB); padding: {shares['padding']:.1%}",
             style="dim",
         )
-    console.print(f"good chains verified alone: {effort.checked}, of which wrong: {effort.flipped}", style="dim")
+    console.print(f"re-verified in isolation: {effort.checked} chains, {effort.flipped} no longer correct", style="dim")
     if effort.ungraded:
         console.print(f"written answers that could not be graded and count as wrong: {effort.ungraded}", style="dim")
 

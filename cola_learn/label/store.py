@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow
 
-from cola_learn.assets import downloaded
+from cola_learn.assets import download
 from cola_learn.errors import UserError
 from cola_learn.files import locked, writable_folder, write_text
 from cola_learn.label.manifest import Manifest
@@ -66,7 +66,7 @@ class LabelStore:
         Raises:
             UserError: if the folder holds none, or one that cannot be read.
         """
-        folder = downloaded(Path(folder))
+        folder = download(Path(folder))
         return cls(folder, Manifest.read(folder, named))
 
     @classmethod

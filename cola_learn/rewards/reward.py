@@ -141,7 +141,9 @@ def use_reward(name: str) -> Reward:
         found = by_path(name, "--reward")
         if not isinstance(found, Reward):
             names = ", ".join(REWARDS)
-            raise UserError(f"unknown reward {name}; choose from {names}, or give the dotted path of a Reward")
+            raise UserError(
+                f"--reward: unknown reward {name}; choose from {names}, or give the dotted path of a Reward"
+            )
         REWARDS[name] = found
     return REWARDS[name]
 

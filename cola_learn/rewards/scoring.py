@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from cola_learn.backbone.options import Bos
+from cola_learn.backbone.dtypes import Bos
 from cola_learn.errors import UserError
 from cola_learn.rewards.prompts import Prompt
 from cola_learn.tasks.questions import Metric, Question, Template, Truncate

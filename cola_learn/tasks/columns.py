@@ -22,7 +22,7 @@ from cola_learn.tasks.answer_columns import (
     shown,
     unwritten,
 )
-from cola_learn.tasks.files import Row
+from cola_learn.tasks.question_files import Row
 
 Cells = Mapping[str, Sequence[Any]]  # of every column, by its name; fields of objects are columns named a.b
 _FIELDS = ("question", "choices", "answer", "id")

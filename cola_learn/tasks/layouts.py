@@ -9,7 +9,7 @@ from cola_learn.console import console
 from cola_learn.errors import UserError
 from cola_learn.tasks.answer_columns import BadRow
 from cola_learn.tasks.columns import Cells, Fields, Layout, cells_of, read_fields, refuse_bad, roles_of
-from cola_learn.tasks.files import Row
+from cola_learn.tasks.question_files import Row
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS
 from cola_learn.tasks.suggestion import suggestion

@@ -13,7 +13,7 @@ import yaml
 
 from cola_learn.command import Command, run_stage, user_errors
 from cola_learn.errors import UserError
-from cola_learn.train.options import ABOUT, TrainOptions
+from cola_learn.train.train_options import ABOUT, TrainOptions
 
 _SHARED = ("labels", "extra_labels", "limit", "backbone", "device", "dtype", "seed", "shape", "rule")
 _TRAINER = """\

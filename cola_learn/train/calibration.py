@@ -28,7 +28,7 @@ class Rule(NamedTuple):
 
 
 def calibrate(predicted: Array, realised: Array, error_rate: float, means: Array | None = None) -> Rule:
-    """Make predicted gains true, and find from which on they may be acted upon.
+    """Calibrate predicted gains and choose the abstention threshold.
 
     A network's predictions differ between prompts by more than they should, and drown what is surely known: how much a
     chain gains on average. So each chain's predictions get the mean that it really has, and are drawn towards it by one

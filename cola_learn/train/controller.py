@@ -23,8 +23,8 @@ from cola_learn.files import as_value, read_json, sha256, writable_folder, write
 from cola_learn.train.batches import join_sequences, mean_and_last_token, mean_token, pad_features
 from cola_learn.train.choice import ChoiceRule
 from cola_learn.train.components import Components
-from cola_learn.train.config import ControllerConfig
-from cola_learn.train.hub import fetched
+from cola_learn.train.controller_config import ControllerConfig
+from cola_learn.train.hub import fetch_controller
 from cola_learn.train.vocabulary import STOP, EditVocabulary
 
 FORMAT = 5
@@ -301,7 +301,7 @@ class Controller(nn.Module):
         Raises:
             UserError: if there is none, or it is damaged.
         """
-        folder = fetched(folder, revision)
+        folder = fetch_controller(folder, revision)
         try:
             values = read_json(folder / "config.json", edited=True)
             if values["format"] != FORMAT:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.options import Dtype
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.label.records import Label, Trial, menu_of

@@ -21,8 +21,8 @@ from cola_learn.errors import UserError, first_line
 from cola_learn.files import check_seal, sealing
 from cola_learn.label.manifest import Manifest
 from cola_learn.tasks.questions import Question, as_sample
+from cola_learn.train.controller_config import MAX_TOKENS
 
-MAX_TOKENS = 256  # of a longer prompt its special tokens and the last ones are read
 _PROMPTS_AT_ONCE = 16
 
 

@@ -28,7 +28,7 @@ from cola_learn.train.data import LabelDataModule
 from cola_learn.train.hub import checkpoint_artifact
 from cola_learn.train.module import ControllerModule
 from cola_learn.train.next_stage import evaluate_command, hold_out
-from cola_learn.train.options import ABOUT, TrainOptions
+from cola_learn.train.train_options import ABOUT, TrainOptions
 
 
 class TrainCLI(LightningCLI):

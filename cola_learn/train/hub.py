@@ -4,22 +4,22 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from cola_learn.assets import downloaded
+from cola_learn.assets import download
 from cola_learn.errors import UserError, first_line
 from cola_learn.files import read_json
 from cola_learn.tracking import Artifact, artifact_name
-from cola_learn.train.config import ControllerConfig
+from cola_learn.train.controller_config import ControllerConfig
 
 _FILES = ("config.json", "model.safetensors", "README.md")
 
 
-def fetched(controller: Path | str, revision: str | None = None) -> Path:
+def fetch_controller(controller: Path | str, revision: str | None = None) -> Path:
     """The folder of a controller: the one named, or that of a hub id ``ORG/NAME`` which is no folder here.
 
     Raises:
         UserError: if the hub has none of that name or is not reached.
     """
-    folder = downloaded(Path(controller))
+    folder = download(Path(controller))
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(controller)):
         return folder
     from huggingface_hub import snapshot_download
@@ -40,7 +40,7 @@ def controller_files(folder: Path) -> list[Path]:
 
 def controller_artifact(controller: Path | str) -> Artifact:
     """An exported controller for W&B."""
-    folder = fetched(controller)
+    folder = fetch_controller(controller)
     config = read_json(folder / "config.json", edited=True)["controller"]
     name = artifact_name("controller", config["objective"] or "imitation", config["backbone"])
     return Artifact(name, "controller", controller_files(folder), config)

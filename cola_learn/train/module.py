@@ -17,8 +17,8 @@ from cola_learn.files import as_value
 from cola_learn.train.batches import Example, TrainingBatch
 from cola_learn.train.calibration import Rule, calibrate
 from cola_learn.train.choice import ChoiceRule
-from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
+from cola_learn.train.controller_config import ControllerConfig
 from cola_learn.train.diagnostics import Choices, collapse
 from cola_learn.train.objectives import Objective, Read, objective_named
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from cola_learn.label.store import LabelStore
-from cola_learn.tasks.files import is_file
+from cola_learn.tasks.question_files import is_file
 
 
 def evaluate_command(controller: Path, labels: Path | None) -> list[object]:

@@ -93,6 +93,6 @@ def objective_named(name: str) -> Objective:
     if not isinstance(found, Objective):
         names = ", ".join(OBJECTIVES)
         raise UserError(
-            f"--model.objective {name} is none; choose from {names}, or give the dotted path of an Objective"
+            f"--model.objective: unknown objective {name}; choose from {names}, or give the dotted path of an Objective"
         )
     return found

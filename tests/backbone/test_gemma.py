@@ -8,7 +8,7 @@ from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.generate import Generator
 from cola_learn.chains import Chain
 from cola_learn.rewards.option_scorer import OptionScorer
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Sample, as_sample
 from tests.architectures import rebuilt_logits
 

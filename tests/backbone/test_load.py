@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cola_learn import assets
 from cola_learn.backbone.fingerprint import of_files
-from cola_learn.backbone.load import fingerprint_of, load_backbone, located, max_tokens_of
+from cola_learn.backbone.load import fingerprint_of, load_backbone, locate, max_tokens_of
 from cola_learn.backbone.tokens import chat_text
 from cola_learn.errors import UserError
 from cola_learn.rewards.prompts import Prompt
@@ -42,13 +42,13 @@ def test_an_adapter_is_merged_into_its_base(tmp_path: Path, capsys: pytest.Captu
 
 def test_gguf_files_are_found(tmp_path: Path) -> None:
     (tmp_path / "one.gguf").write_bytes(b"GGUF")
-    assert located(str(tmp_path / "one.gguf")) == located(str(tmp_path)) == (str(tmp_path), {"gguf_file": "one.gguf"})
+    assert locate(str(tmp_path / "one.gguf")) == locate(str(tmp_path)) == (str(tmp_path), {"gguf_file": "one.gguf"})
     assert of_files(str(tmp_path)) == of_files(str(tmp_path / "one.gguf"))
     with pytest.raises(UserError, match=r"--backbone .*one.gguf has no tokenizer that can be loaded"):
         load_backbone(str(tmp_path / "one.gguf"))
     (tmp_path / "other.gguf").write_bytes(b"GGUF")
     with pytest.raises(UserError, match=r"holds 2 GGUF files; name one of them, such as .*one.gguf"):
-        located(str(tmp_path))
+        locate(str(tmp_path))
 
 
 def templated(template: str) -> Any:

@@ -10,9 +10,9 @@ from accelerate import cpu_offload, disk_offload
 
 from benchmarks.baselines import plain_model
 from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.backbone.generate import Generator
 from cola_learn.backbone.load import load_backbone
-from cola_learn.backbone.options import Dtype
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from tests.architectures import rebuilt_logits, replayed_logits, wild_chains

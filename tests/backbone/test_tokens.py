@@ -20,7 +20,7 @@ from cola_learn.rewards.answer_writer import AnswerWriter
 from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.rewards.prompts import Prompt
 from cola_learn.tasks.questions import Question, as_sample
-from cola_learn.train.features import MAX_TOKENS
+from cola_learn.train.controller_config import MAX_TOKENS
 
 BOS, EOS = "<|im_start|>", "<|im_end|>"  # the embedded tokenizer has both and writes neither
 

@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 
 from cola_learn import Chain, ColaForCausalLM, Controller, LabelStore
 from cola_learn.errors import UserError
-from cola_learn.evaluate.dashboard import SECTIONS, _section
+from examples.dashboard import SECTIONS, _section
 from tests.test_tracking import read_back
 
 Command = Callable[..., tuple[int, str]]
@@ -280,7 +280,7 @@ def test_8_stores_are_looked_after(command: Command, folder: Path, tmp_path: Pat
     assert plot.read_text().startswith("<svg")
     code, said = command("cola_learn.label", "verify", labels, "--chains", "all", "--limit", "4")
     assert code == 0, said
-    assert "32 chains of 4 questions verified alone: 0 rewards differ" in said
+    assert "32 chains of 4 questions re-verified in isolation: 0 rewards differ" in said
     code, said = command(peers, "export", labels, "--output", tmp_path / "merged_mcts_samples.json.gz")
     assert code == 0, said
     arguments = ["import", tmp_path / "merged_mcts_samples.json.gz", "--output", tmp_path / "imported"]
@@ -333,7 +333,7 @@ BAD = {
         ["label", "--search", "Beam", "--search.prior", "{tmp}"],
         "--search.prior is no setting of Beam",
     ),
-    "no method": (["label", "--search", "Bean"], "--search Bean is none; choose from "),
+    "no method": (["label", "--search", "Bean"], "--search: unknown search Bean; choose from "),
     "method of old": (
         ["label", "--search.method", "scan"],
         "--search.method is no setting of MCTS",

@@ -13,8 +13,8 @@ from cola_learn import ColaForCausalLM, LabelStore, apply_chain, assets
 from cola_learn.backbone.apply_chains import apply_chains
 from cola_learn.backbone.fingerprint import of_files
 from cola_learn.errors import UserError
+from cola_learn.evaluate.evaluate_options import EvaluateOptions
 from cola_learn.evaluate.inputs import open_inputs
-from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.label.manifest import settings_by_content
 from cola_learn.search.mcts import MCTS
 from cola_learn.train.data import LabelDataModule

@@ -11,10 +11,10 @@ from cola_learn.backbone.executor import Executor
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.evaluate.costs import count_flops, policy_costs
 from cola_learn.rewards.option_scorer import OptionScorer
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Metric, Question, as_sample
-from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
+from cola_learn.train.controller_config import ControllerConfig
 from cola_learn.train.features import prompt_features
 
 

@@ -10,8 +10,8 @@ import torch
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import SearchSpace
 from cola_learn.evaluate.comparison import evaluate_live
+from cola_learn.evaluate.evaluate_options import EvaluateOptions
 from cola_learn.evaluate.held_out import HeldOut
-from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.label.labeller import Labeller
 from cola_learn.label.manifest import Manifest
 from cola_learn.label.plan import Job, Plan
@@ -20,10 +20,10 @@ from cola_learn.label.store import LabelStore
 from cola_learn.rewards.judges import make_judge
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.methods import MCTS
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question
-from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
+from cola_learn.train.controller_config import ControllerConfig
 
 
 def shortest(questions: Sequence[Question], count: int) -> list[Question]:

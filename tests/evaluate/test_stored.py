@@ -15,17 +15,17 @@ from benchmarks.opponents.routers import DRLLM, POLAR
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.evaluate.breakdown import groupings, leads
 from cola_learn.evaluate.comparison import evaluate_stored
+from cola_learn.evaluate.evaluate_options import EvaluateOptions
 from cola_learn.evaluate.evaluation import is_blind
 from cola_learn.evaluate.markdown import heights
-from cola_learn.evaluate.options import EvaluateOptions
 from cola_learn.evaluate.policies import Policy
 from cola_learn.evaluate.reliability import reliability
 from cola_learn.evaluate.results import PolicyRow
 from cola_learn.label.score_matrix import ScoreMatrix
 from cola_learn.tasks.questions import Question, Sample
 from cola_learn.train.choice import ChoiceRule
-from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
+from cola_learn.train.controller_config import ControllerConfig
 
 Command = Callable[..., tuple[int, str]]
 BLIND = [False, False, False, False, True, True, False, False]

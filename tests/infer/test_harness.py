@@ -11,7 +11,7 @@ from lm_eval.tasks import TaskManager
 
 from cola_learn import Backbone, Chain, Controller, Question, Scoring, make_judge, score_questions
 from cola_learn.infer import harness
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import as_sample
 from cola_learn.train.features import prompt_features
 

@@ -140,7 +140,7 @@ def test_pipelines_and_streamers(model: ColaForCausalLM) -> None:
     kept = model.generate(**batch_of(model, PROMPTS), **settings)
     assert len(kept.scores) == 2
     assert torch.equal(kept.scores[0].argmax(-1), kept.sequences[:, -2])
-    with pytest.raises(ValueError, match="so num_beams gives no dict"):
+    with pytest.raises(ValueError, match="return_dict_in_generate is not supported with num_beams and several chains"):
         model.generate(**batch_of(model, PROMPTS), **settings, num_beams=2)
 
 

@@ -22,7 +22,7 @@ from cola_learn.rewards.reward import wrong_option
 from cola_learn.rewards.scores import OptionScores
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.methods import MCTS
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question, Sample, as_sample
 
 PLAN = Plan(MCTS(12))

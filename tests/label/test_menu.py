@@ -16,8 +16,8 @@ from cola_learn.label.records import Label, Trial
 from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.rewards.scores import OptionScores
 from cola_learn.rewards.temperature import soft_rewards
-from cola_learn.search.menu_file import read_menu
-from cola_learn.tasks.load import load_task
+from cola_learn.search.listed import read_menu
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Metric, Question, as_sample
 
 Command = Callable[..., tuple[int, str]]

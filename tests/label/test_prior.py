@@ -8,10 +8,9 @@ import torch
 
 from cola_learn.chains import Chain, Repeat, Skip
 from cola_learn.errors import UserError
-from cola_learn.label.heat import heat_map
 from cola_learn.label.manifest import Manifest
-from cola_learn.label.prior import edit_gains, load_prior
 from cola_learn.label.records import Label, Trial
+from cola_learn.label.single_edits import edit_gains, heat_map, load_prior
 from cola_learn.label.store import LabelStore
 from cola_learn.search.method import SearchMethod
 from cola_learn.search.methods import MCTS

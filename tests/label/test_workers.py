@@ -21,7 +21,7 @@ from cola_learn.label.run import start_workers
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.methods import MCTS
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 
 ARGUMENTS = ("--limit", "12", "--search.simulations", "10", "--trees", "4", "--tracking", "disabled")
 QUESTIONS = load_task("arc_easy", "test", 12, 0)

@@ -16,7 +16,7 @@ from cola_learn.rewards.continuations import normalizers
 from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.rewards.scores import OptionScores
 from cola_learn.rewards.scoring import Scoring
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question, Sample, as_sample
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cola_learn.tasks.answers import MOST_SPELLINGS, boxed, spellings, with_decoys
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question
 
 

@@ -12,7 +12,7 @@ import datasets
 import pytest
 
 from cola_learn.errors import UserError
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.registry import BENCHMARKS, MATH_SUBJECTS
 
 ARC = {

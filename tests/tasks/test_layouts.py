@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from cola_learn.errors import UserError
 from cola_learn.label.__main__ import LABEL
 from cola_learn.tasks.columns import Layout
-from cola_learn.tasks.files import HUB
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
+from cola_learn.tasks.question_files import HUB
 
 Q = "Which is a gas?"
 C = ["gold", "iron", "helium", "wood"]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cola_learn.errors import UserError
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import as_sample
 from cola_learn.tasks.registry import BENCHMARKS
 

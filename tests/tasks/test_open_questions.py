@@ -15,7 +15,7 @@ from cola_learn.errors import UserError
 from cola_learn.rewards.answer_verifier import AnswerVerifier, ConfirmedVerifier
 from cola_learn.rewards.answer_writer import AnswerWriter
 from cola_learn.rewards.prompts import Example, Prompt
-from cola_learn.tasks.load import load_task
+from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question, Sample, as_sample
 
 FEW_SHOT = Prompt(

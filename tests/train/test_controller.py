@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.train.batches import pad_features
-from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
+from cola_learn.train.controller_config import ControllerConfig
 from cola_learn.train.data import Example, chain_weights, collate
 from cola_learn.train.module import ControllerModule
 from cola_learn.train.vocabulary import STOP, EditVocabulary

@@ -17,9 +17,9 @@ from cola_learn.command import by_path
 from cola_learn.errors import UserError
 from cola_learn.tasks.answers import with_decoys
 from cola_learn.tasks.columns import Layout
-from cola_learn.tasks.files import HUB, KNOWN, hub_rows, is_file, read_rows, stem
 from cola_learn.tasks.harness_tasks import LM_EVAL, harness_questions
 from cola_learn.tasks.layouts import read_questions
+from cola_learn.tasks.question_files import HUB, KNOWN, hub_rows, is_file, read_rows, stem
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS, Benchmark, Fields
 

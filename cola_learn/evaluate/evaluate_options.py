@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cola_learn.backbone.options import Dtype
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.label.plan import Plan, Resources
 from cola_learn.search.method import SearchMethod
 from cola_learn.search.methods import MCTS
@@ -120,20 +120,3 @@ class CompareOptions:
     policies: list[str] = field(default_factory=list)
     output: Path | None = None
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class DashboardOptions:
-    """Options of python -m cola_learn.evaluate dashboard.
-
-    Attributes:
-        project: of W&B; default WANDB_PROJECT, else cola-learn.
-        entity: user or team; default WANDB_ENTITY, else your own.
-        name: of the workspace.
-        dry_run: print what would be in it; needs no account.
-    """
-
-    project: str | None = None
-    entity: str | None = None
-    name: str = "cola-learn"
-    dry_run: bool = False

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cola_learn.backbone.options import Dtype
+from cola_learn.backbone.dtypes import Dtype
 from cola_learn.command import GROUP
 from cola_learn.errors import UserError
 from cola_learn.tasks.columns import Layout

@@ -13,8 +13,8 @@ from cola_learn.evaluate.markdown import policy_table
 from cola_learn.evaluate.report import Report
 from cola_learn.files import read_json
 from cola_learn.tasks.registry import BENCHMARKS
-from cola_learn.train.card import card, controller_card, hub_id
 from cola_learn.train.controller import Controller
+from cola_learn.train.controller_card import card, controller_card, hub_id
 
 _STATIC = """# {name} with the layers {chain}
 

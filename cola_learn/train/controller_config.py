@@ -7,6 +7,9 @@ from typing import Literal
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
 
+MAX_TOKENS = 256
+"""What a controller reads: of a longer prompt its special tokens and the last ones."""
+
 
 @dataclass(frozen=True)
 class ControllerConfig:

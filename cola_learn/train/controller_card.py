@@ -7,8 +7,8 @@ from huggingface_hub import ModelCardData
 
 from cola_learn import assets
 from cola_learn.files import write_text
-from cola_learn.train.config import ControllerConfig
 from cola_learn.train.controller import Controller
+from cola_learn.train.controller_config import ControllerConfig
 from cola_learn.train.objectives import OBJECTIVES
 
 _CONTROLLER = """# Chain-of-layers controller for {name}

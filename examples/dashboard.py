@@ -1,13 +1,33 @@
-"""The W&B workspace of a project: a section for each stage, and what a controller costs against what it gives."""
+"""The W&B workspace of a project: a section for each stage, and what a controller costs against what it gives.
+
+python -m examples.dashboard --dry_run
+"""
 
 import os
 from dataclasses import dataclass
 from typing import Any
 
+from cola_learn.command import Command
 from cola_learn.console import PlainConsole, console
 from cola_learn.errors import UserError, first_line
-from cola_learn.evaluate.options import DashboardOptions
 from cola_learn.tracking import PROJECT
+
+
+@dataclass(frozen=True)
+class DashboardOptions:
+    """Options of python -m examples.dashboard.
+
+    Attributes:
+        project: of W&B; default WANDB_PROJECT, else cola-learn.
+        entity: user or team; default WANDB_ENTITY, else your own.
+        name: of the workspace.
+        dry_run: print what would be in it; needs no account.
+    """
+
+    project: str | None = None
+    entity: str | None = None
+    name: str = "cola-learn"
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,3 +116,8 @@ def _panel(panel: Panel) -> Any:
     if panel.x:
         return v2.LinePlot(title=", ".join(panel.y), x=panel.x, y=list(panel.y))
     return v2.BarPlot(title=", ".join(panel.y), metrics=[v2.SummaryMetric(metric) for metric in panel.y])
+
+
+if __name__ == "__main__":
+    about = "Make a W&B workspace for a project: a section for each stage, and accuracy against depth and time."
+    Command(DashboardOptions, run_dashboard, about)("examples.dashboard")
