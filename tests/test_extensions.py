@@ -37,4 +37,4 @@ def test_all_that_is_written_runs(command: Command, tmp_path: Path, monkeypatch:
         row for row in json.loads(Path("runs/brief/report.json").read_text())["rows"] if row["policy"] == "brief"
     ]
     assert brief["depth"] in (28.0, 28.5, 29.0, 29.5)
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10

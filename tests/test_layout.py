@@ -1,6 +1,8 @@
 """The house stays in order: imports point down the pipeline only, in no circle, and files are short enough to read."""
 
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -64,3 +66,22 @@ PACKAGES = {name for name, file in MODULES.items() if file.name == "__init__.py"
 @pytest.mark.parametrize("name", MODULES)
 def test_files_can_be_read_at_once(name: str) -> None:
     assert len(MODULES[name].read_text().splitlines()) <= LONGEST
+
+
+def test_no_file_name_stands_twice() -> None:
+    names = [file.name for file in MODULES.values() if not file.name.startswith("__")]
+    assert len(names) == len(set(names)), sorted(name for name in set(names) if names.count(name) > 1)
+
+
+def test_the_architecture_names_every_file() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    assert not [file for file in MODULES.values() if not file.name.startswith("__") and file.name not in page]
+
+
+def test_serving_imports_the_backbone_and_the_controller_alone() -> None:
+    code = (
+        "import sys, cola_learn.infer.model; print(*(name for name in sys.modules if name.startswith('cola_learn.')))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not [name for name in loaded if name.split(".")[1] in ("search", "rewards", "label", "evaluate", "export")]
+    assert len(loaded) <= 47
