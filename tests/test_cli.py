@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cola_learn.cli import STAGES, main
+from cola_learn.__main__ import STAGES, main
 from cola_learn.command import user_errors
 
 

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "cola_learn"
 # From what everybody may use to what uses everything.
 ORDER = (
     *("errors", "files", "console", "chains", "stats", "plots", "tracking", "command", "assets"),
-    *("backbone", "search", "tasks", "rewards", "label", "train", "infer", "evaluate", "export", "cli", "__main__"),
+    *("backbone", "search", "tasks", "rewards", "label", "train", "infer", "evaluate", "export", "__main__"),
 )
 LONGEST = 350  # lines
 

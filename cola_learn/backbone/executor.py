@@ -11,10 +11,10 @@ from torch import Tensor
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.probes import Capabilities
 from cola_learn.backbone.recording import Batch, Recording
-from cola_learn.backbone.rows import BUCKET, Row
+from cola_learn.backbone.rows import BUCKET, Row, Walk, together
 from cola_learn.backbone.trie import ActivationTrie, Room, default_budget
-from cola_learn.backbone.walks import Walk, together
 from cola_learn.chains import Chain
+from cola_learn.errors import UserError
 
 _GPU_BUCKET = 32  # tokens
 
@@ -158,15 +158,27 @@ class Executor:
         results = [asked[handle, chain.layers] for handle, chain in requests]
         return [result for result in results if result is not None]
 
-    def read(self, handle: int, layers: Sequence[int]) -> list[Tensor]:
-        """The states ``[T, H]`` of all tokens of a row after some numbers of its first layers (0 is the embedding
-        layer). Chains that begin with these layers go on from there, as far as the prefix cache keeps them."""
-        row, recording, _ = self._rows[handle]
-        depths = sorted(set(layers) - {0})
-        chains = [Chain(tuple(range(depth)), self.backbone.num_layers) for depth in depths]
-        states = dict(zip(depths, self.run([(handle, chain) for chain in chains], whole=True), strict=True))
-        states[0] = recording.hidden[0][: len(row.tokens)]
-        return [states[depth] for depth in layers]
+    def read(self, handles: Sequence[int], layers: Sequence[int]) -> list[Tensor]:
+        """The states ``[T, F, H]`` of all tokens of each row after some numbers of its first layers (0 is the embedding
+        layer), in bfloat16 on the CPU: what a controller reads. Chains that begin with these layers go on from there,
+        as far as the prefix cache keeps them.
+
+        Raises:
+            UserError: if any is not finite.
+        """
+        chains = [Chain(tuple(range(depth)), self.backbone.num_layers) for depth in sorted(set(layers) - {0})]
+        found = iter(self.run([(handle, chain) for handle in handles for chain in chains], whole=True))
+        rows = []
+        for handle in handles:
+            row, recording, _ = self._rows[handle]
+            states = {0: recording.hidden[0][: len(row.tokens)]} | {chain.depth: next(found) for chain in chains}
+            if not all(bool(state.isfinite().all()) for state in states.values()):
+                raise UserError(
+                    f"hidden states of a prompt are not finite in {self.backbone.dtype_name} within the first "
+                    f"{max(layers)} layers; the weights are damaged or overflow: try --dtype bfloat16 or float32"
+                )
+            rows.append(torch.stack([states[depth].to("cpu", torch.bfloat16) for depth in layers], dim=1))
+        return rows
 
     def _start(self, handle: Hashable, layers: tuple[int, ...], keep_end: bool) -> Walk:
         state, done = self.trie.deepest(handle, layers[:-1])

@@ -101,19 +101,6 @@ class Replay:
         """
         return self.record_inputs(**row.model_inputs(self.device, self.dtype, bucket))
 
-    @torch.inference_mode()
-    def embed(self, row: Row) -> Tensor:
-        """A row's tokens ``[T, H]`` as the first layer is given them."""
-        embedded: list[Tensor] = []
-
-        def stub(layer: int, state: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-            embedded.append(state)
-            raise _AllSeen
-
-        with self._stubbed(stub), contextlib.suppress(_AllSeen):
-            self.model(use_cache=False, **row.model_inputs(self.device, self.dtype))
-        return embedded[0][0]
-
     def record_inputs(self, **inputs: Any) -> Recording:
         """``record`` for any inputs of the model's forward with batch size 1."""
         seen: list[tuple[Any, dict[str, Any]]] = []

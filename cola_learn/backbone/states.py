@@ -13,8 +13,8 @@ from cola_learn.backbone import attention
 from cola_learn.backbone.attention import Group, Slot
 from cola_learn.backbone.recording import Leaf, Recording, map_tree
 from cola_learn.backbone.replay import Replay
+from cola_learn.backbone.rows import Walk, together
 from cola_learn.backbone.trie import ActivationTrie, Room, default_budget
-from cola_learn.backbone.walks import Walk, together
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import numpy
 from rich.table import Table
 
 from cola_learn.chains import Chain
@@ -10,13 +11,13 @@ from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import write_text
 from cola_learn.label.label_options import InspectOptions, MergeOptions, VerifyOptions
-from cola_learn.label.menu_table import by_task, over_all
 from cola_learn.label.score_matrix import ScoreMatrix, of_one_menu, open_stores
 from cola_learn.label.single_edits import heat_map
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 from cola_learn.rewards.judges import make_judge, score_questions
 from cola_learn.rewards.reward import REWARDS, use_reward
+from cola_learn.stats import Interval, paired_difference, points
 
 
 def run_inspect(options: InspectOptions) -> None:
@@ -159,3 +160,42 @@ def run_verify(options: VerifyOptions) -> int:
     if differ:
         raise UserError(f"{options.store}: {differ} of {checked} rewards are not what was stored")
     return checked
+
+
+def over_all(matrix: ScoreMatrix) -> Table:
+    """A row for each chain, deepest first and of one depth the best first: the change in accuracy and the gain in the
+    log-probability of the right option, paired by question, with 95% intervals."""
+    table = Table(title="each chain beside the base chain (95% intervals)", box=None, title_justify="left")
+    for name in ("chain", "depth", "accuracy", "change, points", "gain in log-probability, nats"):
+        table.add_column(name, justify="left" if name == "chain" else "right", no_wrap=name == "chain")
+    for place in _order(matrix):
+        accuracy = f"{matrix.rewards[:, place].mean():.1%}"
+        row = [str(matrix.chains[place]), str(matrix.chains[place].depth), accuracy]
+        if place:
+            change = paired_difference(matrix.rewards[:, place], matrix.rewards[:, 0])
+            row += [points(change), _nats(paired_difference(matrix.soft[:, place], matrix.soft[:, 0]))]
+        table.add_row(*row)
+    return table
+
+
+def by_task(matrix: ScoreMatrix) -> Table:
+    """The gain of each chain in the log-probability of the right option, in the mean over each task's questions."""
+    tasks = numpy.unique(matrix.tasks)
+    table = Table(title="gain in log-probability by task, nats", box=None, title_justify="left")
+    table.add_column("chain", no_wrap=True)
+    for task in tasks:
+        table.add_column(str(task), justify="right")
+    for place in _order(matrix):
+        gains = matrix.soft[:, place] - matrix.soft[:, 0]
+        if place:
+            table.add_row(str(matrix.chains[place]), *(f"{gains[matrix.tasks == task].mean():+.3f}" for task in tasks))
+    return table
+
+
+def _order(matrix: ScoreMatrix) -> list[int]:
+    means = matrix.soft.mean(0)
+    return sorted(range(len(matrix.chains)), key=lambda place: (-matrix.chains[place].depth, -means[place]))
+
+
+def _nats(interval: Interval) -> str:
+    return f"{interval.mean:+.3f} ({interval.low:+.3f}, {interval.high:+.3f})"

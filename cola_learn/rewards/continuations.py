@@ -87,8 +87,7 @@ class Continuations:
         tokens = self.backbone.encoder.prompt(self._prompts[key])
         if list(encoded.rows[0].tokens[: len(tokens)]) != list(tokens):
             return None
-        states = self.executor.read(handles[0], layers)
-        return torch.stack([state[: len(tokens)].to("cpu", torch.bfloat16) for state in states], dim=1)
+        return self.executor.read(handles[:1], layers)[0][: len(tokens)]
 
     def predict(self, requests: Sequence[tuple[str, Chain]], leads: Leads | None = None) -> list[list[Predicted]]:
         """What each (key of an open sample, chain) makes of every continuation, in request order.

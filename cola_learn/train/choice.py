@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import numpy
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_learn.errors import UserError
@@ -54,3 +56,65 @@ class ChoiceRule:
         """Predicted gains ``[B, C]`` made true."""
         scaled = gains * self.gain_scale
         return scaled + scaled.new_tensor(self.shifts) if self.shifts else scaled
+
+
+FEWEST = 30  # questions that a bound is taken of
+CUTS = 20  # thresholds that are tried
+
+Array = NDArray[numpy.float64]
+
+
+class Rule(NamedTuple):
+    """When a predicted gain is acted upon.
+
+    Attributes:
+        gain_scale: what predicted gains are multiplied with: the slope of realised on predicted ones within chains, 0
+            where they do not go together.
+        shifts: what is added to the gain of each chain, so that its mean is the realised one.
+        threshold: what a chain must promise to gain, so calibrated, to be run instead of the base chain.
+    """
+
+    gain_scale: float
+    shifts: tuple[float, ...]
+    threshold: float
+
+
+def calibrate(predicted: Array, realised: Array, error_rate: float, means: Array | None = None) -> Rule:
+    """Calibrate predicted gains and choose the abstention threshold.
+
+    A network's predictions differ between prompts by more than they should, and drown what is surely known: how much a
+    chain gains on average. So each chain's predictions get the mean that it really has, and are drawn towards it by one
+    factor for all. Where prompts tell nothing, that leaves the best static chain.
+
+    Args:
+        predicted: gain of every chain of the menu over the base chain, ``[Q, C]``, base chain first.
+        realised: what each really gained, ``[Q, C]``.
+        error_rate: of the one-sided bound, spread over the thresholds that are tried (Bonferroni).
+        means: of the gains of every chain over more questions, ``[C]``; default those realised here.
+
+    Returns:
+        The rule whose threshold is the lowest such that the questions whose best chain promises more really gained: the
+        lower confidence bound of their mean is above 0. It is 1e9, always the base chain, if there is none; 0 where the
+        error rate is 1.
+    """
+    from scipy import stats  # slow to import, as scikit-learn is
+    from sklearn.linear_model import LinearRegression
+
+    told, came = (table[:, 1:] - table[:, 1:].mean(0) for table in (predicted, realised))
+    slope = LinearRegression(fit_intercept=False).fit(told.reshape(-1, 1), came.reshape(-1)).coef_[0]
+    scale = max(0.0, float(slope))
+    shifts = (realised.mean(0) if means is None else means) - scale * predicted.mean(0)
+    shifts[0] = 0.0
+    promised = scale * predicted + shifts
+    best, most = promised.argmax(1), promised.max(1)
+    gained = numpy.take_along_axis(realised, best[:, None], 1)[:, 0]
+    rule = Rule(scale, tuple(shifts.tolist()), 0.0)
+    if error_rate >= 1:
+        return rule
+    for cut in numpy.unique(numpy.quantile(most, numpy.linspace(0, 1, CUTS, endpoint=False))):
+        acted = gained[(most > max(cut, 0.0)) & (best > 0)]
+        if len(acted) >= FEWEST and acted.std() > 0:
+            quantile = stats.t.ppf(1 - error_rate / CUTS, len(acted) - 1)
+            if acted.mean() - quantile * acted.std(ddof=1) / len(acted) ** 0.5 > 0:
+                return rule._replace(threshold=max(float(cut), 0.0))
+    return rule._replace(threshold=1e9)

@@ -15,7 +15,6 @@ from cola_learn.assets import cache_folder
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.rows import Row
-from cola_learn.chains import Chain
 from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError, first_line
 from cola_learn.files import check_seal, sealing
@@ -39,28 +38,17 @@ def prompt_features(
         UserError: if any is not finite.
     """
     executor = Executor(backbone, cache_bytes=0)  # a prompt's chains run together: what they share runs once anyway
-    chains = [Chain(tuple(range(depth)), backbone.num_layers) for depth in sorted(set(layers) - {0})]
     features = []
     with progress_bar(shown=shown and len(prompts) > 8) as bar:
         task = bar.add_task("features", total=len(prompts), unit="prompts", note="")
         for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
             tokens = map(backbone.encoder.prompt, prompts[start : start + _PROMPTS_AT_ONCE])
-            rows = [Row.plain(backbone.encoder.cut(each, len(each) - MAX_TOKENS)) for each in tokens]
-            handles = [executor.open(row) for row in rows] if chains else []
-            found = iter(executor.run([(handle, chain) for handle in handles for chain in chains]))
-            for row in rows:
-                states = {chain.depth: next(found) for chain in chains}
-                if 0 in layers:
-                    states[0] = backbone.embed(row)
-                if not all(bool(state.isfinite().all()) for state in states.values()):
-                    raise UserError(
-                        f"hidden states of a prompt are not finite in {backbone.dtype_name} within the first "
-                        f"{max(layers)} layers; the weights are damaged or overflow: try --dtype bfloat16 or float32"
-                    )
-                features.append(torch.stack([states[depth].to("cpu", torch.bfloat16) for depth in layers], dim=1))
+            cut = [backbone.encoder.cut(each, len(each) - MAX_TOKENS) for each in tokens]
+            handles = [executor.open(Row.plain(each)) for each in cut]
+            features += executor.read(handles, layers)
             for handle in handles:
                 executor.close(handle)
-            bar.advance(task, len(rows))
+            bar.advance(task, len(handles))
     return features
 
 

@@ -15,8 +15,7 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.files import as_value
 from cola_learn.train.batches import Example, TrainingBatch
-from cola_learn.train.calibration import Rule, calibrate
-from cola_learn.train.choice import ChoiceRule
+from cola_learn.train.choice import ChoiceRule, Rule, calibrate
 from cola_learn.train.controller import Controller
 from cola_learn.train.controller_config import ControllerConfig
 from cola_learn.train.diagnostics import Choices, collapse
