@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cola_learn import LabelStore, load_task
+from cola_learn.label.parquet import read_questions, write_questions
 
 Command = Callable[..., tuple[int, str]]
 QUICK = ("--search.simulations", "4", "--neighbours", "0", "--verify", "off", "--tracking", "disabled")
@@ -63,25 +65,33 @@ def test_3_training_questions_under_another_name_are_not_held_out(command: Comma
     assert "its questions are those that were labelled, under other names" in said
 
 
-@pytest.mark.parametrize("stage", ["label", "train", "verify"])
-def test_4_changed_rows_are_refused(command: Command, folder: Path, stage: str) -> None:
+def test_4_changed_rows_are_not_labelled_into_the_same_store(command: Command, folder: Path) -> None:
     write(folder / "mine.jsonl", 100, 8)
-    arguments = {
-        "label": ("cola_learn.label", "--task", folder / "mine.jsonl", "--output", folder / "labels", *QUICK),
-        "train": (
-            "cola_learn.train",
-            "--labels",
-            folder / "labels",
-            "--output",
-            folder / "t",
-            "--tracking",
-            "disabled",
-        ),
-        "verify": ("cola_learn.label", "verify", folder / "labels"),
-    }[stage]
     before = {file.name: file.read_bytes() for file in (folder / "labels").glob("*.parquet")}
-    code, said = command(*arguments)
+    code, said = command("cola_learn.label", "--task", folder / "mine.jsonl", "--output", folder / "labels", *QUICK)
     assert code == 2, said
     assert "8 questions of" in said
     assert "are no longer what they were when they were labelled" in said
     assert {file.name: file.read_bytes() for file in (folder / "labels").glob("*.parquet")} == before
+
+
+def test_5_labels_do_not_need_their_file(command: Command, folder: Path) -> None:
+    (folder / "mine.jsonl").unlink()
+    code, said = command("cola_learn.label", "verify", folder / "labels", "--limit", "2")
+    assert code == 0, said
+    assert "0 rewards differ" in said
+    tiny = ("--model.width", "16", "--model.blocks", "1", "--model.heads", "1", "--trainer.max_epochs", "1")
+    code, said = command(
+        *("cola_learn.train", "--labels", folder / "labels", "--output", folder / "t", *tiny, "--tracking", "disabled")
+    )
+    assert code == 0, said
+
+
+def test_6_kept_questions_that_were_changed_are_refused(command: Command, folder: Path) -> None:
+    kept = read_questions(folder / "labels" / "questions.parquet")
+    write_questions(
+        folder / "labels" / "questions.parquet", [replace(question, gold=0, text="x") for question in kept.values()]
+    )
+    code, said = command("cola_learn.label", "verify", folder / "labels", "--limit", "2")
+    assert code == 2, said
+    assert "are no longer what they were when they were labelled" in said
