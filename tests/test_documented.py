@@ -22,7 +22,7 @@ def test_search_methods_table(journal: str, table_rows: int) -> None:
     lines = (REPOSITORY / "data" / "search" / journal).read_text().splitlines()
     sections = (REPOSITORY / "docs" / "search.md").read_text().split("\n## At the default budget\n")
     text = sections["/" in journal]
-    command = re.search(r"benchmarks\.search .*--questions (\d+)", text)
+    command = re.search(r"benchmarks\.studies\.search .*--questions (\d+)", text)
     assert command is not None
     pairs = int(command[1])
     questions = list({row["key"]: row for row in map(json.loads, lines[1:])}.values())

@@ -14,9 +14,10 @@ from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.files import as_value, digest, read_json, write_json
+from cola_learn.label.parquet import label_files
 from cola_learn.label.plan import Job
 from cola_learn.rewards.prompts import Example, Prompt
-from cola_learn.rewards.reward import use_reward
+from cola_learn.rewards.reward import REWARDS, use_reward
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.method import SearchMethod
 from cola_learn.tasks.columns import Layout
@@ -93,6 +94,8 @@ class Manifest:
         budget = self.search.get("simulations", 1)
         if not isinstance(budget, int) or not 1 <= budget <= _LARGEST_BUDGET:
             raise ValueError(f"search.simulations is {budget!r}")
+        if self.reward not in REWARDS and "." not in self.reward:
+            raise ValueError(f"reward is {self.reward!r}, none of {', '.join(REWARDS)} and no dotted path")
         for name, read in (("space", self._space), ("prompt", self._prompt), ("layout", self._layout)):
             try:
                 read()
@@ -243,4 +246,4 @@ def settings_by_content(method: SearchMethod) -> dict[str, Any]:
 
 def content_of(path: Path) -> str:
     """Digest of a file, or of the labels of a store: what a path holds counts, not where it lies."""
-    return digest({}, *([path] if path.is_file() else sorted(path.glob("*-*.parquet"))))
+    return digest({}, *([path] if path.is_file() else label_files(path)))

@@ -17,6 +17,8 @@ from cola_learn.files import write_bytes
 from cola_learn.label.records import Label, Luck, Trial
 from cola_learn.tasks.questions import Question
 
+QUESTIONS = "questions.parquet"
+"""The file of a store's questions; its other Parquet files hold labels."""
 _DIGITS = 16  # of a file's SHA-256, at the end of its name
 _CHAINS = pyarrow.struct(
     [
@@ -46,6 +48,11 @@ _SCHEMA = pyarrow.schema(
         ("question", pyarrow.string()),
     ]
 )
+
+
+def label_files(folder: Path) -> list[Path]:
+    """The files of labels in a folder, in order."""
+    return sorted(file for file in folder.glob("*.parquet") if file.name != QUESTIONS)
 
 
 def write_table(folder: Path, name: str, table: pyarrow.Table) -> Path:

@@ -14,8 +14,10 @@ from cola_learn.errors import UserError
 from cola_learn.files import locked, writable_folder, write_text
 from cola_learn.label.manifest import Manifest
 from cola_learn.label.parquet import (
+    QUESTIONS,
     as_label,
     as_table,
+    label_files,
     read_questions,
     read_table,
     unreadable,
@@ -27,7 +29,6 @@ from cola_learn.tasks.questions import Question
 from cola_learn.tracking import Artifact, artifact_name
 
 ROWS_PER_SHARD = 512
-_LABELS, _QUESTIONS = "*-*.parquet", "questions.parquet"
 _CARD = """---
 configs:
 - config_name: labels
@@ -87,7 +88,7 @@ class LabelStore:
                         "name another folder or use the same setting"
                     )
                 return store
-            if next(folder.glob(_LABELS), None):
+            if label_files(folder):
                 raise UserError(f"--output {folder} holds Parquet files but no manifest.json; name another folder")
             card = _CARD.format(task=manifest.task, split=manifest.split, backbone=manifest.backbone)
             write_text(folder / "README.md", card)
@@ -100,7 +101,7 @@ class LabelStore:
         return Artifact(
             artifact_name("labels", manifest.task, manifest.backbone),
             "labels",
-            [self.folder / "manifest.json", *self.folder.glob(_QUESTIONS), *self.files()],
+            [self.folder / "manifest.json", *self.folder.glob(QUESTIONS), *self.files()],
             asdict(manifest),
         )
 
@@ -122,7 +123,7 @@ class LabelStore:
 
     def keep(self, questions: Iterable[Question]) -> None:
         """Keep questions beside their labels, so that nothing that reads these needs the task again."""
-        file = self.folder / _QUESTIONS
+        file = self.folder / QUESTIONS
         known = read_questions(file)
         if (now := known | {question.key: question for question in questions}) != known:
             write_questions(file, now.values())
@@ -208,7 +209,7 @@ class LabelStore:
             UserError: if the task no longer has one of them, or has another one in its place.
         """
         digests = self.digests()
-        found = read_questions(self.folder / _QUESTIONS)
+        found = read_questions(self.folder / QUESTIONS)
         if self.alias:
             found = {(one := replace(question, task=self.alias)).key: one for question in found.values()}
         if digests.keys() - found.keys():  # committed stores hold no text of benchmarks
@@ -225,7 +226,7 @@ class LabelStore:
     def files(self) -> list[Path]:
         """The Parquet files, in order; while others join them, those before or those after."""
         found = None
-        while found != (now := sorted(self.folder.glob(_LABELS))):
+        while found != (now := label_files(self.folder)):
             found = now
         return now
 

@@ -128,7 +128,7 @@ def test_6_evaluate(command: Command, folder: Path) -> None:
     assert report["n"] == 8
     assert report["groups"]["task"] == {"arc_easy": 4, "sciq": 4}
     assert "sciq validation (no labels)" in report["setting"]["tasks"]
-    assert report["setting"]["metric"] == "acc_norm, cloze scoring"
+    assert report["setting"]["metric"] == "acc_norm of cloze scoring"
     policies = {row["policy"]: row for row in report["rows"]}
     mine = folder.name  # that its ``controller`` is in
     assert [name for name in policies if not re.fullmatch(r"static_\d+", name)] == [
@@ -341,8 +341,6 @@ BAD = {
     "menu of none": (["label", "--search", "Menu", "--limit", "1"], "--search"),
     "inspect": (["label", "inspect", "{tmp}"], "store {tmp} is not a label store"),
     "nothing to join": (["label", "merge", "{tmp}"], "store {tmp} is not a label store"),
-    "no file": (["label", "import", "{tmp}/no.json"], "{tmp}/no.json cannot be read as JSON"),
-    "no form": (["label", "import", "{tmp}/bad.jsonl", "--form", "counts"], "row 0: KeyError"),
     "no labels": (["train", "--labels", "{tmp}"], "--labels {tmp} is not a label store"),
     "train option": (["train", "--labels", "{run}/labels", "--model.size", "4"], "size"),
     "linked option": (["train", "--data.limit", "3"], "--data.limit follows --limit"),

@@ -14,7 +14,7 @@ DATA = Path(__file__).parents[2] / "data"
 
 
 @pytest.fixture(scope="module")
-def run_searches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Labels of a search under the menu's metric: those committed, whose margins are of another, as if they were."""
     store = LabelStore.open(DATA / "labels" / "arc_easy-test")
     folder = tmp_path_factory.mktemp("searched") / "labels"
