@@ -46,7 +46,8 @@ def finished_run(file: Path) -> list[wandb_internal_pb2.Record]:
 
 def read_back(folder: Path, stage: str = "") -> dict[str, Any]:
     """Metrics, configuration, summary and files of the one offline run under a folder, or the last one of a stage."""
-    runs = [_read_back(file) for file in sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))]
+    files = folder.glob("wandb/offline-run-*/run-*.wandb")  # whose names tell the second at which they began, no more
+    runs = [_read_back(file) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)]
     if stage:
         return [run for run in runs if run["job_type"] == stage][-1]
     (found,) = runs
