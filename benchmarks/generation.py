@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from cola_learn.backbone.apply_chains import apply_chains
 from cola_learn.backbone.dtypes import Dtype
 from cola_learn.chains import Chain
 from cola_learn.command import Command
 from cola_learn.console import console
+from cola_learn.infer.apart import padded
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.answer_writer import AnswerWriter
 from cola_learn.tasks.questions import as_sample
@@ -55,9 +55,7 @@ def run_generation(options: GenerationOptions) -> None:
         start = time.perf_counter()
         ours = writer.write(requests)
         between = time.perf_counter()
-        rows = [torch.tensor(writer.tokens(key)) for key, _ in requests]
-        ids = pad_sequence(rows, True, padding_side="left")
-        mask = pad_sequence([torch.ones_like(row) for row in rows], True, padding_side="left")
+        ids, mask = padded([torch.tensor(writer.tokens(key)) for key, _ in requests])
         with torch.inference_mode(), apply_chains(backbone.model, [chain for _, chain in requests]) as model:
             found = model.generate(ids, attention_mask=mask, max_new_tokens=prompt.max_new_tokens, do_sample=False)
         theirs = [tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True) for row in found]

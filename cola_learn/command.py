@@ -27,6 +27,7 @@ from cola_learn.errors import UserError, first_line
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 Options = TypeVar("Options")
+Value = TypeVar("Value")
 GROUP = {"group": True}
 """Metadata of a field, a dataclass of its own, whose fields are options of the command by their own names."""
 
@@ -170,16 +171,9 @@ def run_stage(name: str, main: Main, others: Mapping[str, Main], arguments: Sequ
         main(name, given)
 
 
-def run_commands(name: str, commands: Mapping[str, Main]) -> None:
-    """Run the command that the first argument names, of a module that is nothing but commands."""
-    given = sys.argv[1:]
-    if not given or given[0] in ("-h", "--help"):
-        print(f"usage: python -m {name} {{{','.join(commands)}}} ...; --help after a command says more")
-    elif given[0] in commands:
-        commands[given[0]](f"{name} {given[0]}", given[1:])
-    else:
-        with user_errors():
-            raise UserError(f"python -m {name}: " + no_such_command(given[0], commands))
+def usage(commands: Mapping[str, Main]) -> Main:
+    """The stage itself, of a module that is nothing but commands: says which there are."""
+    return lambda name, _: print(f"usage: python -m {name} {{{','.join(commands)}}} ...; --help after one says more")
 
 
 def _with_configs(stage: str, arguments: Sequence[str]) -> list[str]:
@@ -247,6 +241,24 @@ def by_path(path: str, option: str) -> Any:
         return getattr(import_module(home), last) if dot else None
     except (ImportError, AttributeError) as error:
         raise UserError(f"{option} {path} cannot be imported ({error})") from None
+
+
+def by_name(name: str, known: Mapping[str, Value], kind: type[Value], option: str) -> Value:
+    """A value of a table by its name, or one of the user's own by its dotted path.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if name in known:
+        return known[name]
+    found = by_path(name, option)
+    if not isinstance(found, kind):
+        a = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise UserError(
+            f"{option}: unknown {kind.__name__.lower()} {name}; choose from {', '.join(known)}, or give the dotted "
+            f"path of {a} {kind.__name__}"
+        )
+    return found
 
 
 def _item_of(kind: Any) -> Any:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import MOST_DEPTH, Chain
-from cola_learn.command import Command, Main, run_commands
+from cola_learn.command import Command, Main, run_stage, usage
 from cola_learn.console import console
 from cola_learn.errors import UserError
 from cola_learn.files import replacing, writable_folder
@@ -439,4 +439,4 @@ COMMANDS: dict[str, Main] = {
 }
 
 if __name__ == "__main__":
-    run_commands("examples.peer_labels", COMMANDS)
+    run_stage("examples.peer_labels", usage(COMMANDS), COMMANDS)

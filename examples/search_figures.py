@@ -15,7 +15,7 @@ import numpy
 from rich.table import Table
 
 from cola_learn.chains import Chain
-from cola_learn.command import Command, Main, run_commands
+from cola_learn.command import Command, Main, run_stage, usage
 from cola_learn.console import PlainConsole, console
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
@@ -380,4 +380,4 @@ COMMANDS: dict[str, Main] = {
 }
 
 if __name__ == "__main__":
-    run_commands("examples.search_figures", COMMANDS)
+    run_stage("examples.search_figures", usage(COMMANDS), COMMANDS)

@@ -65,7 +65,7 @@ class Generator:
         Raises:
             UserError: if a prompt is empty or longer, with what it may write, than the model reads.
         """
-        check_lengths(self.backbone, prompts, max_new_tokens)
+        check_prompts(self.backbone, prompts, max_new_tokens)
         ends = end_tokens(self.backbone)
         pairs = zip(prompts, chains, strict=True)
         sequences = [Growing(tuple(prompt), chain.layers) for prompt, chain in pairs]
@@ -82,7 +82,7 @@ class Generator:
         return [sequence.new for sequence in sequences]
 
 
-def check_lengths(backbone: Backbone, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+def check_prompts(backbone: Backbone, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     """Refuse prompts that cannot be written on from.
 
     Raises:

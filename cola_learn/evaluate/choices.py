@@ -96,7 +96,7 @@ class DepthSweep:
             known[name] = tuning, utilities
             if controller.rule.decides == "gain":
                 reliabilities.append(reliability(name, weigh(None).double().numpy(), soft))
-            price = controller.rule.price if controller.rule.priced else None
+            price = controller.rule.own_price
             own = Choice(name, self._chosen(utilities(price or 0.0)), price=price)
             for choice in (own, *self._at_depths(name, tuning, utilities, controller.rule.priced)):
                 choices.append(replace(choice, dealt=True))

@@ -68,14 +68,13 @@ def evaluate_stored(
         if isinstance(learner, Learner):
             choices += sweep.of_learner(learner, layers)
         else:
-            choices.append(_of_policy(learner, held.questions, template, pool.chains[0].num_layers))
-    for choice in choices:
-        for question, chain in zip(held.questions, choice.chains, strict=True):
-            if chain not in table.places:
-                raise UserError(
-                    f"policy {choice.policy}, question {question.key}: {chain} is no chain of the menu that --held has "
-                    "scores of; leave --held out to run it"
-                )
+            choices.append(choice := _of_policy(learner, held.questions, template, pool.chains[0].num_layers))
+            for question, chain in zip(held.questions, choice.chains, strict=True):
+                if chain not in table.places:
+                    raise UserError(
+                        f"policy {choice.policy}, question {question.key}: {chain} is no chain of the menu that --held "
+                        "has scores of; leave --held out to run it"
+                    )
     best = held.rewards.argmax(1)
     oracle = Choice("menu_oracle", tuple(held.chains[chain] for chain in best), oracle=True)
     results = [
@@ -132,7 +131,7 @@ def evaluate_live(
         for name, controller in controllers.items()
     }
     own = [
-        Choice(name, tuple(chains[0] for chains in each), price=_price(controllers[name]), dealt=True)
+        Choice(name, tuple(chains[0] for chains in each), price=controllers[name].rule.own_price, dealt=True)
         for name, each in beams.items()
     ]
     own += [_of_policy(policy, questions, template, backbone.num_layers) for policy in policies]
@@ -186,10 +185,6 @@ def _named(scoring: Scoring) -> str:
     """How answers are judged in the end."""
     reward = reward_of(scoring.reward)
     return (reward_of(reward.final) if reward.final else reward).about.format(**vars(scoring))
-
-
-def _price(controller: Controller) -> float | None:
-    return controller.rule.price if controller.rule.priced else None
 
 
 def _judges(

@@ -12,7 +12,6 @@ import torch
 import yaml
 from torch import Tensor
 
-from cola_learn import assets
 from cola_learn.backbone.apply_chain import apply_chain
 from cola_learn.backbone.load import load_model, load_tokenizer
 from cola_learn.backbone.probes import run_all
@@ -29,6 +28,7 @@ from cola_learn.files import writable_folder, write_text
 from cola_learn.label.score_matrix import open_stores
 from cola_learn.rewards.judge import ModelJudge
 from cola_learn.rewards.judges import make_judge
+from cola_learn.train.controller_card import hub_id
 
 _NOT_MEASURED = (
     "What this chain gains or loses was not measured here: `python -m cola_learn.evaluate` compares chains on held-out "
@@ -131,7 +131,7 @@ def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "
     tokenizer = load_tokenizer(backbone)
     model = load_model(backbone, dtype=dtype, trust_remote_code=False)
     applied = apply_chain(model, static.chain)
-    name = assets.MODELS[backbone].hub if backbone in assets.MODELS else backbone
+    name = hub_id(backbone)
     parent = writable_folder(folder.absolute().parent)
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}-") as scratch:
         whole = Path(scratch) / "whole"

@@ -17,6 +17,13 @@ def unpadded(input_ids: Tensor, attention_mask: Tensor | None) -> Iterator[Tenso
         yield row if attention_mask is None else row[attention_mask[index].bool()]
 
 
+def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Prompts ``[T_i]`` as one batch, padded on the left, and its attention mask, ``[B, T]`` each."""
+    mask = [torch.ones_like(row) for row in rows]
+    ids, seen = (nn.utils.rnn.pad_sequence(each, True, padding_side="left") for each in (list(rows), mask))
+    return ids, seen
+
+
 def rows_of(options: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
     """The options for some rows: tensors with a dimension of the batch are taken apart."""
     size = len(options["input_ids"])

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers.generation.streamers import BaseStreamer
 
 from cola_learn.backbone.apply_chains import apply_chains
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.generate import check_lengths, end_tokens
+from cola_learn.backbone.generate import check_prompts, end_tokens
 from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
+from cola_learn.infer.apart import padded
 from cola_learn.infer.as_prompt import as_chat, as_prompt
 from cola_learn.infer.infer_options import InferOptions
 from cola_learn.rewards.judges import make_judge, score_questions
@@ -94,9 +94,8 @@ def write(
     """
     texts = [as_chat(each, backbone.tokenizer, options.template_options) for each in messages]
     rows = [torch.tensor(backbone.encoder.prompt(text), device=backbone.device) for text in texts]
-    check_lengths(backbone, [row.tolist() for row in rows], options.decoding.max_new_tokens)
-    ids = pad_sequence(rows, True, padding_side="left")
-    mask = pad_sequence([torch.ones_like(row) for row in rows], True, padding_side="left")
+    check_prompts(backbone, [row.tolist() for row in rows], options.decoding.max_new_tokens)
+    ids, mask = padded(rows)
     settings = {"tokenizer": backbone.tokenizer, "pad_token_id": min(end_tokens(backbone))}
     settings |= options.decoding.settings()
     with torch.random.fork_rng(), torch.inference_mode(), apply_chains(backbone.model, chains) as model:

@@ -18,7 +18,7 @@ from cola_learn.backbone.load import load_model, load_tokenizer, source_of
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.infer.apart import generate_apart, unpadded
+from cola_learn.infer.apart import generate_apart, padded, unpadded
 from cola_learn.infer.as_prompt import as_chat
 from cola_learn.infer.cola_config import ColaConfig
 from cola_learn.infer.turns import Turns, in_turn
@@ -271,8 +271,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> str | list[str]:
         """``generate`` for a text or several; greedy and 64 tokens unless ``options`` say otherwise."""
         rows = [self._encoded(text)[0] for text in ([prompts] if isinstance(prompts, str) else prompts)]
-        ids = nn.utils.rnn.pad_sequence(rows, True, padding_side="left")
-        mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], True, padding_side="left")
+        ids, mask = padded(rows)
         settings = {"max_new_tokens": 64, "do_sample": False, **options}
         if settings.get("stop_strings"):
             settings["tokenizer"] = self.tokenizer

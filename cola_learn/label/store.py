@@ -209,12 +209,9 @@ class LabelStore:
             UserError: if the task no longer has one of them, or has another one in its place.
         """
         digests = self.digests()
-        found = read_questions(self.folder / QUESTIONS)
-        if self.alias:
-            found = {(one := replace(question, task=self.alias)).key: one for question in found.values()}
+        found = self._called_here(read_questions(self.folder / QUESTIONS).values())
         if digests.keys() - found.keys():  # committed stores hold no text of benchmarks
-            own = self.manifest.questions()
-            found |= {(one := replace(question, task=self.alias or question.task)).key: one for question in own}
+            found |= self._called_here(self.manifest.questions())
         if missing := digests.keys() - found.keys():
             raise UserError(
                 f"{named} {self.folder}: question {min(missing)} is not in task {self.manifest.task} any more"
@@ -222,6 +219,11 @@ class LabelStore:
         kept = {key: question for key, question in found.items() if key in digests}
         self._compare(digests, kept.values(), named)
         return kept
+
+    def _called_here(self, questions: Iterable[Question]) -> dict[str, Question]:
+        """Questions by key, of the task's alias if it has one."""
+        named = (replace(question, task=self.alias) if self.alias else question for question in questions)
+        return {question.key: question for question in named}
 
     def files(self) -> list[Path]:
         """The Parquet files, in order; while others join them, those before or those after."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
-from cola_learn.command import by_path
+from cola_learn.command import by_name
 from cola_learn.errors import UserError
 from cola_learn.rewards.answer_verifier import AnswerVerifier
 from cola_learn.rewards.answer_writer import AnswerWriter
@@ -137,15 +137,8 @@ def use_reward(name: str) -> Reward:
     Raises:
         UserError: if there is none.
     """
-    if name not in REWARDS:
-        found = by_path(name, "--reward")
-        if not isinstance(found, Reward):
-            names = ", ".join(REWARDS)
-            raise UserError(
-                f"--reward: unknown reward {name}; choose from {names}, or give the dotted path of a Reward"
-            )
-        REWARDS[name] = found
-    return REWARDS[name]
+    reward = REWARDS[name] = by_name(name, REWARDS, Reward, "--reward")
+    return reward
 
 
 def reward_of(name: str) -> Reward:

@@ -41,6 +41,11 @@ class ChoiceRule:
         if not all(map(math.isfinite, self.shifts)):
             raise ValueError(f"shifts are {self.shifts}, not finite numbers")
 
+    @property
+    def own_price(self) -> float | None:
+        """The price of depth that counts where none is given; None for a controller that knows none."""
+        return self.price if self.priced else None
+
     def check_price(self, price: float, source: Path | str) -> None:
         """Refuse a price that the controller of ``source`` was not trained for, or that would pay for depth.
 

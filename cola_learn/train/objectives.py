@@ -7,8 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional
 
-from cola_learn.command import by_path
-from cola_learn.errors import UserError
+from cola_learn.command import by_name
 from cola_learn.train.batches import TrainingBatch
 from cola_learn.train.choice import Decides
 from cola_learn.train.controller import Controller
@@ -87,12 +86,4 @@ def objective_named(name: str) -> Objective:
     Raises:
         UserError: if there is none of that name.
     """
-    if name in OBJECTIVES:
-        return OBJECTIVES[name]
-    found = by_path(name, "--model.objective")
-    if not isinstance(found, Objective):
-        names = ", ".join(OBJECTIVES)
-        raise UserError(
-            f"--model.objective: unknown objective {name}; choose from {names}, or give the dotted path of an Objective"
-        )
-    return found
+    return by_name(name, OBJECTIVES, Objective, "--model.objective")
