@@ -19,13 +19,14 @@ from cola_learn.chains import Chain
 from cola_learn.command import Command
 from cola_learn.files import write_text
 from cola_learn.label.driver import collect_seldom, label_questions
-from cola_learn.label.manifest import Manifest
+from cola_learn.label.manifest import Identity, Manifest, Searched, Source
 from cola_learn.label.plan import Plan
 from cola_learn.label.records import Label
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
 from cola_learn.plots import SKIP, as_svg, themed
 from cola_learn.rewards.scores import OptionScores
+from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.methods import MCTS
 from cola_learn.tasks.questions import Question, Sample
 
@@ -88,7 +89,12 @@ def run(options: Options) -> None:
     collect_seldom()
     memory: list[tuple[int, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        manifest = Manifest("none", "0", LAYERS, "float32", "made_up", "test", "cloze", "acc", {}, {}, 0)
+        manifest = Manifest(
+            Identity("none", "0", LAYERS, "float32"),
+            Source("made_up", "test"),
+            Scoring(metric="acc", reward="choices"),
+            Searched.of(plan, LAYERS),
+        )
         store = LabelStore.create(Path(folder), manifest)
         tally = Tally(LAYERS, options.simulations)
         begin = time.perf_counter()

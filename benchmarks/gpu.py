@@ -217,7 +217,7 @@ def commands(setting: Setting) -> dict[str, Any]:
 
     layers, hidden, count, simulations = setting.size.commands
     model, file = _on_disk(setting, layers, hidden, count)
-    common = ["--backbone", model, "--task", file, "--tracking", "disabled", "--search.simulations", simulations]
+    common = ["--backbone", model, "--tasks", file, "--tracking", "disabled", "--search.simulations", simulations]
     common += ["--device", setting.device.type, "--trees", max(2, count // 4)]
     seconds, stores, kept = {}, {}, 0
     for name, more in (("undisturbed", []), ("resumed", []), ("workers", ["--workers", 2])):
@@ -271,7 +271,7 @@ def training(setting: Setting) -> dict[str, Any]:
     labels, train, held = (setting.folder / name for name in ("labels", "train", "held"))
     on = "gpu" if setting.device.type == "cuda" else "cpu"
     steps: dict[str, list[Any]] = {
-        "label": ["--backbone", model, "--task", file, "--search.simulations", simulations, "--output", labels],
+        "label": ["--backbone", model, "--tasks", file, "--search.simulations", simulations, "--output", labels],
         "train": ["--labels", labels, "--output", train, "--trainer.max_epochs", 2, "--trainer.accelerator", on],
         "export": ["--checkpoint", train / "best.ckpt", "--output", train / "controller"],
         "evaluate": ["--controllers", train / "controller", "--labels", labels, "--limit", 4, "--output", held],

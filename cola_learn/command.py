@@ -198,6 +198,8 @@ def no_such_command(given: str, names: Iterable[str]) -> str:
 def _as_said(error: str, options: Iterable[type]) -> str:
     """What the parser, or a value that does not like what it is given, says, in terms of options."""
     error = re.sub(r"^([a-z_.]+) (?=is )", r"--\1 ", error)
+    if error == "'str' object does not support item assignment":  # jsonargparse's, where nargs are
+        return "--config: a text where several values may stand, such as tasks: a; write a list, tasks: [a]"
     found = re.match(r'Parser key "([\w.]+)":\s*(?:Problem with given class_path .*?\b(\w+)\':)?\s*(.*)', error, re.S)
     if not found:
         return error

@@ -47,6 +47,31 @@ def paired_difference(values: ArrayLike, others: ArrayLike, seed: int = 0) -> In
     return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
+def share_saved(losses: ArrayLike, others: ArrayLike, seed: int = 0) -> Interval:
+    """By what share the mean of ``losses`` is below that of ``others``, with a percentile bootstrap interval over the
+    pairs, ``[Q]``."""
+    from scipy import stats
+
+    pairs = (numpy.asarray(losses, dtype=float), numpy.asarray(others, dtype=float))
+
+    def saved(one: NDArray[numpy.float64], other: NDArray[numpy.float64], axis: int = -1) -> NDArray[numpy.float64]:
+        found: NDArray[numpy.float64] = 1 - one.mean(axis) / other.mean(axis)
+        return found
+
+    result = stats.bootstrap(
+        pairs,
+        saved,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=numpy.random.default_rng(seed),
+    )
+    interval = result.confidence_interval
+    return Interval(float(saved(*pairs)), float(interval.low), float(interval.high))
+
+
 def mcnemar(gained: int, lost: int) -> float:
     """Exact two-sided McNemar p-value from the numbers of questions gained and lost."""
     if gained + lost == 0:

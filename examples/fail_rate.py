@@ -4,7 +4,7 @@ This is how PoLar (arXiv 2606.06574) and Re-PoLar (2609.31360) read 'DART-Math l
 (``dart_math_1`` to ``_5``). PoLar did not publish which questions are in which part: this is the quantile of the fail
 rate that DART-Math (arXiv 2407.13690) publishes for each question.
 
-    python -m cola_learn.label --task examples.fail_rate.dart_math_1 --split train --output runs/dart
+    python -m cola_learn.label --tasks examples.fail_rate.dart_math_1:train --output runs/dart
 """
 
 import hashlib
@@ -52,7 +52,7 @@ def read_by_fail_rate(part: int, split: str, pools: Sequence[Pool] = POOLS) -> l
     """
     task = f"examples.fail_rate.dart_math_{part}"
     if split not in _SHARES:
-        raise UserError(f"--split {split} of {task} is not known; choose {', '.join(_SHARES)}")
+        raise UserError(f"split {split} of {task} is not known; choose {', '.join(_SHARES)}")
     found: list[tuple[float, str, str, str]] = []
     commits = []
     for pool in pools:

@@ -400,7 +400,8 @@ def run_import(options: ImportOptions) -> LabelStore:
     if found.skipped:
         console.print(f"{len(found.skipped)} of {len(found.skipped) + len(labels)} records skipped")
     job = Job(options.backbone, Scoring(reward="choices").of(questions), Plan(luck=False, neighbours=0))
-    manifest = replace(Manifest.of(identity, job, options.task, questions[0]), search={"imported": options.form})
+    manifest = Manifest.of(identity, job, options.task, questions[0])
+    manifest = replace(manifest, plan=replace(manifest.plan, method="imported", settings={"form": options.form}))
     store = LabelStore.create(options.output, manifest)
     with store.writing():
         known = store.keys()

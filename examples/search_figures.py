@@ -83,7 +83,7 @@ class Found:
         UserError: if there is no store, or one without labels.
         """
         store = LabelStore.open(folder)
-        found = cls(store, Tally(store.manifest.num_layers, store.manifest.search.get("simulations", 1)))
+        found = cls(store, Tally(store.manifest.model.num_layers, store.manifest.plan.simulations))
         for label in store:
             found.tally.add(label)
             if label.good:
@@ -121,7 +121,7 @@ def run_figures(options: FiguresOptions) -> dict[str, str]:
         UserError: if a store cannot be read, or they are of models with different numbers of layers.
     """
     stores = _named([Found.read(folder) for folder in options.labels])
-    depths = {found.manifest.num_layers for found in stores.values()}
+    depths = {found.manifest.model.num_layers for found in stores.values()}
     if len(depths) > 1:
         raise UserError(f"--labels are of models with {' and '.join(map(str, sorted(depths)))} layers; draw each alone")
     num_layers = depths.pop()
@@ -144,7 +144,7 @@ def run_figures(options: FiguresOptions) -> dict[str, str]:
         write_text(options.output / f"{name}.svg", svg)
     numbers = {
         name: {
-            "task": found.manifest.task,
+            "task": found.manifest.source.task,
             "questions": found.tally.questions,
             "transitions": found.transitions,
             "depth_right": [chain.depth for chain in found.right],
@@ -166,13 +166,13 @@ _PAGE = "font-family: sans-serif; max-width: 60rem; margin: 2rem auto; color: #1
 
 def _named(stores: Sequence[Found]) -> dict[str, Found]:
     """Stores by task, and by what else tells them apart where that is not enough."""
-    tasks = Counter(found.manifest.task for found in stores)
+    tasks = Counter(found.manifest.source.task for found in stores)
     named: dict[str, Found] = {}
     for found in stores:
         manifest = found.manifest
-        name = Path(manifest.task).name
-        if tasks[manifest.task] > 1:
-            name += f", {manifest.space['operations']}"
+        name = Path(manifest.source.task).name
+        if tasks[manifest.source.task] > 1:
+            name += f", {manifest.plan.space.operations}"
         while name in named:
             name += "'"
         named[name] = found
@@ -189,10 +189,10 @@ def run_table(options: TableOptions) -> str:
     cells: dict[str, dict[str, Found]] = {}
     for folder in options.labels:
         found = Found.read(folder)
-        row = cells.setdefault(found.manifest.task, {})
-        kind = found.manifest.space["operations"]
+        row = cells.setdefault(found.manifest.source.task, {})
+        kind = found.manifest.plan.space.operations
         if kind in row:
-            raise UserError(f"--labels {folder}: there is another store of {found.manifest.task} with edits {kind}")
+            raise UserError(f"--labels {folder}: another store of {found.manifest.source.task} has {kind}, too")
         row[kind] = found
     heads = (
         "task",

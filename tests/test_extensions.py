@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cola_learn.label.manifest import Searched
 from cola_learn.label.store import LabelStore
 
 TEXT = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
@@ -30,7 +31,7 @@ def test_all_that_is_written_runs(command: Command, tmp_path: Path, monkeypatch:
         else:
             exec(block, here)  # documentation of ours
     store = LabelStore.open(Path("runs/halves"))
-    assert store.manifest.search == {"method": "halves.Halves", "simulations": 2, "kept": 20}
+    assert store.manifest.plan == Searched("halves.Halves", {"simulations": 2, "kept": 20}, 2)
     assert [trial.chain.depth for trial in store.read()[0].trials] == [30, 20]
     assert Path("runs/shy/best.ckpt").exists()
     [brief] = [

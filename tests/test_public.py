@@ -14,7 +14,6 @@ COMMANDS = (
     "assets",
     "label",
     "label inspect",
-    "label cross",
     "evaluate",
     "evaluate compare",
     "infer",

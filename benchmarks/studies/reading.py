@@ -67,12 +67,12 @@ def run_reading(options: ReadingOptions) -> None:
 
     @lru_cache
     def backbone() -> Backbone:
-        loaded = load_backbone(manifest.backbone, dtype=manifest.dtype)
-        loaded.write_special_tokens(manifest.special_tokens, f"--labels {options.labels}")
+        loaded = load_backbone(manifest.model.name, dtype=manifest.model.dtype)
+        loaded.write_special_tokens(manifest.model.special_tokens, f"--labels {options.labels}")
         return loaded
 
     def read(layer: int) -> Array:
-        known = features_of(manifest, table.questions, [layer], backbone, manifest.dtype)
+        known = features_of(manifest, table.questions, [layer], backbone, manifest.model.dtype)
         vectors = StandardScaler().fit_transform(pooled([known[question.key] for question in table.questions]))
         components = PCA(min(_COMPONENTS, *vectors.shape), svd_solver="randomized", random_state=0)
         reduced: Array = components.fit_transform(vectors)

@@ -14,8 +14,9 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from cola_learn.console import progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import writable_folder, write_text
 from cola_learn.label.driver import Hunt, label_questions
+from cola_learn.label.manifest import Searched
 from cola_learn.label.plan import Plan
 from cola_learn.label.processes import end_with_parent
 from cola_learn.label.records import Label
@@ -153,17 +155,14 @@ def read_labels(options: Options, questions: Sequence[Question]) -> dict[str, di
         return {}
     space, _, _ = METHODS[LABELLED]
     wanted = {
-        "space": asdict(space),
-        "search": {"method": "MCTS", **asdict(MCTS(options.simulations))},
-        "seed": options.seed,
-        "dtype": options.dtype,
-        "luck": True,
+        "plan": Searched.of(Plan(MCTS(options.simulations), space, seed=options.seed), 30),
+        "model.dtype": options.dtype,
     }
     found: dict[str, dict[str, Any]] = {}
     for task in TASKS:
         store = LabelStore.open(options.labels / f"{task}-test")
         for name, value in wanted.items():
-            if (given := getattr(store.manifest, name)) != value:
+            if (given := attrgetter(name)(store.manifest)) != value:
                 raise UserError(f"--labels {store.folder} was made with {name} {given}; here it is {value}")
         found |= {label.key: {LABELLED: _labelled(label)} for label in store}
     missing = [question.key for question in questions if question.key not in found]

@@ -27,7 +27,7 @@ class TwoChainOptions:
     """Options of the table.
 
     Attributes:
-        menu: folder with ``pool`` and ``held``, of ``label cross``.
+        menu: folder with ``pool`` and ``held``, of a menu's stores.
         depths: mean depths, as shares of the base chain's.
         seed: of the bootstrap.
     """

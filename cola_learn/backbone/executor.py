@@ -119,6 +119,10 @@ class Executor:
         self._rows[handle] = row, recording, torch.tensor(row.wanted).to(self.backbone.places[-1])
         return handle
 
+    def tokens(self, handle: int) -> Sequence[int]:
+        """The tokens of an open row."""
+        return self._rows[handle][0].tokens
+
     def close(self, handle: int) -> None:
         """Drop a row and all that is kept for it."""
         del self._rows[handle]

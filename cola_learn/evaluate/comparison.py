@@ -60,6 +60,7 @@ def evaluate_stored(
     """
     table, statics = HeldTable.of_menu(held), StaticChains.of_menu(pool)
     front = statics.on(lambda chain: table.rewards[:, table.places[chain]])
+    gains_front = statics.on(lambda chain: table.gains[:, table.places[chain]]) if table.measured else None
     sweep = DepthSweep(pool, held.questions, features, options.depths, options.seed)
     own, reliabilities = sweep.of_controllers(controllers, held.soft)
     choices = static_choices(statics, own[0].depth if own else float(pool.depths[0]), len(held)) + sweep.per_task()
@@ -82,10 +83,13 @@ def evaluate_stored(
     ]
     for share in options.depths:
         if mixture := front.at(share * pool.depths[0]):
-            results.append(Result("static_front", mixture.rewards, numpy.full(len(held), mixture.depth), share))
+            least = gains_front and gains_front.at(share * pool.depths[0])
+            depths, gains = numpy.full(len(held), mixture.depth), least.rewards if least else None
+            results.append(Result("static_front", mixture.rewards, depths, share, gains=gains))
     results += means_of_seeds(results, controllers)
-    groups = groupings(held.questions, leads(held.probabilities[:, 0]), -held.soft.mean(1))
-    return Evaluated(held.questions, _in_order(results), front, groups, reliability=tuple(reliabilities))
+    sure = None if table.measured else leads(held.probabilities[:, 0])
+    groups = groupings(held.questions, sure, -held.soft.mean(1))
+    return Evaluated(held.questions, _in_order(results), front, groups, gains_front, reliability=tuple(reliabilities))
 
 
 def _base(base: Chain, count: int) -> Choice:
@@ -121,7 +125,7 @@ def evaluate_live(
         policies: of the user's own.
         options: of the evaluation.
     """
-    questions, template = held.questions, stores[0].manifest.template
+    questions, template = held.questions, stores[0].manifest.scoring.template
     judge_of = _judges(backbone, held, options.cache_gib)
     prompts = [as_sample(question, template).prompt for question in questions]
     features = cache(lambda layers: prompt_features(backbone, prompts, layers))
@@ -158,6 +162,7 @@ def evaluate_live(
         tuple(results),
         statics.on(lambda chain: table.rewards[:, table.places[chain]]),
         groupings(questions, _leads(questions, found, statics.temperatures), difficulty(questions, labels)),
+        None,
         policy_costs(alone, questions, template, timed, controllers, options.cost_questions),
         luck_of(labels),
         setting={
@@ -172,7 +177,7 @@ def _leads(
     questions: Sequence[Question], found: Sequence[Mapping[Chain, Scores]], temperatures: Mapping[str, float]
 ) -> Array | None:
     """How sure the base chain is of each question, ``[Q]``; None where there are no options."""
-    if any(question.open for question in questions):
+    if any(question.kind != "choices" for question in questions):
         return None
     rows = []
     for question, scores in zip(questions, found, strict=True):

@@ -11,7 +11,7 @@ from cola_learn.plots import FADED, GRID, INK, ORACLE, REPEAT, SKIP, as_svg, the
 _COLOURS = 10  # of matplotlib's cycle
 
 
-def accuracy_against_depth(rows: Sequence[PolicyRow], num_layers: int) -> str:
+def accuracy_against_depth(rows: Sequence[PolicyRow], num_layers: int, measure: str = "accuracy") -> str:
     """One point a policy, with the 95% interval of its difference to base."""
     from adjustText import adjust_text
 
@@ -32,7 +32,7 @@ def accuracy_against_depth(rows: Sequence[PolicyRow], num_layers: int) -> str:
             names = ", ".join(row.policy for row in same).replace("_", " ")
             texts.append(axes.text(*point, names, color=color, fontsize=9))
         axes.set_xlabel("mean depth (layers executed)")
-        axes.set_ylabel("accuracy, %")
+        axes.set_ylabel(f"{measure}, %")
         axes.margins(x=0.2, y=0.1)
         x, y = zip(*taken, strict=True)
         target_x, target_y = zip(*points, strict=True)
@@ -49,7 +49,7 @@ def _by_point(rows: Sequence[PolicyRow]) -> dict[tuple[float, float], list[Polic
     return points
 
 
-def accuracy_curves(rows: Sequence[PolicyRow], num_layers: int) -> str:
+def accuracy_curves(rows: Sequence[PolicyRow], num_layers: int, measure: str = "accuracy") -> str:
     """Accuracy against depth of every policy that is set to several depths; oracles are left out, and controllers whose
     mean over seeds is drawn."""
     means = {row.policy.partition(", mean of")[0] for row in rows if ", mean of" in row.policy}
@@ -77,7 +77,7 @@ def accuracy_curves(rows: Sequence[PolicyRow], num_layers: int) -> str:
                 label=name.replace("_", " "),
             )
         axes.set_xlabel("mean depth (layers executed)")
-        axes.set_ylabel("accuracy, %")
+        axes.set_ylabel(f"{measure}, %")
         axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
         return as_svg(figure)
 

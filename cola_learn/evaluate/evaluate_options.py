@@ -25,7 +25,7 @@ class EvaluateOptions:
         tasks: held-out questions to run, task:split, such as arc_easy:validation or mmlu:test[:10%]; a file is named
             without a split. Labelled questions are refused. Default the labels' tasks, their validation split.
         limit: run only this many questions of each task, sampled with the seed; default all.
-        held: held-out questions with stored scores (label cross) instead of running any: stores of the menu of
+        held: held-out questions with stored scores (label --config menu) instead of running any: stores of the menu of
             --labels. Compares many policies at equal depth.
         part: of the questions of --held: all, the blind fifth, or the open rest. Whoever tries many things looks at the
             open ones, and once, at the end, at the blind ones.

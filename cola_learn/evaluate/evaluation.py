@@ -31,6 +31,7 @@ from cola_learn.evaluate.results import Evaluated, Result
 from cola_learn.evaluate.terminal import print_report
 from cola_learn.files import locked, read_json, writable_folder, write_json, write_text
 from cola_learn.label.score_matrix import ScoreMatrix
+from cola_learn.rewards.reward import REWARDS
 from cola_learn.tasks.questions import Question
 from cola_learn.tracking import Artifact, Tracker, artifact_name
 from cola_learn.train.features import features_of
@@ -66,7 +67,7 @@ def _print_next(report: Report, inputs: Inputs) -> None:
     best, options = report.best_row, inputs.options
     folders = dict(zip(inputs.controllers, options.controllers, strict=True))
     if best.policy == "base":
-        console.print("no policy is above the plain model here: keep it, or pay for fewer layers with accuracy")
+        console.print(f"no policy is above the plain model: keep it, or pay for fewer layers with {report.measure}")
     elif best.policy in folders:
         next_command(infer_command(folders[best.policy], best.price))
     elif best.chain:
@@ -118,7 +119,7 @@ def _stored(inputs: Inputs) -> Evaluated:
     options, manifest = inputs.options, inputs.stores[0].manifest
     pool = ScoreMatrix.load(inputs.stores)
     held = ScoreMatrix.load(inputs.others, "--held", pool.temperatures)
-    if pool.chains != held.chains or manifest.fingerprint != inputs.others[0].manifest.fingerprint:
+    if pool.chains != held.chains or manifest.model.fingerprint != inputs.others[0].manifest.model.fingerprint:
         raise UserError(f"--held {options.held} was run through another menu or model than --labels")
     labelled = {(question.key, question.digest) for question in pool.questions}
     if seen := [question.key for question in held.questions if (question.key, question.digest) in labelled]:
@@ -138,18 +139,20 @@ def _stored(inputs: Inputs) -> Evaluated:
 
     @lru_cache(maxsize=1)  # controllers that read the same layers follow each other
     def read(layers: tuple[int, ...]) -> dict[str, Tensor]:
-        return features_of(manifest, questions, layers, backbone, manifest.dtype)
+        return features_of(manifest, questions, layers, backbone, manifest.model.dtype)
 
     def features(some: Sequence[Question], layers: Sequence[int]) -> list[Tensor]:
         known = read(tuple(layers))
         return [known[question.key] for question in some]
 
-    policies, template = inputs.policies, manifest.template
+    policies, template = inputs.policies, manifest.scoring.template
     evaluated = evaluate_stored(pool, held, inputs.controllers, policies, features, options, template)
-    names = [f"{store.manifest.task} {store.manifest.split}" for store in inputs.others]
+    names = [f"{store.manifest.source.task} {store.manifest.source.split}" for store in inputs.others]
     part = "" if options.part == "all" else f", {options.part} part"
-    metrics = dict.fromkeys(store.manifest.metric for store in inputs.others)
-    setting = {"tasks": ", ".join(dict.fromkeys(names)) + part, "metric": ", ".join(metrics)}
+    scorings = dict.fromkeys(store.manifest.scoring for store in inputs.others)
+    reward = REWARDS[manifest.scoring.reward]
+    metrics = dict.fromkeys(reward.about if reward.continuous else one.metric for one in scorings)
+    setting = {"tasks": ", ".join(dict.fromkeys(names)) + part, "metric": ", ".join(metrics), "measure": reward.measure}
     return replace(evaluated, setting=setting)
 
 
@@ -160,7 +163,9 @@ def is_blind(key: str) -> bool:
 
 def _report(inputs: Inputs, evaluated: Evaluated, identity: str) -> Report:
     options, manifest = inputs.options, inputs.stores[0].manifest
-    labels = ", ".join(dict.fromkeys(f"{store.manifest.task} {store.manifest.split}" for store in inputs.stores))
+    labels = ", ".join(
+        dict.fromkeys(f"{store.manifest.source.task} {store.manifest.source.split}" for store in inputs.stores)
+    )
     return Report(
         n=len(evaluated.questions),
         labelled=sum(len(store.keys()) for store in inputs.stores),
@@ -171,8 +176,8 @@ def _report(inputs: Inputs, evaluated: Evaluated, identity: str) -> Report:
             "static chain": str(_chains(evaluated.result("static"))[0]),
             "labels": labels,
             "backbone": inputs.backbone_name,
-            "layers": str(manifest.num_layers),
-            "dtype": options.dtype or manifest.dtype,
+            "layers": str(manifest.model.num_layers),
+            "dtype": options.dtype or manifest.model.dtype,
             "seed": str(options.seed),
             "command": _command_of(options),
         },
@@ -188,7 +193,7 @@ def _write(folder: Path, report: Report, evaluated: Evaluated) -> None:
     write_text(folder / "report.md", as_markdown(report))
     write_html(folder / "report.html", report, evaluated)
     if any(row.target is not None for row in report.rows):
-        write_text(folder / "curves.svg", accuracy_curves(report.rows, int(report.setting["layers"])))
+        write_text(folder / "curves.svg", accuracy_curves(report.rows, int(report.setting["layers"]), report.measure))
     if report.reliability:
         write_text(folder / "reliability.svg", reliability_curves(report.reliability))
     write_json(folder / "report.json", report.as_json())  # at the end: with it an evaluation counts as finished

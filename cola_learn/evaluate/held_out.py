@@ -11,10 +11,9 @@ from cola_learn.label.show import show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.reward import reward_of
 from cola_learn.rewards.scoring import Scoring
-from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.load_task import load_task, task_and_split
 from cola_learn.tasks.question_files import is_file
-from cola_learn.tasks.questions import Question
+from cola_learn.tasks.questions import KINDS, Question
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +53,9 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
     """
     manifest = stores[0].manifest
     named = [task_and_split(name) for name in options.tasks] or [
-        (task, "validation") for task in dict.fromkeys(store.manifest.task for store in stores)
+        (task, "validation") for task in dict.fromkeys(store.manifest.source.task for store in stores)
     ]
-    own = {store.manifest.task.partition("[")[0]: store.manifest for store in stores}  # of a file perhaps a part
+    own = {store.manifest.source.task.partition("[")[0]: store.manifest for store in stores}  # of a file perhaps a part
     labelled: dict[str, Question] = {}
     scorings: dict[str, Scoring] = {}
     for store in stores:
@@ -72,7 +71,7 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
     names: dict[tuple[str, str], tuple[str, str]] = {}
     tasks = frozenset(scorings)
     for task, split in named:
-        layout = Layout(**own.get(task, manifest).layout) if is_file(task) else None
+        layout = own.get(task, manifest).source.layout if is_file(task) else None
         found = load_task(task, split, options.limit, options.seed, layout=layout)
         if seen := [question.key for question in found if (question.key, question.digest) in taken]:
             raise UserError(
@@ -93,10 +92,12 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
                 f"{len(found) - len(fresh)} of {len(found)} held-out questions of {task} are among the labels under "
                 "other names and are left out"
             )
-        if not reward_of(manifest.reward).fits(fresh[0]):
-            kinds = ("open questions", "questions with choices")
-            mine, others = kinds if fresh[0].open else kinds[::-1]
-            raise UserError(f"--tasks {task} has {mine}, --labels {others}; evaluate these with labels of their own")
+        if not reward_of(manifest.scoring.reward).fits(fresh[0]):
+            reward = manifest.scoring.reward
+            raise UserError(
+                f"--tasks {task} has {KINDS[fresh[0].kind]}, and --labels were made with the reward {reward}; evaluate "
+                "these with labels of their own"
+            )
         names[key] = (task, split)
         scorings.setdefault(found[0].task, recommended.of(fresh))
         questions |= {question.key: question for question in fresh}

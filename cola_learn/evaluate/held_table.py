@@ -53,6 +53,7 @@ class HeldTable:
         rewards: ``[Q, C]``, NaN where a chain was not run.
         answers: index of the option that is answered with, -1 for none, ``[Q, C]``.
         soft: soft rewards in nats ``[Q, C]``, of a menu.
+        measured: whether rewards are measures, not right or wrong.
     """
 
     questions: tuple[Question, ...]
@@ -60,10 +61,12 @@ class HeldTable:
     rewards: Array
     answers: NDArray[numpy.int64]
     soft: Array | None = None
+    measured: bool = False
 
     @classmethod
     def of_menu(cls, matrix: ScoreMatrix) -> "HeldTable":
-        return cls(matrix.questions, matrix.chains, matrix.rewards, matrix.scores.argmax(-1), matrix.soft)
+        answers = matrix.scores.argmax(-1) if matrix.scores.size else numpy.zeros(matrix.rewards.shape, int)
+        return cls(matrix.questions, matrix.chains, matrix.rewards, answers, matrix.soft, not matrix.scores.size)
 
     @classmethod
     def of_scores(cls, questions: Sequence[Question], scores: Sequence[Mapping[Chain, Scores]]) -> "HeldTable":
@@ -80,6 +83,12 @@ class HeldTable:
     @cached_property
     def places(self) -> dict[Chain, int]:
         return {chain: place for place, chain in enumerate(self.chains)}
+
+    @cached_property
+    def gains(self) -> Array:
+        """In soft reward over the base chain, in nats, ``[Q, C]``; of a menu."""
+        assert self.soft is not None
+        return self.soft - self.soft[:, :1]
 
     @cached_property
     def tasks(self) -> NDArray[numpy.str_]:
@@ -103,9 +112,8 @@ class HeldTable:
             choice.oracle,
             shuffled=self._dealt(choice, numpy.zeros(len(rows)), seed) if choice.dealt else None,
             shuffled_in_task=self._dealt(choice, self.tasks, seed) if several else None,
-            collapse={}
-            if self.soft is None
-            else collapse(Choices(chosen, self.soft - self.soft[:, :1], depths / base, self.tasks)),
+            gains=self.gains[rows, chosen] if self.measured else None,
+            collapse={} if self.soft is None else collapse(Choices(chosen, self.gains, depths / base, self.tasks)),
         )
 
     def _dealt(self, choice: Choice, groups: NDArray, seed: int) -> Array:

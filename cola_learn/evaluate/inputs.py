@@ -43,12 +43,12 @@ class Inputs:
 
     @property
     def backbone_name(self) -> str:
-        return self.options.backbone or self.stores[0].manifest.backbone
+        return self.options.backbone or self.stores[0].manifest.model.name
 
     def load_backbone(self) -> Backbone:
         """The frozen model, checked to be the one that the labels and the controllers are of."""
         options, manifest = self.options, self.stores[0].manifest
-        dtype = options.dtype or manifest.dtype
+        dtype = options.dtype or manifest.model.dtype
         return manifest.load_backbone(f"--labels {options.labels}", options.backbone, options.device, dtype)
 
     def identity(self) -> str:
@@ -89,7 +89,7 @@ def open_inputs(options: EvaluateOptions) -> Inputs:
     controllers = {}
     for name, folder in zip(called, options.controllers, strict=True):
         controllers[name] = controller = Controller.from_pretrained(folder)
-        controller.config.check_backbone(manifest.num_layers, manifest.fingerprint, manifest.backbone)
+        controller.config.check_backbone(manifest.model.num_layers, manifest.model.fingerprint, manifest.model.name)
     held = None if options.held else held_out(options, stores)
     return Inputs(options, stores, others, held, controllers, policies)
 

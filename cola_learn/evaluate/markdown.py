@@ -42,12 +42,12 @@ def as_markdown(report: Report) -> str:
 
 def policy_table(report: Report, rows: Sequence[PolicyRow]) -> list[str]:
     """Some rows with all differences and p-values (Holm), without columns that hold nothing."""
-    every = [measures(row) | _differences(report, row) for row in rows]
+    every = [measures(report, row) | _differences(report, row) for row in rows]
     headings = [heading for heading in every[0] if any(cells[heading] for cells in every)]
     return table([heading.rstrip() for heading in headings], ([cells[one] for one in headings] for cells in every))
 
 
-def measures(row: PolicyRow) -> dict[str, str]:
+def measures(report: Report, row: PolicyRow) -> dict[str, str]:
     """The cells of a row before the differences, by their headings; empty where there is nothing to say."""
     return {
         "policy": row.policy,
@@ -56,7 +56,10 @@ def measures(row: PolicyRow) -> dict[str, str]:
         "layers": f"{row.depth:.1f}",
         "FLOPs": f"{row.cost.flops:.0%}" if row.cost else "",
         "time": f"{row.cost.seconds:.0%}" if row.cost else "",
-        "accuracy": f"{row.accuracy:.1%}",
+        report.measure: f"{row.accuracy:.1%}",
+        "loss, nats": "" if row.loss is None else f"{row.loss:.3f}",
+        "worst 5%": "" if row.worst is None else f"{row.worst:.3f}",
+        "less than static front": points(row.saved),
     }
 
 

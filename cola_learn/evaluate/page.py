@@ -48,7 +48,7 @@ def write_html(path: Path, report: Report, evaluated: Evaluated) -> None:
         num_layers=num_layers,
         curves=curves,
         heights=heights(report.rows),
-        depth_plot=Markup(plot(report.rows, num_layers)),
+        depth_plot=Markup(plot(report.rows, num_layers, report.measure)),
         reliability_plot=Markup(plots.reliability_curves(report.reliability)) if report.reliability else None,
         strips=[
             (name, layer_shares(result.chains))
@@ -65,7 +65,8 @@ def _examples(questions: Sequence[Question], base: Result, main: Result, sign: i
     assert main.chains is not None
     assert main.answers is not None
     assert base.answers is not None
-    places = [place for place in range(len(questions)) if sign * (main.rewards[place] - base.rewards[place]) > 0]
+    over = sign * (main.rewards - base.rewards)
+    places = sorted((place for place in range(len(questions)) if over[place] > 0), key=lambda place: -over[place])
     return [
         Example(questions[place], main.chains[place], main.answers[place], base.answers[place])
         for place in places[:_EXAMPLES]

@@ -72,6 +72,11 @@ class Report:
         return tuple(self.groups["task"])
 
     @property
+    def measure(self) -> str:
+        """What the mean reward is called."""
+        return self.setting.get("measure", "accuracy")
+
+    @property
     def title(self) -> str:
         """What it is of: its tasks, or how many."""
         return self.setting["tasks"] if len(self.tasks) < 4 else f"{len(self.tasks)} tasks"
@@ -97,12 +102,12 @@ class Report:
         base, row = self.rows[0], self.main
         name = f"The {row.policy}" if row.policy in ("controller", "static") else row.policy[0].upper() + row.policy[1:]
         if not self.controllers:
-            said = f"No controller was evaluated; the best static chain answers {row.accuracy:.1%} correctly"
+            said = f"No controller was evaluated; the best static chain has {self._mean(row)}"
         elif row.to_static is None:
             said = f"{name} is shallower than every static chain"
         else:
             over = self.compared(row, "to_static", "the static front at equal depth")
-            said = f"{name} is {over}: {row.accuracy:.1%} with {row.depth:.1f} layers"
+            said = f"{name} is {over}: {self._mean(row)} with {row.depth:.1f} layers"
         costs = [f"{_compared(row.depth / base.depth, 'fewer', 'more', 'as many')} layers"]
         if row.cost is not None:
             costs.append(f"{_compared(row.cost.seconds, 'less', 'more', 'as much')} time")
@@ -110,6 +115,9 @@ class Report:
             f"{said}; {self.compared(row, 'to_base', 'the plain model')} with {' and '.join(costs)}, on {self.n} "
             "held-out questions."
         )
+
+    def _mean(self, row: PolicyRow) -> str:
+        return f"{row.accuracy:.1%}" if self.measure == "accuracy" else f"{row.accuracy:.1%} {self.measure}"
 
     def compared(self, row: PolicyRow, difference: str, other: str) -> str:
         """A difference in words, alike in both directions: ``0.7 points above the plain model (95% CI -0.3 to +1.6,
@@ -131,7 +139,7 @@ class Report:
         """The best deployable policy in one sentence."""
         row = self.best_row
         chain = f" (chain {row.chain})" if row.chain and row.policy != "base" else ""
-        said = f"Best deployable policy: {row.name}{chain}, {row.accuracy:.1%} with {row.depth:.1f} layers"
+        said = f"Best deployable policy: {row.name}{chain}, {self._mean(row)} with {row.depth:.1f} layers"
         if row.cost is not None:
             said += f", {row.cost.flops:.0%} of base's FLOPs and {row.cost.seconds:.0%} of its time"
         if row.policy == "base":
@@ -143,7 +151,7 @@ class Report:
         """What difference to base so many questions can show."""
         row = self.main
         discordant = (row.won + row.lost) / self.n
-        if not discordant:
+        if not discordant or self.measure != "accuracy":
             return ""
         least = 100 * detectable(discordant, self.n)
         if least > 100:
@@ -200,6 +208,8 @@ class Report:
                 "to_static": math.nan if row.to_static is None else row.to_static.mean,
                 "to_shuffled": math.nan if row.to_shuffled is None else row.to_shuffled.mean,
                 "corrected": row.corrected,
+                "loss": math.nan if row.loss is None else row.loss,
+                "saved": math.nan if row.saved is None else row.saved.mean,
                 "flops": row.cost.flops if row.cost else math.nan,
                 "seconds": row.cost.seconds if row.cost else math.nan,
             }

@@ -12,7 +12,7 @@ from cola_learn.evaluate.costs import Cost
 from cola_learn.evaluate.reliability import Reliability
 from cola_learn.evaluate.static_front import HeldFront
 from cola_learn.label.score_matrix import Array
-from cola_learn.stats import Interval, p_value, paired_difference
+from cola_learn.stats import Interval, p_value, paired_difference, share_saved
 from cola_learn.tasks.questions import Question
 
 
@@ -33,6 +33,7 @@ class Result:
         shuffled: rewards of its choices dealt to other questions, in the mean over several ways to deal them, ``[Q]``.
         shuffled_in_task: the same, dealt to other questions of the same task.
         collapse: diagnostics of the choice.
+        gains: in soft reward over the base chain, where rewards are measures, in nats, ``[Q]``.
     """
 
     policy: str
@@ -46,6 +47,7 @@ class Result:
     shuffled: Array | None = None
     shuffled_in_task: Array | None = None
     collapse: Mapping[str, float] = field(default_factory=dict)
+    gains: Array | None = None
 
     @property
     def name(self) -> str:
@@ -75,6 +77,7 @@ class Evaluated:
         results: of every policy, the plain model first.
         front: static chains to compare with.
         groups: of the questions.
+        gains_front: the same with gains, where rewards are measures.
         costs: by the name of a result, where they were measured.
         luck: control of the search, where there is one.
         reliability: of the gains that controllers predict.
@@ -85,6 +88,7 @@ class Evaluated:
     results: tuple[Result, ...]
     front: HeldFront
     groups: Groups
+    gains_front: HeldFront | None = None
     costs: Mapping[str, Cost] = field(default_factory=dict)
     luck: LuckControl | None = None
     reliability: tuple[Reliability, ...] = ()
@@ -98,7 +102,8 @@ class Evaluated:
         """A row for each result."""
         base = self.results[0].rewards
         return tuple(
-            row_of(result, base, self.front, self.groups, self.costs.get(result.name), seed) for result in self.results
+            row_of(result, base, self.front, self.groups, self.costs.get(result.name), seed, self.gains_front)
+            for result in self.results
         )
 
 
@@ -122,6 +127,9 @@ class PolicyRow:
         collapse: diagnostics of the choice; empty for policies that run several chains.
         cost: of a question, where it was measured.
         chain: the one that it runs for all questions; "" where it runs several.
+        loss: mean loss to the base chain, in nats a token, where rewards are measures.
+        worst: the loss that 5% of the questions exceed.
+        saved: the share of the static front's loss at the same depth that is not lost.
     """
 
     policy: str
@@ -147,6 +155,9 @@ class PolicyRow:
     collapse: dict[str, float]
     cost: Cost | None = None
     chain: str = ""
+    loss: float | None = None
+    worst: float | None = None
+    saved: Interval | None = None
 
     @property
     def name(self) -> str:
@@ -159,7 +170,13 @@ def named(policy: str, target: float | None) -> str:
 
 
 def row_of(
-    result: Result, base: Array, front: HeldFront, groups: Groups, cost: Cost | None = None, seed: int = 0
+    result: Result,
+    base: Array,
+    front: HeldFront,
+    groups: Groups,
+    cost: Cost | None = None,
+    seed: int = 0,
+    gains_front: HeldFront | None = None,
 ) -> PolicyRow:
     """The row of a result.
 
@@ -170,6 +187,7 @@ def row_of(
         groups: of the questions.
         cost: what was measured.
         seed: of the bootstrap.
+        gains_front: the front with gains, where rewards are measures.
     """
     rewards, wrong = result.rewards, 1 - base
     won = float((rewards * wrong).sum())
@@ -185,6 +203,7 @@ def row_of(
         name: None if other is None else paired_difference(rewards, other, seed) for name, other in others.items()
     }
     p = {name: None if other is None else p_value(rewards, other) for name, other in others.items()}
+    lost, least = None if result.gains is None else -result.gains, gains_front and gains_front.at(depth)
     to_base, p_base = differences["base"], p["base"]
     assert to_base is not None
     assert p_base is not None
@@ -212,6 +231,9 @@ def row_of(
         collapse=dict(result.collapse),
         cost=cost,
         chain=str(result.chains[0]) if result.chains and len(set(result.chains)) == 1 else "",
+        loss=None if lost is None else float(lost.mean()),
+        worst=None if lost is None else float(numpy.quantile(lost, 0.95)),
+        saved=share_saved(lost, -least.rewards, seed) if lost is not None and least and least.rewards.any() else None,
     )
 
 
@@ -252,6 +274,7 @@ def _mean_of(name: str, members: Sequence[Result]) -> Result:
         rewards,
         layers,
         members[0].target,
+        gains=mean("gains"),
         shuffled=mean("shuffled"),
         shuffled_in_task=mean("shuffled_in_task"),
     )

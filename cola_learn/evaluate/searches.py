@@ -37,11 +37,11 @@ def run_searches(
     if options.searched is not None:
         return _given(options.searched, stores, held)
     manifest = stores[0].manifest
-    plan = Plan(options.search, manifest.search_space, seed=options.seed)
+    plan = Plan(options.search, manifest.plan.space, seed=options.seed)
     labels: dict[str, Label] = {}
     for key, (task, _) in held.names.items():
         questions = [question for question in held.questions if (question.task, question.split) == key]
-        job = Job(backbone.name, held.scoring(questions[0]), plan, options.resources(manifest.dtype))
+        job = Job(backbone.name, held.scoring(questions[0]), plan, options.resources(manifest.model.dtype))
         here = job.resources.workers == 1 and job.resources.executor == "local"
         with closing(Labeller(judge_of(questions[0]), job) if here else start_workers(job)) as workers:
             folder = options.output / "search" / "-".join(key)
@@ -55,9 +55,9 @@ def searches_of(options: EvaluateOptions, stores: Sequence[LabelStore]) -> str:
     """The budget of the searches, for people."""
     manifest = open_stores(options.searched, "--searched")[0].manifest if options.searched else None
     budget = (
-        manifest.search["simulations"]
+        manifest.plan.simulations
         if manifest
-        else options.search.budget(stores[0].manifest.num_layers, stores[0].manifest.search_space)
+        else options.search.budget(stores[0].manifest.model.num_layers, stores[0].manifest.plan.space)
     )
     return f"{budget} simulations a question"
 
@@ -70,17 +70,17 @@ def _given(folder: Path, stores: Sequence[LabelStore], held: HeldOut) -> dict[st
     """
     found: dict[str, Label] = {}
     for store in open_stores(folder, "--searched"):
-        if store.manifest.fingerprint != stores[0].manifest.fingerprint:
-            raise UserError(
-                f"--searched {store.folder} was made with fingerprint {store.manifest.fingerprint}, the --labels with "
-                f"{stores[0].manifest.fingerprint}"
-            )
+        mine, theirs = store.manifest.model.fingerprint, stores[0].manifest.model.fingerprint
+        if mine != theirs:
+            raise UserError(f"--searched {store.folder} was made with fingerprint {mine}, the --labels with {theirs}")
         labelled = store.keys()
         own = [question for question in held.questions if question.key in labelled]
         for question in own[:1]:
-            mine, theirs = store.manifest.scoring, held.scoring(question)
-            if mine != theirs:
-                raise UserError(f"--searched {store.folder} was scored with {mine}; {question.task} is with {theirs}")
+            if (scoring := store.manifest.scoring) != held.scoring(question):
+                raise UserError(
+                    f"--searched {store.folder} was scored with {scoring}; {question.task} is with "
+                    f"{held.scoring(question)}"
+                )
         store.check(own, "--searched")
         found |= {label.key: label for label in store}
     if missing := [question.key for question in held.questions if question.key not in found]:

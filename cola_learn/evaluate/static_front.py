@@ -186,7 +186,7 @@ def static_chains(
     chains = tuple(dict.fromkeys([base, *some]))
     mixed = itertools.zip_longest(*(store.questions().values() for store in stores))
     pool = [question for row in mixed for question in row if question is not None][:questions]
-    found = score_all(judge_of, pool, lambda _: chains, stores[0].manifest.template, _TOGETHER, "static chains")
+    found = score_all(judge_of, pool, lambda _: chains, stores[0].manifest.scoring.template, _TOGETHER, "static chains")
     soft = soft_rewards(pool, found)
     rewards = numpy.array([soft[chain].mean() for chain in chains])
     front = StaticFront.of(numpy.array([chain.depth for chain in chains], dtype=float), rewards)

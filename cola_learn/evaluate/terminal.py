@@ -6,6 +6,7 @@ from cola_learn.console import PlainConsole
 from cola_learn.evaluate.markdown import measures
 from cola_learn.evaluate.report import Report
 from cola_learn.evaluate.results import PolicyRow
+from cola_learn.rewards.reward import REWARDS
 from cola_learn.stats import points
 
 _LEFT = ("policy",)
@@ -17,7 +18,7 @@ def cells(report: Report, row: PolicyRow) -> dict[str, str]:
     def starred(kind: str) -> str:
         return points(getattr(row, kind)) + ("*" if report.significant(row, kind) else "")
 
-    return measures(row) | {
+    return measures(report, row) | {
         "Δ base": "" if row.policy == "base" else starred("to_base"),
         "Δ static front": starred("to_static"),
         "Δ shuffled": starred("to_shuffled"),
@@ -44,9 +45,14 @@ def print_report(report: Report) -> None:
         grid.add_row(*(cells(report, row)[heading] for heading in headings), style=style)
     console.print(grid)
     notes = [
-        "Δ: difference in accuracy, paired, points (95% CI); * p < 0.05, corrected for the number of policies (Holm). "
-        "Oracles see the gold answer."
+        f"Δ: difference in {report.measure}, paired, points (95% CI); * p < 0.05, corrected for the number of policies "
+        "(Holm). Oracles see the gold answer."
     ]
+    if report.measure != "accuracy":
+        notes.append(
+            f"{report.measure}: {REWARDS[report.measure].about}. loss: to base, a token; worst 5%: what so many "
+            "questions exceed; less than static front: share of its loss at equal depth that is not lost, % (95% CI)."
+        )
     if "Δ shuffled" in headings:
         notes.append(
             "Δ shuffled: to its own choices dealt to other questions"

@@ -91,12 +91,12 @@ def _results(report: Report, digest: str, name: str) -> dict[str, Any]:
         return {}
     [task] = report.tasks
     known = task in BENCHMARKS
-    dataset = BENCHMARKS[task].hub.path if known else task
+    dataset = hub.path if known and (hub := BENCHMARKS[task].hub) else task
     result = EvalResult(
         task_type="text-generation",
         dataset_type=dataset,
         dataset_name=task,
-        metric_type="accuracy",
+        metric_type=report.measure,
         metric_value=round(report.by_name[_name_of(report, digest)].accuracy, 4),
     )
     return {"model_name": name, "eval_results": [result], "datasets": [dataset] if known else None}

@@ -79,7 +79,7 @@ def _of_report(file: Path, max_depth: int | None) -> StaticChain:
         raise UserError(f"--static {file} has no static chain of at most {max_depth} layers; give more --max_depth")
     best = best_of(rows)
     measured = (
-        f"On {report.n} held-out questions ({setting['tasks']}) it answers {best.accuracy:.1%} correctly, "
+        f"On {report.n} held-out questions ({setting['tasks']}) its {report.measure} is {best.accuracy:.1%}, "
         f"{report.compared(best, 'to_base', 'the plain model')}: `{setting['command']}`. Its static chains were found "
         "on other questions; this is the best of them on these."
     )
@@ -95,7 +95,7 @@ def _of_labels(folder: Path, max_depth: int | None, device: str) -> StaticChain:
     most = max_depth or max(depths)
     if min(depths) > most:
         raise UserError(f"--static {folder} holds no chain of at most {most} layers; give more --max_depth")
-    backbone = manifest.load_backbone(f"--static {folder}", None, device, manifest.dtype)
+    backbone = manifest.load_backbone(f"--static {folder}", None, device, manifest.model.dtype)
 
     @cache  # chains of a menu need none: their scores are stored
     def judges() -> dict[str, ModelJudge]:
@@ -103,13 +103,13 @@ def _of_labels(folder: Path, max_depth: int | None, device: str) -> StaticChain:
         return {question.task: judge(one.manifest.scoring) for one in stores for question in one.questions().values()}
 
     found = static_chains(lambda question: judges()[question.task], stores, [most], _CANDIDATES, _QUESTIONS)
-    named = ", ".join(f"{store.manifest.task} {store.manifest.split}" for store in stores)
+    named = ", ".join(f"{store.manifest.source.task} {store.manifest.source.split}" for store in stores)
     measured = (
         f"Of {len(found.chains)} chains in labels of {named} it gives the gold option the highest mean "
         f"log-probability among those of at most {most} layers, on {found.questions:,} of the labelled questions; on "
         "others it was not measured here."
     )
-    return StaticChain(str(found.chain_at(most)), manifest.backbone, measured)
+    return StaticChain(str(found.chain_at(most)), manifest.model.name, measured)
 
 
 def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "auto") -> Chain:

@@ -31,12 +31,6 @@ COMMANDS: dict[str, Main] = {
         "Make a short list of chains: the best single edits, their best compositions, what covers most questions.",
         ("--labels",),
     ),
-    "cross": Command(
-        options.CrossOptions,
-        "cola_learn.label.cross:run_cross",
-        "Run every chain of a menu on every question of some tasks.",
-        ("--menu", "--tasks"),
-    ),
 }
 LABEL = Command(
     options.LabelOptions,
@@ -45,8 +39,9 @@ LABEL = Command(
     f"is safe: run the same command again to resume. Other commands: {', '.join(COMMANDS)}.",
     examples=(
         "python -m cola_learn.label --config configs/label/demo.yaml --limit 50",
-        "python -m cola_learn.label --task mine.jsonl --output runs/mine --show_prompt",
-        "python -m cola_learn.label --task mmlu --backbone Qwen/Qwen3-0.6B --search.simulations 100 --workers 2",
+        "python -m cola_learn.label --tasks mine.jsonl --output runs/mine --show_prompt",
+        "python -m cola_learn.label --tasks mmlu:test --backbone Qwen/Qwen3-0.6B --search.simulations 100 --workers 2",
+        "python -m cola_learn.label --config menu --search.file menu.txt --tasks arc_easy:test sciq:validation",
         "python -m cola_learn.label --search Beam --search.width 8 --space.operations skip",
         "python -m cola_learn.label inspect runs/demo/labels",
     ),

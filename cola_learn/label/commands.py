@@ -35,7 +35,7 @@ def run_inspect(options: InspectOptions) -> None:
     if menu:
         matrix = ScoreMatrix.load(stores, "store")
         console.print(f"\n{len(matrix):,} questions, {len(matrix.chains)} chains\n")
-        console.print(over_all(matrix))
+        console.print(over_all(matrix, REWARDS[stores[0].manifest.scoring.reward].measure))
         if len(stores) > 1:
             console.print("\n", by_task(matrix))
 
@@ -43,7 +43,7 @@ def run_inspect(options: InspectOptions) -> None:
 def _inspect(store: LabelStore, options: InspectOptions, listed: bool) -> None:
     """Print what one store holds, with or without the chains that are good for most questions."""
     manifest = store.manifest
-    tally = Tally(manifest.num_layers, manifest.search.get("simulations", 1))
+    tally = Tally(manifest.model.num_layers, manifest.plan.simulations)
     good: Counter[Chain] = Counter()
     tried: Counter[Chain] = Counter()
     for label in store:
@@ -52,16 +52,16 @@ def _inspect(store: LabelStore, options: InspectOptions, listed: bool) -> None:
         tried.update(trial.chain for trial in label.trials)
     if not tally.questions:
         raise UserError(f"{options.store} has no labels yet")
-    search = manifest.search
-    own = REWARDS.get(manifest.reward)
-    judged = own.about.format(metric=manifest.metric, template=manifest.template) if own else manifest.reward
+    model, source, scoring, plan = manifest.model, manifest.source, manifest.scoring, manifest.plan
+    own = REWARDS.get(scoring.reward)
+    judged = own.about.format(metric=scoring.metric, template=scoring.template) if own else scoring.reward
     console.print(
-        f"{manifest.task} {manifest.split} through {manifest.backbone} ({manifest.num_layers} layers, "
-        f"{manifest.dtype}, {manifest.fingerprint}), {judged}\n"
-        f"search {search.get('method', 'imported')}, {search.get('simulations', '?')} simulations, "
-        f"{manifest.space.get('operations')}, {manifest.space.get('edits')} edits, seed {manifest.seed}\n"
+        f"{source.task} {source.split} through {model.name} ({model.num_layers} layers, {model.dtype}, "
+        f"{model.fingerprint}), {judged}\n"
+        f"search {plan.method}, {plan.simulations} simulations, {plan.space.operations}, {plan.space.edits} edits, "
+        f"seed {plan.seed}\n"
     )
-    tally.print()
+    tally.print(own is not None and own.continuous)
     _print_layers(tally)
     if listed:
         table = Table(title="chains good for most questions", box=None, title_justify="left")
@@ -71,7 +71,7 @@ def _inspect(store: LabelStore, options: InspectOptions, listed: bool) -> None:
             table.add_row(str(chain), str(chain.depth), str(count), str(tried[chain]))
         console.print("\n", table)
     if options.plot:
-        drawn = heat_map(store, manifest.num_layers)
+        drawn = heat_map(store, manifest.model.num_layers)
         if drawn is None:
             raise UserError(f"--plot {options.plot}: {options.store} has no chains of one edit; scan makes them all")
         write_text(options.plot, drawn)
@@ -135,7 +135,7 @@ def run_verify(options: VerifyOptions) -> int:
     if options.limit is not None:
         keys = random.Random(options.seed).sample(keys, min(options.limit, len(keys)))
     chosen = set(keys)
-    backbone = manifest.load_backbone(f"labels {options.store}", None, options.device, manifest.dtype)
+    backbone = manifest.load_backbone(f"labels {options.store}", None, options.device, manifest.model.dtype)
     judge = make_judge(backbone, manifest.scoring, cache_gib=0).reference()
     checked = differ = moved = 0
     with progress_bar() as bar:
@@ -145,7 +145,7 @@ def run_verify(options: VerifyOptions) -> int:
                 continue
             question, trials = questions[label.key], label.trials if options.chains == "all" else label.good
             chains = [trial.chain for trial in trials]
-            [(_, scores)] = score_questions(judge, [question], chains, manifest.template, together=0)
+            [(_, scores)] = score_questions(judge, [question], chains, manifest.scoring.template, together=0)
             for trial in trials:
                 score = scores[trial.chain]
                 checked += 1
@@ -162,11 +162,11 @@ def run_verify(options: VerifyOptions) -> int:
     return checked
 
 
-def over_all(matrix: ScoreMatrix) -> Table:
-    """A row for each chain, deepest first and of one depth the best first: the change in accuracy and the gain in the
-    log-probability of the right option, paired by question, with 95% intervals."""
+def over_all(matrix: ScoreMatrix, measure: str = "accuracy") -> Table:
+    """A row for each chain, deepest first and of one depth the best first: the change in the mean reward, and the gain
+    in the log-probability of the right option, or of a response a token, paired by question, with 95% intervals."""
     table = Table(title="each chain beside the base chain (95% intervals)", box=None, title_justify="left")
-    for name in ("chain", "depth", "accuracy", "change, points", "gain in log-probability, nats"):
+    for name in ("chain", "depth", measure, "change, points", "gain in log-probability, nats"):
         table.add_column(name, justify="left" if name == "chain" else "right", no_wrap=name == "chain")
     for place in _order(matrix):
         accuracy = f"{matrix.rewards[:, place].mean():.1%}"

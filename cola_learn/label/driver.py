@@ -176,7 +176,7 @@ class _Work:
 
     def _luck(self, hunt: Hunt) -> Luck:
         found = [pair for pair in hunt.tried.items() if self._scores[pair[0]].reward(hunt.option) >= self._reward.good]
-        return Luck(hunt.option, len(hunt.tried), tuple(found))
+        return Luck(hunt.option, tuple(found))
 
     def _note_neighbours(self, links: Iterable[tuple[Chain, Chain]]) -> None:
         """Keep which chains are one edit away from each other, of those that were scored for this question."""

@@ -8,7 +8,6 @@ from cola_learn.command import GROUP
 from cola_learn.label.plan import Plan, Resources
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.columns import Layout
-from cola_learn.tasks.questions import Metric
 from cola_learn.tracking import Mode, Wandb
 
 
@@ -17,11 +16,12 @@ class LabelOptions:
     """Options of python -m cola_learn.label.
 
     Attributes:
-        task: benchmark name (arc_easy, commonsense_qa, mmlu, ...), file of questions (JSONL, JSON, CSV, TSV or Parquet,
-            also compressed), folder written by datasets' save_to_disk, hub:ORG/NAME[:CONFIG], or lm_eval:NAME.
-        split: split to label; the embedded benchmarks have no train split, so use test.
-        limit: label only this many questions, sampled with the seed; default all.
-        output: folder for the label store; an unfinished run in it is resumed.
+        tasks: what to label, as task:split; a part of a split is written sciq:validation[:75%]. A task is the name of a
+            benchmark (arc_easy, commonsense_qa, mmlu, ...), hub:ORG/NAME[:CONFIG], or lm_eval:NAME; a file of questions
+            (JSONL, JSON, CSV, TSV or Parquet, also compressed) or a folder written by datasets' save_to_disk has no
+            split. The embedded benchmarks have no train split, so use test.
+        limit: label only this many questions of each task, sampled with the seed; default all.
+        output: folder for the label store, or for one of each task; an unfinished run in it is resumed.
         backbone: embedded, a Hugging Face id such as Qwen/Qwen3-0.6B, or a folder.
         show_prompt: print the first prompt exactly as the model reads it, its options and the gold one; then exit.
         tracking: W&B online, offline or disabled; auto follows WANDB_MODE, else is online when logged in, else offline.
@@ -32,8 +32,7 @@ class LabelOptions:
         layout: how a file is read.
     """
 
-    task: str = "arc_easy"
-    split: str = "test"
+    tasks: list[str] = field(default_factory=lambda: ["arc_easy:test"])
     limit: int | None = None
     output: Path = Path("runs/labels")
     backbone: str = "embedded"
@@ -51,7 +50,7 @@ class InspectOptions:
     """Options of python -m cola_learn.label inspect.
 
     Attributes:
-        store: a label store, or the folder of those that label cross made.
+        store: a label store, or the folder of those of several tasks.
         plot: SVG file for the heat map of single edits: mean change of margin by block of layers.
         chains: how many of the chains that are good for most questions to list.
     """
@@ -104,8 +103,10 @@ class MenuOptions:
         size: how many chains the menu has at most, the base chain included.
         compose: how many edits are put together, one after another, each the best of those that gain most by
             themselves, and once more of skips alone; every step is a chain of the menu. 0 composes nothing.
-        compose_questions: how many questions of each store decide about compositions, by the mean log-probability of
-            the gold answer.
+        clusters: put the questions into so many groups by what their prompts' hidden states are like (k-means), and
+            compose for each group: for responses, which show too little one by one.
+        compose_questions: how many questions of each store, or of each cluster, decide about compositions, by the mean
+            log-probability of the gold answer.
         compose_edits: how many single edits, the best of all and the best of skips, are tried at every step.
         output: file for the menu, one chain a line.
         device: as for label.
@@ -114,35 +115,8 @@ class MenuOptions:
     labels: list[Path] = field(default_factory=list)
     size: int = 64
     compose: int = 6
+    clusters: int = 1
     compose_questions: int = 50
     compose_edits: int = 16
     output: Path = Path("runs/menu.txt")
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class CrossOptions:
-    """Options of python -m cola_learn.label cross.
-
-    Attributes:
-        menu: file of chains, one a line.
-        tasks: what to run them on, as task:split; a part of a split is written sciq:validation[:75%].
-        metric: score of an option, as for label; auto is what OLMES (arXiv 2406.08446) recommends for each benchmark.
-        limit: at most this many questions of each task, drawn with the seed; default all.
-        output: folder for one label store a task.
-        backbone: as for label.
-        seed: of the draw.
-        resources: where it runs; verifying costs a quarter more time on a CPU, and label verify does the same for a
-            sample later.
-        layout: how files are read.
-    """
-
-    menu: Path
-    tasks: list[str]
-    metric: Literal["auto"] | Metric = "auto"
-    limit: int | None = None
-    output: Path = Path("runs/cross")
-    backbone: str = "embedded"
-    seed: int = 0
-    resources: Resources = field(default_factory=Resources, metadata=GROUP)
-    layout: Layout = field(default_factory=Layout, metadata=GROUP)

@@ -3,8 +3,7 @@
 import importlib.metadata
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,109 @@ from cola_learn.chains import SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.files import as_value, digest, read_json, write_json
 from cola_learn.label.parquet import label_files
-from cola_learn.label.plan import Job
-from cola_learn.rewards.prompts import Example, Prompt
+from cola_learn.label.plan import Job, Plan
+from cola_learn.rewards.prompts import Prompt
 from cola_learn.rewards.reward import REWARDS, use_reward
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.method import SearchMethod
 from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.load_task import load_task
-from cola_learn.tasks.questions import Metric, Question, Template, Truncate
+from cola_learn.tasks.questions import Question
 
-FORMAT = 2
+FORMAT = 3
 _LARGEST_BUDGET = 10_000_000
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which backbone it is."""
+    """Which backbone it is.
 
+    Attributes:
+        name: as the user gave it.
+        fingerprint: of its weights and configuration.
+        num_layers: N.
+        dtype: of its weights.
+        special_tokens: written before every prompt, as text.
+    """
+
+    name: str
     fingerprint: str
     num_layers: int
     dtype: Dtype
     special_tokens: str = ""
 
+    def __post_init__(self) -> None:
+        if self.num_layers < 1:
+            raise ValueError(f"num_layers is {self.num_layers}")
+
     @classmethod
     def of(cls, backbone: Backbone) -> "Identity":
-        return cls(backbone.fingerprint, backbone.num_layers, backbone.dtype_name, backbone.encoder.special_tokens)
+        return cls(
+            backbone.name,
+            backbone.fingerprint,
+            backbone.num_layers,
+            backbone.dtype_name,
+            backbone.encoder.special_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where questions are from.
+
+    Attributes:
+        task, split: as the user named the task.
+        layout: how a file was read, as far as its rows do not say.
+        revision: of the dataset on the hub.
+    """
+
+    task: str
+    split: str
+    layout: Layout = field(default_factory=Layout)
+    revision: str = ""
+
+    def questions(self) -> list[Question]:
+        """All questions of the task, read as they were then.
+
+        Raises:
+            UserError: if they are not to be had.
+        """
+        return load_task(self.task, self.split, layout=self.layout, revision=self.revision, dotted=False)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A ``Plan`` as it was carried out.
+
+    Attributes:
+        method: name of the search method.
+        settings: its own, with what is in files in the place of their paths.
+        simulations: the most of one search.
+        space, patience, luck, neighbours, keep_scores, seed: as in ``Plan``.
+    """
+
+    method: str
+    settings: Mapping[str, Any]
+    simulations: int
+    space: SearchSpace = field(default_factory=SearchSpace)
+    patience: int | None = None
+    luck: bool = True
+    neighbours: int = 4
+    keep_scores: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.simulations <= _LARGEST_BUDGET:
+            raise ValueError(f"simulations is {self.simulations}")
+
+    @classmethod
+    def of(cls, plan: Plan, num_layers: int) -> "Searched":
+        """Raises:
+        UserError: if a file of the search method cannot be read.
+        """
+        same = {one.name: getattr(plan, one.name) for one in fields(plan) if one.name != "search"}
+        settings = json.loads(json.dumps(settings_by_content(plan.search), default=str))
+        return cls(plan.search.name, settings, plan.budget(num_layers), **same)
 
 
 @dataclass(frozen=True)
@@ -47,60 +124,28 @@ class Manifest:
     """What labels depend on; two stores with equal manifests may be joined.
 
     Attributes:
-        backbone, fingerprint, num_layers, dtype: the model, as the user named it and as it is.
-        task, split, template, metric: what was asked and how it was scored.
-        space, search: of the search: its space, and its method's name with that method's settings.
-        seed: of the search.
-        luck, neighbours: which controls were run beside it.
-        patience: after how many simulations without change a search was stopped.
-        scores: whether the score of every option is kept for each chain.
-        reward, good_from: how chains were judged, and the least reward of a good one.
-        prompt: how open questions were put; None for questions with choices.
-        special_tokens: written before every prompt, as text; stores that do not say were made without.
-        truncate: whether prompts that were too long were cut.
-        layout: how a file of questions was read, as far as its rows do not say.
-        revision: of the dataset on the hub that the questions are from.
+        model: the backbone.
+        source: of the questions.
+        scoring: how chains were judged; neither its reward nor its metric is auto. The prompt is the default one where
+            questions have choices, and what ``bos`` came to are the model's special tokens.
+        plan: what was searched.
+        good_from: the least reward of a good chain.
         versions: of the libraries that computed it; stores may be joined over them.
     """
 
-    backbone: str
-    fingerprint: str
-    num_layers: int
-    dtype: Dtype
-    task: str
-    split: str
-    template: Template
-    metric: Metric
-    space: Mapping[str, Any]
-    search: Mapping[str, Any]
-    seed: int
-    luck: bool = True
-    neighbours: int = 0
-    scores: bool = False
-    patience: int | None = None
-    reward: str = "choices"
+    model: Identity
+    source: Source
+    scoring: Scoring
+    plan: Searched
     good_from: float = 1.0
-    prompt: Mapping[str, Any] | None = None
-    special_tokens: str = ""
-    truncate: Truncate = "no"
-    layout: Mapping[str, Any] = field(default_factory=dict)
-    revision: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers is {self.num_layers}")
-        budget = self.search.get("simulations", 1)
-        if not isinstance(budget, int) or not 1 <= budget <= _LARGEST_BUDGET:
-            raise ValueError(f"search.simulations is {budget!r}")
-        if self.reward not in REWARDS and "." not in self.reward:
-            raise ValueError(f"reward is {self.reward!r}, none of {', '.join(REWARDS)} and no dotted path")
-        for name, read in (("space", self._space), ("prompt", self._prompt), ("layout", self._layout)):
-            try:
-                read()
-            except (TypeError, ValueError, AttributeError, UserError) as error:
-                raise ValueError(f"{name} cannot be read: {error}") from None
+        if self.scoring.reward not in REWARDS and "." not in self.scoring.reward:
+            raise ValueError(f"reward is {self.scoring.reward!r}, none of {', '.join(REWARDS)} and no dotted path")
+        if self.scoring.metric == "auto":
+            raise ValueError("metric is 'auto'")
 
     @classmethod
     def of(
@@ -118,32 +163,13 @@ class Manifest:
         Raises:
             UserError: if a file of the search method cannot be read.
         """
-        scoring, plan = job.scoring.of([question]), job.plan
-        settings = settings_by_content(plan.search)
-        assert scoring.metric != "auto"
+        scoring = job.scoring.of([question])
         return cls(
-            backbone=job.backbone,
-            fingerprint=identity.fingerprint,
-            num_layers=identity.num_layers,
-            dtype=identity.dtype,
-            task=task,
-            split=question.split,
-            template=scoring.template,
-            metric=scoring.metric,
-            space=asdict(plan.space),
-            search={"method": plan.search.name, **settings, "simulations": plan.budget(identity.num_layers)},
-            seed=plan.seed,
-            luck=plan.luck,
-            neighbours=plan.neighbours,
-            scores=plan.keep_scores,
-            patience=plan.patience,
-            reward=scoring.reward,
+            model=replace(identity, name=job.backbone),
+            source=Source(task, question.split, layout or Layout(), question.revision),
+            scoring=replace(scoring, bos="auto", prompt=scoring.prompt if question.open else Prompt()),
+            plan=Searched.of(job.plan, identity.num_layers),
             good_from=use_reward(scoring.reward).good,
-            prompt=_plain(scoring.prompt) if question.open else None,
-            special_tokens=identity.special_tokens,
-            truncate=scoring.truncate,
-            layout=layout.settings() if layout else {},
-            revision=question.revision,
             versions={name: importlib.metadata.version(name) for name in ("cola-learn", "torch", "transformers")},
         )
 
@@ -161,8 +187,6 @@ class Manifest:
                     f"{named} {folder} has format {values.get('format')}; this version of cola-learn reads format "
                     f"{FORMAT}: label again, or use the version that made it"
                 )
-            if not values.get("wordings"):  # of earlier versions
-                values.pop("wordings", None)
             return as_value(cls, values)
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
@@ -173,11 +197,6 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         write_json(folder / "manifest.json", asdict(self))
-
-    @cached_property  # asked for each question by some
-    def scoring(self) -> Scoring:
-        """How chains were judged; for the special tokens, see ``write_special_tokens``."""
-        return Scoring(self.template, self.metric, self.reward, self._prompt(), truncate=self.truncate)
 
     def load_backbone(self, named: str, backbone: str | None, device: str, dtype: Dtype) -> Backbone:
         """The frozen model that labels were made with, which writes the special tokens that they were made with.
@@ -190,49 +209,29 @@ class Manifest:
         Raises:
             UserError: if it is another model.
         """
-        loaded = load_backbone(backbone or self.backbone, device, dtype)
-        if loaded.fingerprint != self.fingerprint:
+        loaded = load_backbone(backbone or self.model.name, device, dtype)
+        if loaded.fingerprint != self.model.fingerprint:
             raise UserError(
-                f"{named} were made with backbone {self.backbone} ({self.fingerprint}), not {loaded.name} "
+                f"{named} were made with backbone {self.model.name} ({self.model.fingerprint}), not {loaded.name} "
                 f"({loaded.fingerprint})"
             )
-        loaded.write_special_tokens(self.special_tokens, named)
+        loaded.write_special_tokens(self.model.special_tokens, named)
         return loaded
-
-    def questions(self) -> list[Question]:
-        """All questions of the task, read as they were then.
-
-        Raises:
-            UserError: if they are not to be had.
-        """
-        return load_task(self.task, self.split, layout=self._layout(), revision=self.revision, dotted=False)
-
-    @property
-    def search_space(self) -> SearchSpace:
-        return self._space()
-
-    def _prompt(self) -> Prompt:
-        values = dict(self.prompt or {})
-        values["examples"] = tuple(Example(**example) for example in values.get("examples", ()))
-        return as_value(Prompt, asdict(Prompt(**values)))
-
-    def _space(self) -> SearchSpace:
-        return as_value(SearchSpace, self.space)
-
-    def _layout(self) -> Layout:
-        return as_value(Layout, self.layout)
 
     def difference(self, other: "Manifest") -> tuple[str, Any, Any] | None:
         """The first setting in which two manifests differ, with both values; None if their labels may be joined."""
-        mine, others = asdict(self), asdict(other)
-        names = [name for name in mine if name != "versions" and mine[name] != others[name]]
-        return (names[0], mine[names[0]], others[names[0]]) if names else None
+        mine, others = _leaves(asdict(self)), _leaves(asdict(other))
+        names = [name for name in mine | others if mine.get(name) != others.get(name)]
+        first = next((name for name in names if not name.startswith("versions.")), None)
+        return (first, mine.get(first), others.get(first)) if first else None
 
 
-def _plain(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as JSON holds it; template options only where there are some, as stores without them were written."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(prompt)))
-    return values if values["template_options"] else {key: values[key] for key in values if key != "template_options"}
+def _leaves(values: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Nested values by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _leaves(value, f"{within}{name}.") if isinstance(value, Mapping) and value else {within + name: value}
+    return found
 
 
 def settings_by_content(method: SearchMethod) -> dict[str, Any]:

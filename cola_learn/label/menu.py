@@ -1,6 +1,7 @@
 """Menus: short lists of chains that are all tried on every question."""
 
 import math
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
@@ -11,6 +12,7 @@ from cola_learn.chains import Chain, Edit, Skip
 from cola_learn.console import console, next_command, progress_bar
 from cola_learn.errors import UserError
 from cola_learn.files import write_text
+from cola_learn.label.clusters import clusters_of
 from cola_learn.label.label_options import MenuOptions
 from cola_learn.label.records import Label
 from cola_learn.label.score_matrix import apart, questions_of
@@ -18,6 +20,7 @@ from cola_learn.label.single_edits import edit_gains
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.judge import Judge
 from cola_learn.rewards.judges import by_judge, make_judge, score_questions
+from cola_learn.rewards.reward import reward_of
 from cola_learn.rewards.scores import Scores
 from cola_learn.rewards.temperature import Array, soft_rewards
 from cola_learn.search.listed import LARGEST
@@ -35,32 +38,17 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     stores = [LabelStore.open(folder) for folder in options.labels]
     manifest = stores[0].manifest
     for store in stores[1:]:
-        if name := apart(stores[0], store, ("fingerprint", "special_tokens", "template")):
+        if name := apart(stores[0], store, ("model.fingerprint", "model.special_tokens", "scoring.template")):
             raise UserError(f"--labels: {stores[0].folder} and {store.folder} differ in {name}")
     labels = [store.read() for store in stores]
-    base = Chain.base(manifest.num_layers)
-    gains = pooled_gains(labels)
+    base = Chain.base(manifest.model.num_layers)
+    gains = pooled_gains(labels, scaled=not reward_of(manifest.scoring.reward).continuous)
     best = sorted(gains, key=lambda edit: (-_shrunk(*gains[edit]), str(edit)))
     composed: dict[Chain, Array] = {}
     if options.compose and best:
-        scorings = {
-            question: store.manifest.scoring
-            for store in stores
-            for question in questions_of(store)[: options.compose_questions]
-        }
-        backbone = manifest.load_backbone(f"--labels {stores[0].folder}", None, options.device, manifest.dtype)
-        judge = cache(partial(make_judge, backbone))
-        skips = [edit for edit in best if isinstance(edit, Skip)]
-        composed = compose(
-            lambda one: judge(scorings[one]),
-            scorings,
-            [edits[: options.compose_edits] for edits in (best, skips)],
-            options.compose,
-            manifest.num_layers,
-            manifest.template,
-        )
+        composed = _composed(stores, labels, best, options)
         _show(composed)
-    singles = [Chain.from_edits([edit], manifest.num_layers) for edit in best[: options.size // 3]]
+    singles = [Chain.from_edits([edit], base.num_layers) for edit in best[: options.size // 3]]
     wanted = [base, *composed, *singles, *covering([label for own in labels for label in own], options.size)]
     menu = list(dict.fromkeys(wanted))[: options.size]
     if len(menu) < 2:
@@ -69,17 +57,50 @@ def run_menu(options: MenuOptions) -> list[Chain]:
     write_text(options.output, "".join(f"{chain}\n" for chain in chains))
     console.print(f"menu        {options.output} ({len(chains)} chains)", soft_wrap=True)
     tasks = ("--tasks", "arc_easy:test", "sciq:validation")
-    next_command(["python -m cola_learn.label cross", "--menu", options.output, *tasks])
+    next_command(["python -m cola_learn.label", "--config", "menu", "--search.file", options.output, *tasks])
     return chains
 
 
-def pooled_gains(stores: Sequence[Sequence[Label]]) -> dict[Edit, tuple[float, int]]:
+def _composed(
+    stores: Sequence[LabelStore], labels: Sequence[Sequence[Label]], best: Sequence[Edit], options: MenuOptions
+) -> dict[Chain, Array]:
+    """Compositions of the best edits, or of the best ones of each cluster of questions."""
+    manifest = stores[0].manifest
+    scorings = {question: store.manifest.scoring for store in stores for question in questions_of(store)}
+    backbone = manifest.load_backbone(f"--labels {stores[0].folder}", None, options.device, manifest.model.dtype)
+    judge = cache(partial(make_judge, backbone))
+    template, num_layers = manifest.scoring.template, manifest.model.num_layers
+    if options.clusters == 1:
+        groups = [(best, [one for store in stores for one in questions_of(store)[: options.compose_questions]])]
+    else:
+        questions = list(scorings)
+        own = clusters_of(backbone, questions, template, options.clusters)
+        gained = {label.key: edit_gains([label]) for some in labels for label in some}
+        groups = []
+        for cluster in range(int(own.max()) + 1):
+            members = [questions[row] for row in numpy.flatnonzero(own == cluster)]
+            gains = {edit: numpy.mean([gained[one.key].get(edit, (0.0, 0))[0] for one in members]) for edit in best}
+            chosen = random.Random(cluster).sample(members, min(options.compose_questions, len(members)))
+            groups.append((sorted(best, key=lambda edit: -gains[edit]), chosen))
+            kinds = Counter(one.task for one in members).most_common(3)
+            console.print(f"cluster {cluster + 1}: {len(members)} questions, most of {', '.join(k for k, _ in kinds)}")
+    found: dict[Chain, Array] = {}
+    for edits, questions in groups:
+        skips = [edit for edit in edits if isinstance(edit, Skip)]
+        series = dict.fromkeys(tuple(some[: options.compose_edits]) for some in (edits, skips))
+        found |= compose(
+            lambda one: judge(scorings[one]), questions, list(series), options.compose, num_layers, template
+        )
+    return found
+
+
+def pooled_gains(stores: Sequence[Sequence[Label]], scaled: bool = True) -> dict[Edit, tuple[float, int]]:
     """For every single edit its mean gain over the base chain, and on how many questions, from the labels of each
-    store. Margins are in different units under different metrics, so gains are taken relative to the spread of the
-    base chain's margins in a store."""
+    store. Margins of options are in different units under different metrics: ``scaled`` gains are relative to the
+    spread of the base chain's margins in a store."""
     parts: defaultdict[Edit, list[tuple[float, int]]] = defaultdict(list)
     for labels in filter(None, stores):
-        spread = float(numpy.std([label.base.margin for label in labels])) or 1.0
+        spread = (float(numpy.std([label.base.margin for label in labels])) or 1.0) if scaled else 1.0
         for edit, (gain, count) in edit_gains(labels).items():
             parts[edit].append((gain / spread, count))
     counts = {edit: sum(count for _, count in own) for edit, own in parts.items()}
@@ -164,11 +185,10 @@ def compose(
 
 def _show(composed: Mapping[Chain, Array]) -> None:
     """Print the gains: the best of many on few questions look better than they are."""
-    count = len(next(iter(composed.values())))
     console.print(
-        f"gain in the log-probability of the right option on {count} questions, in nats (standard error); of many "
+        "gain in the log-probability of the right option, or of a response a token, in nats (standard error); of many "
         "chains the best were taken, so that others will show less, the more so the larger the error"
     )
     for chain, gains in composed.items():
-        error = gains.std(ddof=1) / count**0.5 if count > 1 else math.nan
+        error = gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else math.nan
         console.print(f"  {gains.mean():+.3f} ({error:.3f})  {chain.depth} layers  {chain}")

@@ -1,10 +1,11 @@
-"""Labels as Arrow tables, and as Parquet files with checksums."""
+"""Labels as Arrow tables, a row for every question and chain, and as Parquet files with checksums in their names."""
 
 import hashlib
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import accumulate, repeat
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +20,27 @@ from cola_learn.tasks.questions import Question
 
 QUESTIONS = "questions.parquet"
 """The file of a store's questions; its other Parquet files hold labels."""
+KEY = ("task", "split", "id")
 _DIGITS = 16  # of a file's SHA-256, at the end of its name
-_CHAINS = pyarrow.struct(
-    [
-        ("chain", pyarrow.string()),
-        ("depth", pyarrow.int32()),
-        ("reward", pyarrow.float32()),
-        ("margin", pyarrow.float64()),
-        ("visits", pyarrow.int32()),
-        ("simulation", pyarrow.int32()),
-        ("neighbours", pyarrow.int32()),
-        ("neighbours_good", pyarrow.int32()),
-    ]
-)
-_FOUND = pyarrow.struct([("chain", pyarrow.string()), ("depth", pyarrow.int32()), ("simulation", pyarrow.int32())])
-_LUCK = pyarrow.struct([("option", pyarrow.int32()), ("tried", pyarrow.int32()), ("found", pyarrow.list_(_FOUND))])
-_SCHEMA = pyarrow.schema(
-    [
-        ("task", pyarrow.string()),
-        ("split", pyarrow.string()),
-        ("id", pyarrow.string()),
-        ("base_reward", pyarrow.float32()),
-        ("base_margin", pyarrow.float64()),
-        ("chains", pyarrow.list_(_CHAINS)),
-        ("pareto", pyarrow.list_(pyarrow.int32())),
-        ("luck", _LUCK),
-        ("scores", pyarrow.list_(pyarrow.list_(pyarrow.float32()))),
-        ("question", pyarrow.string()),
-    ]
+_ROWS = 8192  # that are Python objects at a time
+_OF_TRIAL = {
+    "reward": pyarrow.float32(),
+    "margin": pyarrow.float64(),
+    "visits": pyarrow.int32(),
+    "simulation": pyarrow.int32(),
+    "neighbours": pyarrow.int32(),
+    "neighbours_good": pyarrow.int32(),
+    "scores": pyarrow.list_(pyarrow.float32()),
+}
+SCHEMA = pyarrow.schema(
+    {
+        **dict.fromkeys((*KEY, "digest"), pyarrow.string()),
+        "target": pyarrow.string(),  # gold, or luck: a find of the control, which searched for the option decoy
+        "decoy": pyarrow.int32(),
+        "chain": pyarrow.string(),
+        "depth": pyarrow.int32(),
+        **_OF_TRIAL,
+    }
 )
 
 
@@ -69,7 +63,7 @@ def write_table(folder: Path, name: str, table: pyarrow.Table) -> Path:
     return file
 
 
-def read_table(file: Path, columns: Sequence[str] | None = None) -> pyarrow.Table:
+def read_table(file: Path, columns: Sequence[str] = SCHEMA.names) -> pyarrow.Table:
     """The rows of a file, or some columns of them.
 
     Raises:
@@ -84,17 +78,13 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> pyarrow.Tabl
         if hashlib.sha256(content).hexdigest()[:_DIGITS] != named[1]:
             raise ValueError("its SHA-256 is not that in its name")
         parquet = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content), page_checksum_verification=True)
-        if parquet.metadata.num_rows > len(content):
+        if parquet.metadata.num_rows > 64 * len(content):
             raise ValueError(f"{parquet.metadata.num_rows:,} rows in {len(content):,} bytes")
-        wanted = _SCHEMA if columns is None else pyarrow.schema([_SCHEMA.field(name) for name in columns])
-        table = parquet.read(columns=[name for name in wanted.names if name in parquet.schema_arrow.names])
-        for field in wanted:  # those that older versions did not write
-            if field.name not in table.column_names:
-                table = table.append_column(field, pyarrow.nulls(len(table), field.type))
-        return table.select(wanted.names).cast(wanted)
+        wanted = pyarrow.schema([SCHEMA.field(name) for name in columns])
+        return parquet.read(columns=list(columns)).select(list(columns)).cast(wanted)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
         raise unreadable(file, error) from None
 
 
@@ -132,72 +122,52 @@ def unreadable(file: Path, error: Exception) -> UserError:
     return UserError(f"label file {file} cannot be read ({reason}); delete it to search its samples again")
 
 
-def as_label(row: Mapping[str, Any], num_layers: int, good_from: float = 1.0) -> Label:
-    """A label of its row.
+def as_labels(file: Path, table: pyarrow.Table, num_layers: int, good_from: float) -> Iterator[Label]:
+    """The labels of a file's rows, of which those of one question are together.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError: if it is none.
+        UserError: naming the file, if they are none.
     """
-    names = ("reward", "margin", "visits", "simulation", "neighbours", "neighbours_good")
-    scores = map(tuple, row["scores"]) if row["scores"] else repeat(())
-    trials = tuple(
-        Trial(Chain.parse(trial["chain"], num_layers), **{name: trial[name] for name in names}, scores=own)
-        for trial, own in zip(row["chains"], scores, strict=False)
-    )
-    if not trials or not trials[0].chain.is_base or not all(0 <= trial.reward <= 1 for trial in trials):
-        raise ValueError(f"question {row['id']} has no chains, not the base chain first, or rewards beyond 0 and 1")
-    luck = row["luck"] and Luck(
-        row["luck"]["option"],
-        row["luck"]["tried"],
-        tuple((Chain.parse(found["chain"], num_layers), found["simulation"]) for found in row["luck"]["found"]),
-    )
-    return Label(row["task"], row["split"], row["id"], trials, luck, row["question"] or "", good_from)
+    rows = (row for batch in table.to_batches(max_chunksize=_ROWS) for row in batch.to_pylist())
+    try:
+        for _, own in groupby(rows, key=lambda row: tuple(row[name] for name in KEY)):
+            yield _label(list(own), num_layers, good_from)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise unreadable(file, error) from None
+
+
+def _label(rows: Sequence[Mapping[str, Any]], num_layers: int, good_from: float) -> Label:
+    first = rows[0]
+    trials, lucky = list[Trial](), list[tuple[Chain, int]]()
+    for row in rows:
+        chain = Chain.parse(row["chain"], num_layers)
+        if row["target"] == "gold":
+            own = {name: row[name] for name in _OF_TRIAL}
+            trials.append(Trial(chain, **own | {"scores": tuple(row["scores"] or ())}))
+        else:
+            lucky.append((chain, row["simulation"]))
+    if not trials or not trials[0].chain.is_base or not all(math.isfinite(trial.reward) for trial in trials):
+        raise ValueError(f"question {first['id']} has no chains, not the base chain first, or rewards that are none")
+    luck = Luck(first["decoy"], tuple(lucky)) if first["decoy"] is not None else None
+    task, split, name = (first[one] for one in KEY)
+    return Label(task, split, name, tuple(trials), luck, first["digest"], good_from)
 
 
 def as_table(labels: Sequence[Label]) -> pyarrow.Table:
-    """Labels as rows; built by column, since a search makes millions of trials."""
-    trials = [trial for label in labels for trial in label.trials]
-    chains = [
-        [str(trial.chain) for trial in trials],
-        [len(trial.chain.layers) for trial in trials],
-        *([getattr(trial, name) for trial in trials] for name in _CHAINS.names[2:]),
-    ]
-    found = [pair for label in labels if label.luck for pair in label.luck.found]
-    improvements = [
-        [str(chain) for chain, _ in found],
-        [chain.depth for chain, _ in found],
-        [simulation for _, simulation in found],
-    ]
-    luck = [
-        [label.luck.option if label.luck else None for label in labels],
-        [label.luck.tried if label.luck else None for label in labels],
-        _as_lists([len(label.luck.found) if label.luck else 0 for label in labels], _as_structs(improvements, _FOUND)),
-    ]
-    columns = [
-        *([getattr(label, name) for label in labels] for name in ("task", "split", "id")),
-        [label.base.reward for label in labels],
-        [label.base.margin for label in labels],
-        _as_lists([len(label.trials) for label in labels], _as_structs(chains, _CHAINS)),
-        [list(label.pareto) for label in labels],
-        _as_structs(luck, _LUCK, [label.luck is None for label in labels]),
-        [[trial.scores for trial in label.trials] if label.base.scores else None for label in labels],
-        [label.digest or None for label in labels],
-    ]
-    arrays = [
-        column if isinstance(column, pyarrow.Array) else pyarrow.array(column, kind)
-        for column, kind in zip(columns, _SCHEMA.types, strict=True)
-    ]
-    return pyarrow.Table.from_arrays(arrays, schema=_SCHEMA)
-
-
-def _as_structs(columns: Sequence[Any], kind: Any, missing: Sequence[bool] | None = None) -> Any:
-    arrays = [
-        column if isinstance(column, pyarrow.Array) else pyarrow.array(column, one.type)
-        for column, one in zip(columns, kind, strict=True)
-    ]
-    mask = None if missing is None else pyarrow.array(missing)
-    return pyarrow.StructArray.from_arrays(arrays, fields=list(kind), mask=mask)
-
-
-def _as_lists(lengths: Sequence[int], values: Any) -> Any:
-    return pyarrow.ListArray.from_arrays(pyarrow.array([0, *accumulate(lengths)], pyarrow.int32()), values)
+    """Labels as rows: of each the chains tried, then the finds of the luck control; built by column, since a search
+    makes millions."""
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    for label in labels:
+        finds = (
+            [Trial(chain, label.good_from, 0.0, 0, found) for chain, found in label.luck.found] if label.luck else []
+        )
+        rows = [*label.trials, *finds]
+        for name in (*KEY, "digest"):
+            columns[name] += [getattr(label, name)] * len(rows)
+        columns["target"] += ["gold"] * len(label.trials) + ["luck"] * len(finds)
+        columns["decoy"] += [label.luck and label.luck.option] * len(rows)
+        columns["chain"] += [str(trial.chain) for trial in rows]
+        columns["depth"] += [trial.chain.depth for trial in rows]
+        for name in _OF_TRIAL:
+            columns[name] += [getattr(trial, name) for trial in rows]
+    return pyarrow.table(columns, schema=SCHEMA)

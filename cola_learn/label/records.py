@@ -13,7 +13,7 @@ class Trial:
 
     Attributes:
         chain: which.
-        reward: how good the answer through it is, 0 to 1: right or wrong with most rewards.
+        reward: how good the answer through it is; right (1) or wrong (0) with most rewards.
         margin: score of the gold option minus the best other, in nats.
         visits: how often the search came through it.
         simulation: the simulation that tried it, counted from 1.
@@ -39,13 +39,11 @@ class Luck:
 
     Attributes:
         option: index of the wrong option; neither gold nor the base chain's answer.
-        tried: number of chains tried.
         found: chains that answer with that option and the simulation that tried each; empty if luck did not reach it.
             Of stored labels, those that are shallower than all found before them.
     """
 
     option: int
-    tried: int
     found: tuple[tuple[Chain, int], ...]
 
     def shallower(self) -> "Luck":

@@ -3,11 +3,14 @@
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
 
 from cola_learn.backbone.load import load_tokenizer
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.command import settings_of
 from cola_learn.console import console, next_command, progress_bar
+from cola_learn.errors import UserError
 from cola_learn.files import writable_folder
 from cola_learn.label.label_options import LabelOptions
 from cola_learn.label.labeller import Effort, Labeller, Workers
@@ -16,53 +19,111 @@ from cola_learn.label.plan import Job, Plan
 from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally
-from cola_learn.tasks.load_task import load_task
+from cola_learn.rewards.reward import reward_of
+from cola_learn.rewards.scoring import Scoring
+from cola_learn.tasks.load_task import load_task, task_and_split
+from cola_learn.tasks.question_files import is_file
 from cola_learn.tasks.questions import Question
 from cola_learn.tracking import Tracker
 
 _SECONDS_BETWEEN_LOGS = 10.0
+_LEAST = 2  # questions with a good chain that training needs
 
 
-def run_label(options: LabelOptions) -> LabelStore | None:
-    """Label a task as the options say, resuming what is there; prints a summary and the next command. With
+def run_label(options: LabelOptions) -> list[LabelStore]:
+    """Label tasks as the options say, resuming what is there; prints summaries and the next command. With
     ``show_prompt`` it only prints a prompt.
+
+    Returns:
+        A store for each task: in the folder named, or below it where there are several tasks.
 
     Raises:
         UserError: for options that cannot be met.
     """
-    questions = load_task(options.task, options.split, options.limit, options.plan.seed, layout=options.layout)
-    scoring = options.scoring.of(questions)
-    encoder = PromptEncoder(load_tokenizer(options.backbone), scoring.bos)
-    show_prompt(questions[0], scoring, encoder, whole=options.show_prompt)
+    pools = [_pool(name, options) for name in options.tasks]
+    encoder = PromptEncoder(load_tokenizer(options.backbone), options.scoring.bos)
+    for pool in pools:
+        if options.show_prompt or len(pools) == 1 or is_file(pool.task):
+            show_prompt(pool.questions[0], pool.scoring, encoder, whole=options.show_prompt)
     if options.show_prompt:
-        return None
-    check_lengths(questions, scoring, encoder, options.backbone)
-    writable_folder(options.output)
-    job = Job(options.backbone, scoring, options.plan, options.resources)
-    with closing(start_workers(job)) as workers:
-        manifest = Manifest.of(workers.identity, job, options.task, questions[0], options.layout)
-        store = LabelStore.create(options.output, manifest)
-        finished = store.keys() >= {question.key for question in questions}
-        tracking = "disabled" if finished else options.tracking
-        settings = settings_of(options)
-        with Tracker("label", tracking, options.output, settings, options.wandb, step="questions") as tracker:
-            tally = fill_store(store, workers, questions, job.plan, "label", tracker)
-            _log_summary(tracker, tally, store)
-    tally.print()
-    console.print(f"labels      {options.output}", soft_wrap=True)
-    good = sum(tally.depths.values())
-    if good < 2:
-        console.print(
-            f"{good} of {tally.questions} questions have a good chain; training needs 2: label more, or search longer"
-        )
+        return []
+    for pool in pools:
+        check_lengths(pool.questions, pool.scoring, encoder, options.backbone)
+        _free(pool.folder, len(pools) > 1)
+    stores: list[LabelStore] = []
+    good = 0
+    scorings = [pool.scoring for pool in pools]
+    for scoring in dict.fromkeys(scorings):  # the model is loaded once for all tasks that are scored alike
+        job = Job(options.backbone, scoring, options.plan, options.resources)
+        with closing(start_workers(job)) as workers:
+            for pool in (pool for pool in pools if pool.scoring == scoring):
+                if len(pools) > 1:
+                    console.rule(f"{pool.name} ({len(stores) + 1} of {len(pools)}, {_judged(scoring)})")
+                store, tally = _label(pool, workers, job, options)
+                stores.append(store)
+                good += sum(tally.depths.values())
+    if good < _LEAST:
+        console.print(f"{good} questions have a good chain; training needs {_LEAST}: label more, or search longer")
         next_command(["python -m cola_learn.label inspect", options.output])
-        return store
+        return stores
     train = options.output.parent / "train" if options.output.name == "labels" else f"{options.output}-train"
+    config = ["--config", "menu"] if options.plan.keep_scores else []
     next_command(
         ["python -m cola_learn.label inspect", options.output],
-        ["python -m cola_learn.train", "--labels", options.output, "--output", train],
+        ["python -m cola_learn.train", *config, "--labels", options.output, "--output", train],
     )
-    return store
+    return stores
+
+
+def _judged(scoring: Scoring) -> str:
+    return scoring.metric if reward_of(scoring.reward).of_options else scoring.reward
+
+
+class _Pool(NamedTuple):
+    """Questions of one task, and where their labels go."""
+
+    name: str
+    task: str
+    questions: list[Question]
+    scoring: Scoring
+    folder: Path
+
+
+def _pool(name: str, options: LabelOptions) -> _Pool:
+    task, split = task_and_split(name)
+    files = [is_file(task_and_split(one)[0]) for one in options.tasks]
+    layout = options.layout if is_file(task) or not any(files) else None
+    questions = load_task(task, split, options.limit, options.plan.seed, layout=layout)
+    part = f"{questions[0].task}-{split.partition('[')[0]}"  # parts of a split share no question
+    folder = options.output / part if len(options.tasks) > 1 else options.output
+    return _Pool(name, task, questions, options.scoring.of(questions), folder)
+
+
+def _free(folder: Path, below: bool) -> None:
+    """Make the folder of a store, which is not to be above or below another one.
+
+    Raises:
+        UserError: if it cannot be written, or is.
+    """
+    if (folder.parent / "manifest.json").exists() if below else any(folder.glob("*/manifest.json")):
+        held = "the labels of one task" if below else "label stores of several tasks"
+        raise UserError(f"--output {folder.parent if below else folder} holds {held}; name another folder")
+    writable_folder(folder)
+
+
+def _label(pool: _Pool, workers: Workers, job: Job, options: LabelOptions) -> tuple[LabelStore, Tally]:
+    """Label one task; returns what its labels hold, too."""
+    manifest = Manifest.of(workers.identity, job, pool.task, pool.questions[0], options.layout)
+    store = LabelStore.create(pool.folder, manifest)
+    finished = store.keys() >= {question.key for question in pool.questions}
+    tracking = "disabled" if finished else options.tracking
+    settings = settings_of(options)
+    with Tracker("label", tracking, pool.folder, settings, options.wandb, step="questions") as tracker:
+        tally = fill_store(store, workers, pool.questions, job.plan, "label", tracker)
+        _log_summary(tracker, tally, store)
+    tally.print(reward_of(job.scoring.reward).continuous)
+    console.print(f"labels      {pool.folder}", soft_wrap=True)
+    return store, tally
 
 
 def start_workers(job: Job) -> Workers:

@@ -1,8 +1,10 @@
-"""Scores of every chain of a menu on every question as arrays, from the stores of ``label cross``."""
+"""Scores of every chain of a menu on every question as arrays, from stores of one menu."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 import numpy
@@ -11,7 +13,7 @@ from scipy.special import softmax
 
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.label.records import menu_of
+from cola_learn.label.records import Label, menu_of
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.reward import REWARDS
 from cola_learn.rewards.temperature import LEAST_PROBABILITY, task_temperatures
@@ -36,7 +38,7 @@ def open_stores(folder: Path, named: str = "--labels") -> list[LabelStore]:
             raise UserError(f"{named} {folder}: {inner[0].name} and {store.folder.name} differ in {name}")
     first: dict[str, LabelStore] = {}
     for store in stores:
-        other = first.setdefault(store.manifest.task, store)
+        other = first.setdefault(store.manifest.source.task, store)
         if other.manifest.scoring != store.manifest.scoring:
             raise UserError(f"{named} {folder}: {other.folder.name} and {store.folder.name} score one task in two ways")
     tell_apart(stores)
@@ -46,32 +48,33 @@ def open_stores(folder: Path, named: str = "--labels") -> list[LabelStore]:
 def tell_apart(stores: Sequence[LabelStore]) -> None:
     """Call a store's task by its folder where another store has other questions of the same names, as of two files
     called train.jsonl: questions are one by their digest."""
-    known: dict[str, str | None] = {}
+    known: dict[str, str] = {}
     for store in stores:
         own = store.digests()
-        if any(digest and known.get(key) not in (None, digest) for key, digest in own.items()):
+        if any(digest and known.get(key, digest) not in ("", digest) for key, digest in own.items()):
             store.alias = str(store.folder)
             own = store.digests()
         known |= own
 
 
-_ALIKE = ("fingerprint", "special_tokens", "template", "space")
+_ALIKE = ("model.fingerprint", "model.special_tokens", "scoring.template", "plan.space")
 
 
 def apart(one: LabelStore, other: LabelStore, names: Sequence[str] = _ALIKE) -> str | None:
     """The first property in which two stores differ that are to be read together; None where there is none."""
-    return next((name for name in names if getattr(one.manifest, name) != getattr(other.manifest, name)), None)
+    return next((name for name in names if attrgetter(name)(one.manifest) != attrgetter(name)(other.manifest)), None)
 
 
 def of_one_menu(stores: Sequence[LabelStore]) -> bool:
-    """Whether all questions were run through the same chains, and the scores of their options kept."""
-    return all(map(_has_options, stores)) and bool(menu_of(label for store in stores for label in store))
+    """Whether all questions were run through the same chains, and it is known what each gains."""
+    return all(map(_has_gains, stores)) and bool(menu_of(label for store in stores for label in store))
 
 
-def _has_options(store: LabelStore) -> bool:
-    """Whether the scores of options are kept, and tell the reward."""
-    reward = REWARDS.get(store.manifest.reward)
-    return store.manifest.scores and reward is not None and reward.of_options
+def _has_gains(store: LabelStore) -> bool:
+    """Whether margins are gains, or scores of options are kept that tell them."""
+    reward = REWARDS.get(store.manifest.scoring.reward)
+    kept = store.manifest.plan.keep_scores
+    return reward is not None and (reward.continuous or (reward.of_options and kept))
 
 
 def questions_of(store: LabelStore) -> list[Question]:
@@ -91,14 +94,39 @@ class ScoreMatrix:
     Attributes:
         chains: the menu, the base chain first.
         questions: what they were run on.
-        scores: of every option in nats, minus infinity behind a question's last one, ``[Q, C, O]``.
+        rewards: 1 where the best option is the right one, else 0; or how good a response is, ``[Q, C]``.
+        soft: soft rewards in nats, ``[Q, C]``: log-probability of the right option, as in ``rewards.temperature``, or
+            the margin of a response.
+        scores: of every option in nats, minus infinity behind a question's last one, ``[Q, C, O]``; no options where
+            responses are given.
         temperatures: at which the scores of each task are probabilities, fitted on training questions.
     """
 
     chains: tuple[Chain, ...]
     questions: tuple[Question, ...]
+    rewards: Array
+    soft: Array
     scores: Array
     temperatures: Mapping[str, float]
+
+    @classmethod
+    def of_options(
+        cls,
+        chains: tuple[Chain, ...],
+        questions: Sequence[Question],
+        scores: Array,
+        temperatures: Mapping[str, float] | None = None,
+    ) -> "ScoreMatrix":
+        """Of the scores of options ``[Q, C, O]``; temperatures are fitted on what the base chain makes of them, by
+        default."""
+        gold = numpy.array([question.gold for question in questions])
+        if temperatures is None:
+            base = [scores[row, 0, : len(one.choices)].tolist() for row, one in enumerate(questions)]
+            temperatures = task_temperatures([one.task for one in questions], gold.tolist(), base)
+        right = numpy.take_along_axis(_softmax(scores, questions, temperatures), gold[:, None, None], 2)[:, :, 0]
+        rewards = (scores.argmax(-1) == gold[:, None]).astype(float)
+        soft = numpy.log(numpy.maximum(right, LEAST_PROBABILITY))
+        return cls(chains, tuple(questions), rewards, soft, scores, temperatures)
 
     @classmethod
     def load(
@@ -112,39 +140,44 @@ class ScoreMatrix:
             temperatures: of training questions, where these are held out; else they are fitted.
 
         Raises:
-            UserError: if a store has no scores, or another menu than the first.
+            UserError: if a store has no scores, or another menu than the first, or they are of different kinds.
         """
         questions: list[Question] = []
-        scores: list[list[tuple[float, ...]]] = []
-        chains: tuple[Chain, ...] | None = None
+        labels: list[Label] = []
         for store in stores:
-            if not _has_options(store):
-                raise UserError(f"{named} {store.folder} has no scores of options; python -m cola_learn.label cross")
+            if not _has_gains(store):
+                raise UserError(f"{named} {store.folder} has no scores of options; label with --config menu")
+            if store.manifest.scoring.reward != stores[0].manifest.scoring.reward:
+                raise UserError(f"{named} {store.folder} and {stores[0].folder} have different rewards")
             questions += questions_of(store)
-            for label in store:
-                menu = tuple(trial.chain for trial in label.trials)
-                chains = chains or menu
-                if menu != chains:
-                    raise UserError(f"{named} {store.folder}: question {label.key} was run through another menu")
-                scores.append([trial.scores for trial in label.trials])
-        if chains is None:
+            labels += store
+        if not labels:
             raise UserError(f"{named} {stores[0].folder.parent} holds no labels yet")
-        most = max(len(rows[0]) for rows in scores)
-        filled = numpy.full((len(scores), len(chains), most), -numpy.inf)
-        for row, rows in enumerate(scores):
-            filled[row, :, : len(rows[0])] = rows
-        if temperatures is None:
-            tasks, gold = [question.task for question in questions], [question.gold for question in questions]
-            temperatures = task_temperatures(tasks, gold, [rows[0] for rows in scores])
-        return cls(chains, tuple(questions), filled, temperatures)
+        chains = tuple(trial.chain for trial in labels[0].trials)
+        for label in labels:
+            if tuple(trial.chain for trial in label.trials) != chains:
+                raise UserError(f"{named}: question {label.key} was run through another menu than {labels[0].key}")
+        if REWARDS[stores[0].manifest.scoring.reward].continuous:
+            rewards, margins = (
+                numpy.array([[getattr(trial, name) for trial in label.trials] for label in labels])
+                for name in ("reward", "margin")
+            )
+            soft = numpy.maximum(margins, math.log(LEAST_PROBABILITY))
+            return cls(chains, tuple(questions), rewards, soft, numpy.zeros((*soft.shape, 0)), {})
+        most = max(len(question.choices) for question in questions)
+        scores = numpy.full((len(labels), len(chains), most), -numpy.inf)
+        for row, label in enumerate(labels):
+            scores[row, :, : len(label.base.scores)] = [trial.scores for trial in label.trials]
+        return cls.of_options(chains, questions, scores, temperatures)
 
     def __len__(self) -> int:
         return len(self.questions)
 
     def take(self, rows: NDArray[numpy.int64]) -> "ScoreMatrix":
         """Some of the questions."""
-        return ScoreMatrix(
-            self.chains, tuple(self.questions[row] for row in rows), self.scores[rows], self.temperatures
+        questions = tuple(self.questions[row] for row in rows)
+        return replace(
+            self, questions=questions, rewards=self.rewards[rows], soft=self.soft[rows], scores=self.scores[rows]
         )
 
     @cached_property
@@ -165,17 +198,10 @@ class ScoreMatrix:
     @cached_property
     def probabilities(self) -> Array:
         """Softmax over the options at the temperature of each task, ``[Q, C, O]``."""
-        temperatures = numpy.array([self.temperatures.get(task, 1.0) for task in self.tasks.tolist()])
-        found: Array = softmax(self.scores / temperatures[:, None, None], axis=-1)
-        return found
+        return _softmax(self.scores, self.questions, self.temperatures)
 
-    @cached_property
-    def rewards(self) -> Array:
-        """1 where the best option is the right one, else 0, ``[Q, C]``."""
-        return (self.scores.argmax(-1) == self.gold[:, None]).astype(float)
 
-    @cached_property
-    def soft(self) -> Array:
-        """The soft reward in nats, ``[Q, C]``: log-probability of the right option, as in ``tasks.temperature``."""
-        right = numpy.take_along_axis(self.probabilities, self.gold[:, None, None], 2)[:, :, 0]
-        return numpy.log(numpy.maximum(right, LEAST_PROBABILITY))
+def _softmax(scores: Array, questions: Sequence[Question], temperatures: Mapping[str, float]) -> Array:
+    own = numpy.array([temperatures.get(question.task, 1.0) for question in questions])
+    found: Array = softmax(scores / own[:, None, None], axis=-1)
+    return found

@@ -46,9 +46,9 @@ def load_prior(method: SearchMethod, num_layers: int) -> Prior | None:
     if folder is None:
         return None
     store = LabelStore.open(folder, "--search.prior")
-    if store.manifest.num_layers != num_layers:
+    if store.manifest.model.num_layers != num_layers:
         raise UserError(
-            f"--search.prior {folder} is of a backbone of {store.manifest.num_layers} layers, not {num_layers}"
+            f"--search.prior {folder} is of a backbone of {store.manifest.model.num_layers} layers, not {num_layers}"
         )
     prior = gains_as_prior(store, vars(method).get("prior_temperature", 0.25))
     if not prior:

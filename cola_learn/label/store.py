@@ -1,10 +1,9 @@
 """The label store: a folder with a manifest and Parquet files, written atomically, safe to kill and resume."""
 
-import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from itertools import groupby
 from pathlib import Path
 
 import pyarrow
@@ -14,13 +13,14 @@ from cola_learn.errors import UserError
 from cola_learn.files import locked, writable_folder, write_text
 from cola_learn.label.manifest import Manifest
 from cola_learn.label.parquet import (
+    KEY,
     QUESTIONS,
-    as_label,
+    SCHEMA,
+    as_labels,
     as_table,
     label_files,
     read_questions,
     read_table,
-    unreadable,
     write_questions,
     write_table,
 )
@@ -28,23 +28,23 @@ from cola_learn.label.records import Label
 from cola_learn.tasks.questions import Question
 from cola_learn.tracking import Artifact, artifact_name
 
-ROWS_PER_SHARD = 512
+_JOINED = "scores"
 _CARD = """---
 configs:
-- config_name: labels
+- config_name: scores
   data_files: "*-*.parquet"
   default: true
 - config_name: questions
   data_files: "questions.parquet"
 ---
-Chains of layers of `{backbone}` that were tried on `{task}`, split `{split}`, one row a question; `manifest.json` says
-how. Questions are named by task, split and id; their text is in `questions.parquet`, if anywhere.
+Chains of layers of `{backbone}` that were tried on `{task}`, split `{split}`, a row for each question and chain;
+`manifest.json` says how. Questions are named by task, split and id; their text is in `questions.parquet`, if anywhere.
 `datasets.load_dataset` reads this folder, `python -m cola_learn.label inspect` shows what it holds.
 """
 
 
 class LabelStore:
-    """Labels of one run, in Parquet files: ``part-*`` while it is under way, ``labels-*`` when it is done.
+    """Labels of one run, in Parquet files: ``part-*`` while it is under way, one ``scores-*`` when it is done.
 
     Open an existing one with ``open``, begin or resume one with ``create``.
 
@@ -90,7 +90,7 @@ class LabelStore:
                 return store
             if label_files(folder):
                 raise UserError(f"--output {folder} holds Parquet files but no manifest.json; name another folder")
-            card = _CARD.format(task=manifest.task, split=manifest.split, backbone=manifest.backbone)
+            card = _CARD.format(task=manifest.source.task, split=manifest.source.split, backbone=manifest.model.name)
             write_text(folder / "README.md", card)
             manifest.write(folder)
         return cls(folder, manifest)
@@ -99,7 +99,7 @@ class LabelStore:
         """This store for W&B."""
         manifest = self.manifest
         return Artifact(
-            artifact_name("labels", manifest.task, manifest.backbone),
+            artifact_name("labels", manifest.source.task, manifest.model.name),
             "labels",
             [self.folder / "manifest.json", *self.folder.glob(QUESTIONS), *self.files()],
             asdict(manifest),
@@ -129,27 +129,27 @@ class LabelStore:
             write_questions(file, now.values())
 
     def compact(self, order: Iterable[str]) -> None:
-        """Join all files into shards of equal size, each label once, in the order of the given keys (those not named
-        come last). Killed at any moment, it loses nothing: what is old goes when all that is new is there.
+        """Join all files into one, each label once, in the order of the given keys (those not named come last). Killed
+        at any moment, it loses nothing: what is old goes when all that is new is there.
         """
-        for leftover in self.folder.glob("compact-*.parquet"):  # of a run killed here; it may be the only copy
-            os.replace(leftover, self.folder / f"{self._next_part()}-{_digits(leftover)}.parquet")
-        files = self.files()
-        places = self._places(files)
+        files, labels = self.files(), self.digests()
         rank = {key: index for index, key in enumerate(order)}
-        keys = sorted(places, key=lambda key: (rank.get(key, len(rank)), key))
-        shards = range(0, len(keys), ROWS_PER_SHARD)
-        names = [f"labels-{number:05d}" for number in range(len(shards))]
-        if [file.name.rpartition("-")[0] for file in files] == names and list(places) == keys:
+        keys = sorted(labels, key=lambda key: (rank.get(key, len(rank)), key))
+        if not files or ([file.name.startswith(_JOINED) for file in files] == [True] and list(labels) == keys):
             return
-        joined = []
-        for number, start in enumerate(shards):
-            rows = self._gather([places[key] for key in keys[start : start + ROWS_PER_SHARD]])
-            joined.append(write_table(self.folder, f"compact-{number:05d}", rows))
+        rows: dict[str, list[int]] = {}  # of a key: where its rows are in its first file
+        tables, start = [read_table(file) for file in files], 0
+        for table in tables:
+            own: defaultdict[str, list[int]] = defaultdict(list)
+            for place, key in enumerate(_keys(table), start):
+                own[key].append(place)
+            rows = own | rows
+            start += len(table)
+        joined = pyarrow.concat_tables(tables).take([place for key in keys for place in rows[key]])
+        written = write_table(self.folder, _JOINED, joined.combine_chunks())
         for file in files:
-            file.unlink()
-        for file in joined:
-            os.replace(file, file.with_name(file.name.replace("compact", "labels")))
+            if file != written:
+                file.unlink()
 
     def __iter__(self) -> Iterator[Label]:
         """Every label once, one file at a time in memory.
@@ -159,16 +159,11 @@ class LabelStore:
         """
         seen: set[str] = set()
         for file, table in self._tables():
-            for batch in table.to_batches(max_chunksize=64):
-                for row in batch.to_pylist():
-                    try:
-                        label = as_label(row, self.manifest.num_layers, self.manifest.good_from)
-                    except (ValueError, TypeError, KeyError, AttributeError) as error:
-                        raise unreadable(file, error) from None
-                    label = replace(label, task=self.alias) if self.alias else label
-                    if label.key not in seen:
-                        seen.add(label.key)
-                        yield label
+            for label in as_labels(file, table, self.manifest.model.num_layers, self.manifest.good_from):
+                label = replace(label, task=self.alias) if self.alias else label
+                if label.key not in seen:
+                    seen.add(label.key)
+                    yield label
 
     def read(self) -> list[Label]:
         """All labels at once."""
@@ -186,20 +181,20 @@ class LabelStore:
         """
         self._compare(self.digests(), questions, named)
 
-    def digests(self) -> dict[str, str | None]:
-        """What each labelled question was, by key; None in labels of versions that kept nothing of it."""
-        return {
-            f"{self.alias or row['task']}/{row['split']}/{row['id']}": row["question"]
-            for _, table in self._tables(["task", "split", "id", "question"])
-            for row in table.to_pylist()
-        }
+    def digests(self) -> dict[str, str]:
+        """What each labelled question was, by key, in the order of the labels; "" where nothing of it was kept."""
+        found: dict[str, str] = {}
+        for _, table in self._tables([*KEY, "digest"]):
+            own = dict(zip(_keys(table, self.alias), table["digest"].to_pylist(), strict=True))
+            found |= {key: digest for key, digest in own.items() if key not in found}
+        return found
 
-    def _compare(self, digests: Mapping[str, str | None], questions: Iterable[Question], named: str) -> None:
-        changed = [question for question in questions if digests.get(question.key) not in (None, question.digest)]
+    def _compare(self, digests: Mapping[str, str], questions: Iterable[Question], named: str) -> None:
+        changed = [question for question in questions if digests.get(question.key, "") not in ("", question.digest)]
         if changed:
             raise UserError(
-                f"{named} {self.folder}: {len(changed)} questions of {self.manifest.task}, such as {changed[0].key}, "
-                "are no longer what they were when they were labelled; label the changed file into another folder"
+                f"{named} {self.folder}: {len(changed)} of its questions, such as {changed[0].key}, are no longer "
+                " what they were when they were labelled; label the changed file into another folder"
             )
 
     def questions(self, named: str = "--labels") -> dict[str, Question]:
@@ -211,10 +206,10 @@ class LabelStore:
         digests = self.digests()
         found = self._called_here(read_questions(self.folder / QUESTIONS).values())
         if digests.keys() - found.keys():  # committed stores hold no text of benchmarks
-            found |= self._called_here(self.manifest.questions())
+            found |= self._called_here(self.manifest.source.questions())
         if missing := digests.keys() - found.keys():
             raise UserError(
-                f"{named} {self.folder}: question {min(missing)} is not in task {self.manifest.task} any more"
+                f"{named} {self.folder}: question {min(missing)} is not in task {self.manifest.source.task} any more"
             )
         kept = {key: question for key, question in found.items() if key in digests}
         self._compare(digests, kept.values(), named)
@@ -232,7 +227,7 @@ class LabelStore:
             found = now
         return now
 
-    def _tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[Path, pyarrow.Table]]:
+    def _tables(self, columns: Sequence[str] = SCHEMA.names) -> Iterator[tuple[Path, pyarrow.Table]]:
         """Every file with its rows. Where files are joined meanwhile, what they are joined to comes too: every label
         comes once at least."""
         done: set[str] = set()
@@ -251,24 +246,8 @@ class LabelStore:
         self._parts += 1
         return f"part-{self._parts:07d}"
 
-    def _places(self, files: Sequence[Path]) -> dict[str, tuple[Path, int]]:
-        """Where each label is: file and row."""
-        places: dict[str, tuple[Path, int]] = {}
-        for file in files:
-            for index, row in enumerate(read_table(file, ["task", "split", "id"]).to_pylist()):
-                places.setdefault("/".join(row.values()), (file, index))
-        return places
 
-    def _gather(self, places: Sequence[tuple[Path, int]]) -> pyarrow.Table:
-        """The rows at these places, in this order; one file at a time in memory."""
-        order = sorted(range(len(places)), key=lambda number: places[number])
-        pieces = [
-            read_table(file).take([places[number][1] for number in numbers])
-            for file, numbers in groupby(order, key=lambda number: places[number][0])
-        ]
-        back = sorted(range(len(order)), key=order.__getitem__)
-        return pyarrow.concat_tables(pieces).take(back).combine_chunks()
-
-
-def _digits(file: Path) -> str:
-    return file.stem.rpartition("-")[2]
+def _keys(table: pyarrow.Table, alias: str = "") -> list[str]:
+    """``task/split/id`` of every row."""
+    names = (table[name].to_pylist() for name in KEY)
+    return [f"{alias or task}/{split}/{name}" for task, split, name in zip(*names, strict=True)]

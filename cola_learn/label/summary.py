@@ -105,15 +105,22 @@ class Tally:
         steps = range(1, len(next(iter(curves.values()))))
         return [{name: float(curve[step]) for name, curve in curves.items()} for step in steps]
 
-    def print(self) -> None:
-        """The summary for people."""
+    def print(self, continuous: bool = False) -> None:
+        """The summary for people; where rewards are ``continuous``, base is always good."""
         numbers, beyond = self.numbers(), self.beyond_luck
-        rows = {
-            "questions": f"{self.questions}, base accuracy {numbers['base_accuracy']:.1%}",
-            "chains tried": f"{self.tried}, of which good {self.good}",
-            "right answers with a shorter right chain": f"{numbers['shortened']:.1%} of {self.right}",
-            "wrong answers with some right chain": f"{numbers['corrected']:.1%} of {self.wrong}",
-        }
+        if continuous:
+            rows = {
+                "prompts": str(self.questions),
+                "chains tried": f"{self.tried}, of which good {self.good}",
+                "prompts with a shorter good chain": f"{numbers['shortened']:.1%}",
+            }
+        else:
+            rows = {
+                "questions": f"{self.questions}, base accuracy {numbers['base_accuracy']:.1%}",
+                "chains tried": f"{self.tried}, of which good {self.good}",
+                "right answers with a shorter right chain": f"{numbers['shortened']:.1%} of {self.right}",
+                "wrong answers with some right chain": f"{numbers['corrected']:.1%} of {self.wrong}",
+            }
         if beyond:
             rows["the same for a wrong option: luck"] = f"{self.lucky:.1%} of {sum(self._pairs.values())}"
             rows["corrected beyond luck"] = (

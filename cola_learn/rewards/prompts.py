@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cola_learn.backbone.tokens import chat_text
-from cola_learn.errors import UserError
 from cola_learn.tasks.answers import ENDS_WORD, MOST_SPELLINGS, boxed, spellings
 
 _PLACE = "{question}"
@@ -48,11 +47,11 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if _PLACE not in self.ask:
-            raise UserError(f"--prompt.ask {self.ask!r} does not say where the question goes; write {_PLACE} there")
+            raise ValueError(f"prompt.ask is {self.ask!r}; write {_PLACE} where the question goes")
         if self.max_new_tokens < 1:
-            raise UserError(f"--prompt.max_new_tokens {self.max_new_tokens} writes nothing; give at least 1")
+            raise ValueError(f"prompt.max_new_tokens is {self.max_new_tokens}; give at least 1")
         if not self.end and not self.chat:
-            raise UserError('--prompt.end "" closes no answer in plain text; give a line end, for example')
+            raise ValueError('prompt.end is "", which closes no answer in plain text; give a line end, for example')
 
     @property
     def opens_box(self) -> bool:

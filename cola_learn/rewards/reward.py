@@ -14,8 +14,12 @@ from cola_learn.rewards.answer_writer import AnswerWriter
 from cola_learn.rewards.judge import ModelJudge
 from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.rewards.prompts import Prompt
-from cola_learn.rewards.scores import Scores
+from cola_learn.rewards.response_judge import MOST_TOKENS, ResponseJudge
+from cola_learn.rewards.scores import Measure, Scores
 from cola_learn.tasks.questions import Metric, Question, Template, as_sample
+
+GOOD_RESPONSE = 0.98
+"""Of the base chain's bits per byte over a good chain's: two hundredths are lost."""
 
 
 class Asked(NamedTuple):
@@ -60,7 +64,10 @@ class Reward:
         asked: a question as it is put, for people.
         good: the least reward of a good chain.
         final: name of the reward by which an evaluation judges what it found; "" is this one.
+        measure: what its mean is called.
         decoy: the answer that the luck control searches for, given the question, what base makes of it, and a seed.
+        continuous: whether it is a measure, whose margin is in nats and gains are differences of margins, and not right
+            or wrong.
         of_options: whether the scores of the options tell it, so that those of a menu can be kept and read again.
     """
 
@@ -70,7 +77,9 @@ class Reward:
     asked: Callable[[Question, Template, Prompt, Any], Asked]
     good: float = 1.0
     final: str = ""
+    measure: str = "accuracy"
     decoy: Callable[[Question, Scores, int], int | None] = wrong_option
+    continuous: bool = False
     of_options: bool = False
 
 
@@ -106,27 +115,52 @@ def _asked_to_write(question: Question, template: Template, prompt: Prompt, toke
     return Asked(text, (), -1, title, most)
 
 
+def _asked_to_follow(question: Question, template: Template, prompt: Prompt, tokenizer: Any) -> Asked:
+    sample = as_sample(question, template)
+    title = f"how likely this response is, up to {MOST_TOKENS} tokens of it"
+    return Asked(sample.prompt, sample.continuations, 0, title)
+
+
+def _of_response(measure: Measure, about: str) -> Reward:
+    def judge(backbone: Backbone, cache: int | None, metric: Metric, prompt: Prompt, cut: bool) -> ModelJudge:
+        return ResponseJudge(Executor(backbone, cache), measure, cut)
+
+    return Reward(
+        about,
+        lambda question: question.kind == "response",
+        judge,
+        _asked_to_follow,
+        good=GOOD_RESPONSE,
+        measure=measure,
+        decoy=lambda question, base, seed: None,
+        continuous=True,
+    )
+
+
 REWARDS = {
     "choices": Reward(
         "{metric} of {template} scoring",
-        lambda question: not question.open,
+        lambda question: question.kind == "choices",
         _score,
         asked_options,
         of_options=True,
     ),
     "verify": Reward(
         "answers verified, right ones written too",
-        lambda question: question.open,
+        lambda question: question.kind == "open",
         _verify,
         _asked_spellings,
         final="generate",
     ),
     "generate": Reward(
         "answers written greedily and graded",
-        lambda question: question.open,
+        lambda question: question.kind == "open",
         _write,
         _asked_to_write,
     ),
+    "likelihood": _of_response("likelihood", "bits per byte of the response, those of base being 1"),
+    "fidelity": _of_response("fidelity", "exp(-KL) to the base chain's next tokens, along the response"),
+    "acceptance": _of_response("acceptance", "share of the response's tokens that the base chain predicts alike"),
 }
 """By name; a question's reward is the first that fits it. Those of one's own are added under their dotted paths."""
 

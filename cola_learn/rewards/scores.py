@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+Measure = Literal["likelihood", "fidelity", "acceptance"]
 
 
 class Scores(Protocol):
@@ -52,6 +54,59 @@ class OptionScores:
     def margin(self, gold: int) -> float:
         """Score of ``gold`` minus the best other score."""
         return self.values[gold] - max(self.values[:gold] + self.values[gold + 1 :])
+
+
+@dataclass(frozen=True)
+class ResponseScores:
+    """What one chain makes of a given response, beside the base chain.
+
+    Attributes:
+        logprob: mean log-probability of its tokens, in nats.
+        halves: the same of every other chunk of tokens, and of the chunks between: what is chosen by the first half is
+            measured on the second.
+        divergence: Kullback-Leibler divergence of the chain's next-token distribution from the base chain's, in the
+            mean over its positions, in nats.
+        accepted: share of its positions at which both predict the same token.
+        measure: which of them is the reward.
+        base: ``logprob`` of the base chain.
+    """
+
+    logprob: float
+    halves: tuple[float, float]
+    divergence: float
+    accepted: float
+    measure: Measure
+    base: float
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Both halves, the divergence and the share accepted."""
+        return (*self.halves, self.divergence, self.accepted)
+
+    @property
+    def choice(self) -> int:
+        """There is one response."""
+        return 0
+
+    def reward(self, gold: int) -> float:
+        """1.0 for what is as the base chain is: its bits per byte over the chain's (``likelihood``), the exponential of
+        minus the divergence (``fidelity``), or the share accepted (``acceptance``)."""
+        if self.measure == "likelihood":
+            return self.base / self.logprob if self.logprob else 1.0
+        return math.exp(-self.divergence) if self.measure == "fidelity" else self.accepted
+
+    def probability(self, gold: int, temperature: float = 1.0) -> float:
+        """The exponential of the margin."""
+        return math.exp(self.margin(gold))
+
+    def margin(self, gold: int) -> float:
+        """What differences of are gains, in nats a token: the log-probability, minus the divergence, or the logarithm
+        of the share accepted."""
+        return {
+            "likelihood": self.logprob,
+            "fidelity": -self.divergence,
+            "acceptance": math.log(max(self.accepted, 1e-3)),
+        }[self.measure]
 
 
 @dataclass(frozen=True)

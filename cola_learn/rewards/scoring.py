@@ -7,7 +7,7 @@ from typing import Literal
 from cola_learn.backbone.dtypes import Bos
 from cola_learn.errors import UserError
 from cola_learn.rewards.prompts import Prompt
-from cola_learn.tasks.questions import Metric, Question, Template, Truncate
+from cola_learn.tasks.questions import KINDS, Metric, Question, Template, Truncate
 from cola_learn.tasks.registry import BENCHMARKS
 
 
@@ -47,9 +47,9 @@ class Scoring:
         fitting = [name for name, reward in REWARDS.items() if reward.fits(question)]
         name = fitting[0] if self.reward == "auto" else self.reward
         if not use_reward(name).fits(question):
-            kind = "open questions" if question.open else "questions with choices"
             raise UserError(
-                f"--reward {name} is not for {kind} such as those of {question.task}; {' or '.join(fitting)}"
+                f"--reward {name} is not for {KINDS[question.kind]} such as those of {question.task}; "
+                f"{' or '.join(fitting)}"
             )
         metric = self.metric
         if metric == "auto":

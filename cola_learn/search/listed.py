@@ -113,14 +113,16 @@ def read_menu(file: Path, num_layers: int) -> tuple[Chain, ...]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--menu {file} cannot be read ({error}); python -m cola_learn.label menu makes one") from None
-    for number, line in enumerate(lines, start=1):
-        text = line.split("#")[0].strip()
+        raise UserError(f"menu {file} cannot be read ({error}); python -m cola_learn.label menu makes one") from None
+    lines = [line.split("#")[0].strip() for line in lines]
+    if (count := len(list(filter(None, lines)))) > LARGEST:
+        raise UserError(f"menu {file} has {count} chains; at most {LARGEST} are run")
+    for number, text in enumerate(lines, start=1):
         if text:
             try:
                 chains[Chain.parse(text, num_layers)] = None
             except ValueError as error:
-                raise UserError(f"--menu {file} line {number}: {error}") from None
+                raise UserError(f"menu {file} line {number}: {error}") from None
     if not chains:
-        raise UserError(f"--menu {file} holds no chains; write one a line, such as 0-11 14-29")
+        raise UserError(f"menu {file} holds no chains; write one a line, such as 0-11 14-29")
     return tuple(chains)

@@ -59,7 +59,7 @@ class Layout:
         ignore: columns of a file that are no part of the question: source,hint; '*' is all that are not used.
 
     Raises:
-        UserError: for columns that name no field.
+        ValueError: for columns that name no field.
     """
 
     columns: str = ""
@@ -71,9 +71,9 @@ class Layout:
         for part in filter(None, self.columns.split(",")):
             field, equals, names = part.partition("=")
             if field.strip() == "context":
-                raise UserError(f"--columns {part!r} is not read; write question={names}+question")
+                raise ValueError(f"columns is {part!r}; write question={names}+question")
             if field.strip() not in _FIELDS or not equals or not all(name.strip() for name in names.split("+")):
-                raise UserError(f"--columns {part!r} is not read; write {', '.join(_FIELDS)} as question=q,answer=a")
+                raise ValueError(f"columns is {part!r}; write {', '.join(_FIELDS)} as question=q,answer=a")
 
     @property
     def named(self) -> dict[str, list[str]]:
@@ -342,5 +342,5 @@ def _ids(cells: Sequence[Any]) -> list[str]:
     own, count = Counter(found).most_common(1)[0]
     if count > 1:
         second = [number for number, other in enumerate(found, start=1) if other == own][1]
-        raise UserError(f"row {second}: id {own!r} is there twice; ids must differ, or belong to --ignore")
+        raise UserError(f"row {second}: id {own!r} is there twice; ids must differ, or be ignored (--ignore)")
     return found

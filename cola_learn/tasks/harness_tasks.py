@@ -26,14 +26,14 @@ def harness_questions(task: str, split: str) -> list[Question]:
     """
     found = _task(task)
     if found.OUTPUT_TYPE != "multiple_choice":
-        raise UserError(f"--task {task} is of type {found.OUTPUT_TYPE}; only multiple_choice tasks can be used")
+        raise UserError(f"task {task} is of type {found.OUTPUT_TYPE}; only multiple_choice tasks can be used")
     have = [name for name, docs in _DOCS.items() if getattr(found, f"has_{docs}")()]
     if split not in have:
-        raise UserError(f"--split {split} of {task} is not known; choose {', '.join(have)}")
+        raise UserError(f"split {split} of {task} is not known; choose {', '.join(have)}")
     try:
         docs = list(getattr(found, _DOCS[split])())
     except Exception as error:
-        raise UserError(f"--task {task} --split {split} could not be loaded: {first_line(error)}") from None
+        raise UserError(f"task {task} split {split} could not be loaded: {first_line(error)}") from None
     return list(_questions(found, docs, split, task))
 
 
@@ -41,23 +41,23 @@ def _task(task: str) -> Any:
     try:
         from lm_eval.tasks import TaskManager
     except ImportError:
-        raise UserError(f"--task {task} needs lm-evaluation-harness; pip install 'cola-learn[harness]'") from None
+        raise UserError(f"task {task} needs lm-evaluation-harness; pip install 'cola-learn[harness]'") from None
     name = task.removeprefix(LM_EVAL)
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
-            raise UserError(f"--task {task} names a file that is not there; give lm_eval:NAME or lm_eval:FILE.yaml")
+            raise UserError(f"task {task} names a file that is not there; give lm_eval:NAME or lm_eval:FILE.yaml")
         manager = TaskManager(include_defaults=False)
     else:
         with console.status("listing the tasks of lm-evaluation-harness ..."):
             manager = TaskManager()
         if name in (*manager.all_groups, *manager.all_tags):
-            raise UserError(f"--task {task} is a group of tasks; choose one of them (lm-eval ls tasks lists all)")
+            raise UserError(f"task {task} is a group of tasks; choose one of them (lm-eval ls tasks lists all)")
         if name not in manager.all_subtasks:
-            raise UserError(f"--task {task} is no task of lm-evaluation-harness; lm-eval ls tasks lists all")
+            raise UserError(f"task {task} is no task of lm-evaluation-harness; lm-eval ls tasks lists all")
     try:
         [found] = manager.load([name])["tasks"].values()
     except Exception as error:
-        raise UserError(f"--task {task} could not be loaded: {first_line(error)}") from None
+        raise UserError(f"task {task} could not be loaded: {first_line(error)}") from None
     return found
 
 
@@ -71,13 +71,13 @@ def _questions(task: Any, docs: list[Any], split: str, said: str) -> Iterator[Qu
         text, gold = task.fewshot_context(doc, 0), task.doc_to_target(doc)
         if not isinstance(text, str) or isinstance(gold, list):
             kind = "several right answers" if isinstance(text, str) else "options in the place of contexts"
-            raise UserError(f"--task {said}: row {own} has {kind}, which is not supported")
+            raise UserError(f"task {said}: row {own} has {kind}, which is not supported")
         texts = [f"{delimiter}{choice}" for choice in task.doc_to_choice(doc)]
         if not all(choice.startswith(" ") for choice in texts):
-            raise UserError(f"--task {said} puts {delimiter!r} before its options; only a space is supported")
+            raise UserError(f"task {said} puts {delimiter!r} before its options; only a space is supported")
         choices = tuple(choice[1:] for choice in texts)
         if isinstance(gold, str):
             gold = task.doc_to_choice(doc).index(gold) if gold in task.doc_to_choice(doc) else -1
         if not 0 <= gold < len(choices):
-            raise UserError(f"--task {said}: row {own} has no answer among its {len(choices)} options")
+            raise UserError(f"task {said}: row {own} has no answer among its {len(choices)} options")
         yield Question(name, split, own, text, choices, gold, prefix="", suffix="")

@@ -13,6 +13,7 @@ from cola_learn.tasks.question_files import Row
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS
 from cola_learn.tasks.suggestion import suggestion
+from cola_learn.tasks.texts import passage
 
 _ROW_NAMES = {"id", "idx", "index", "Unnamed: 0", "__index_level_0__"}
 
@@ -90,7 +91,19 @@ def _aqua(row: Mapping[str, Any]) -> tuple[str, list[str], int]:
     )
 
 
+def _response(*columns: str) -> Callable[[Mapping[str, Any]], tuple[str, list[str], int]]:
+    """A prompt, of the first columns that hold one, and the response in the last."""
+
+    def read(row: Mapping[str, Any]) -> tuple[str, list[str], int]:
+        *asked, last = (row[name] or "" for name in columns)
+        return "\n\n".join(filter(None, asked)), [last] if last.strip() else [], 0
+
+    return read
+
+
 _PLAIN = (("prefix", ""), ("suffix", ""))
+_LINE = (("prefix", ""), ("suffix", "\n"))
+_ALPACA = (("prefix", "### Instruction:\n"), ("suffix", "\n\n### Response:\n"))
 KNOWN = {
     "MMLU": Known("question=question,choices=choices,answer=answer", "subject"),
     "CommonsenseQA": Known("question=question,choices=choices,answer=answerKey", "question_concept"),
@@ -135,6 +148,15 @@ KNOWN = {
     "LogiQA 2": Known(
         "question=text+question,choices=options,answer=answer", "type|major_premise|minor_premise|conclusion"
     ),
+    "prompts with responses": Known(
+        "prompt response", "", _response("prompt", "response"), (*_PLAIN[:1], ("suffix", "\n"))
+    ),
+    "prompts with completions": Known("prompt completion", "", _response("prompt", "completion"), _PLAIN),
+    "Alpaca": Known("instruction input output", "text", _response("instruction", "input", "output"), _ALPACA),
+    "Dolly": Known(
+        "instruction context response", "category", _response("instruction", "context", "response"), _ALPACA
+    ),
+    "passages": Known("text", "", lambda row: passage(row["text"]), _PLAIN),
     "SVAMP": Known("question=Body+Question,answer=Answer", "ID|Type|Equation|question_concat", open=True),
 }
 
@@ -161,7 +183,7 @@ def read_questions(
         found, how, form = _read(rows, layout)
     except UserError as error:
         raise UserError(f"{named} {error}") from None
-    _say(f"{named.removeprefix('--task ')}: {how}")
+    _say(f"{named.removeprefix('task ')}: {how}")
     form = {"prefix": "", "suffix": ""} if layout.open else form
     return [
         Question(task, split, one.id, one.text, one.choices, one.gold, open=layout.open, revision=revision, **form)

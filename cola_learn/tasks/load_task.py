@@ -6,7 +6,6 @@ import hashlib
 import json
 import random
 import re
-import shlex
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
@@ -22,9 +21,11 @@ from cola_learn.tasks.layouts import read_questions
 from cola_learn.tasks.question_files import HUB, KNOWN, hub_rows, is_file, read_rows, stem
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS, Benchmark, Fields
+from cola_learn.tasks.texts import TEXTS, is_held
 
 SPLITS = ("train", "validation", "test", "dev")
-_NO_ANSWERS = "splits for tests may hide them: choose another --split"
+_OWN_IDS = ("id", "index", "task_id", "query_id")
+_NO_ANSWERS = "splits for tests may hide them: choose another"
 
 
 def task_and_split(name: str) -> tuple[str, str]:
@@ -39,8 +40,8 @@ def task_and_split(name: str) -> tuple[str, str]:
     if not whole.startswith(HUB) and is_file(whole):
         return whole, f"file[{part}"
     task, colon, split = whole.rpartition(":")
-    if not colon or not re.fullmatch(r"\w+", split):
-        raise UserError(f"--tasks {name} names no split; give task:split, such as arc_easy:test")
+    if not colon or not re.fullmatch(r"\w+", split) or f"{task}:" in (HUB, LM_EVAL):
+        raise UserError(f"task {name} names no split; give task:split, such as {whole if colon else 'arc_easy'}:test")
     return task, split + bracket + part
 
 
@@ -74,17 +75,15 @@ def load_task(
         UserError: unknown task or split, unreadable file or a bad row (named), no questions.
     """
     if limit is not None and limit < 1:
-        raise UserError(f"--limit {limit} leaves no questions; give at least 1")
+        raise UserError(f"limit {limit} leaves no questions; give at least 1")
     name, bracket, share = task.partition("[")
     if bracket and not is_file(task) and is_file(name):
         task, split = name, f"{split}[{share}"
     split, part = _part_of(split)
     if layout and layout.settings() and not is_file(task):
-        raise UserError(
-            f"--columns, --answers, --ignore and --open are for files; {task} is read as its benchmark says"
-        )
-    if task in BENCHMARKS:
-        questions = _read_benchmark(task, BENCHMARKS[task], split, source, revision)
+        raise UserError(f"columns, answers, ignore and open are for files; {task} is read as its benchmark says")
+    if benchmark := BENCHMARKS.get(task) or TEXTS.get(task):
+        questions = _read_benchmark(task, benchmark, split, source, revision)
     elif task.startswith(LM_EVAL):
         questions = harness_questions(task, split)
     elif is_file(task):
@@ -95,19 +94,17 @@ def load_task(
     else:
         name, _, own = task.partition(":")
         if name in BENCHMARKS:
-            raise UserError(f"--task {task} names a split; write --task {name} --split {shlex.quote(own or split)}")
-        every = ", ".join(BENCHMARKS)
-        if near := difflib.get_close_matches(task, BENCHMARKS, 1):
-            raise UserError(
-                f"--task {task} is not known; did you mean {near[0]}? (--help says what else can be a task)"
-            )
+            raise UserError(f"task {name} with split {split} names two splits; write {name}:{own or split}")
+        every = ", ".join((*BENCHMARKS, *TEXTS))
+        if near := difflib.get_close_matches(task, (*BENCHMARKS, *TEXTS), 1):
+            raise UserError(f"task {task} is not known; did you mean {near[0]}? (--help says what else can be a task)")
         others = f"{KNOWN}, hub:ORG/NAME, {LM_EVAL}NAME, or the dotted path of a task of your own"
-        raise UserError(f"--task {task} is not known; choose {every}, {others}")
+        raise UserError(f"task {task} is not known; choose {every}, {others}")
     if questions and questions[0].open:
         questions = with_decoys(questions)
     questions = part(questions)
     if not questions:
-        raise UserError(f"--task {task} holds no questions; it needs at least one row")
+        raise UserError(f"task {task} holds no questions; it needs at least one row")
     for question in questions:
         try:
             "".join((question.id, question.text, *question.choices)).encode()
@@ -125,7 +122,7 @@ def _part_of(split: str) -> tuple[str, Callable[[list[Question]], list[Question]
     match = re.fullmatch(r"(\w+)\[(?:(\d+)%)?:(?:(\d+)%)?\]", split)
     first, last = (int(match[2] or 0), int(match[3] or 100)) if match else (0, 0)
     if match is None or not 0 <= first < last <= 100:
-        raise UserError(f"--split {split} is no part of a split; write validation[:75%] or validation[75%:]")
+        raise UserError(f"split {split} is no part of a split; write validation[:75%] or validation[75%:]")
 
     def take(questions: list[Question]) -> list[Question]:
         ordered = sorted(questions, key=lambda question: hashlib.sha256(question.key.encode()).digest())
@@ -137,18 +134,18 @@ def _part_of(split: str) -> tuple[str, Callable[[list[Question]], list[Question]
 def _of_path(task: str) -> Any:
     """What a dotted path names; None where there is no such module."""
     home = task.partition(".")[0]
-    return by_path(task, "--task") if home.isidentifier() and find_spec(home) else None
+    return by_path(task, "task") if home.isidentifier() and find_spec(home) else None
 
 
 def _read_file(task: str, split: str, layout: Layout, revision: str) -> list[Question]:
     rows, split, revision = read_rows(task, split, revision)
-    return read_questions(rows, stem(task), split, f"--task {task}", layout, revision)
+    return read_questions(rows, stem(task), split, f"task {task}", layout, revision)
 
 
 def _read_benchmark(task: str, benchmark: Benchmark, split: str, source: str, revision: str = "") -> list[Question]:
     if split not in SPLITS:
-        raise UserError(f"--split {split} of {task} is not known; choose {', '.join(SPLITS)}")
-    if source == "embedded" or (source == "auto" and split in benchmark.embedded):
+        raise UserError(f"split {split} of {task} is not known; choose {', '.join(SPLITS)}")
+    if benchmark.hub is None or source == "embedded" or (source == "auto" and split in benchmark.embedded):
         rows, revision = _embedded_rows(task, benchmark, split), ""
     else:
         found, revision = _hub_rows(task, benchmark, split, revision)
@@ -157,6 +154,8 @@ def _read_benchmark(task: str, benchmark: Benchmark, split: str, source: str, re
     if benchmark.without and benchmark.without[0] == split:
         other = benchmark.without[1]
         apart = {question.text for question in _read_benchmark(other, BENCHMARKS[other], split, source)}
+    if benchmark.response:
+        rows = _of_split(rows, split, benchmark.response == "text")
     form = (benchmark.prefix, benchmark.suffix, benchmark.blank, benchmark.open)
     return [
         Question(task, split, id_, text, tuple(choices), gold, *form, revision=revision)
@@ -165,16 +164,25 @@ def _read_benchmark(task: str, benchmark: Benchmark, split: str, source: str, re
     ]
 
 
+def _of_split(rows: Iterator[tuple[str, Any]], split: str, by_text: bool) -> Iterator[tuple[str, Any]]:
+    """The rows that are held out, or the others; those of one text once."""
+    seen: set[str] = set()
+    for own, fields in rows:
+        if is_held(fields[0] if by_text else own) == (split == "validation") and fields[0] not in seen:
+            seen.add(fields[0])
+            yield own, fields
+
+
 def _embedded_rows(task: str, benchmark: Benchmark, split: str) -> Iterator[tuple[str, Any]]:
     if split not in benchmark.embedded:
         have = ", ".join(benchmark.embedded)
-        raise UserError(f"--split {split} of {task} is not embedded; choose {have}, or give network access")
+        raise UserError(f"split {split} of {task} is not embedded; choose {have}, or give network access")
     try:
         for name, folder in _folders(assets.benchmark_root(), benchmark.embedded[split]):
             requests = folder / "requests.jsonl.gz"
             if not requests.exists():
                 yield from _numbered(benchmark, _arrow_rows(folder), name)
-            elif benchmark.open:
+            elif benchmark.open or benchmark.response:
                 yield from _numbered(benchmark, _documents(requests), name)
             else:
                 yield from _requested_rows(benchmark, requests)
@@ -217,10 +225,10 @@ def _documents(file: zipfile.Path) -> Iterator[Mapping[str, Any]]:
     seen: set[str] = set()
     for line in gzip.decompress(file.read_bytes()).splitlines():
         document = json.loads(line)["doc"]
-        own = document["id"] if "id" in document else document["index"]
+        own = str(next(document[name] for name in _OWN_IDS if name in document))
         if own not in seen:
             seen.add(own)
-            yield document
+            yield {**document, "own_id": own}
 
 
 def _requested_rows(benchmark: Benchmark, file: zipfile.Path) -> Iterator[tuple[str, Any]]:
@@ -247,6 +255,7 @@ def _fields(benchmark: Benchmark, row: Mapping[str, Any], own: str) -> Fields:
 def _hub_rows(task: str, benchmark: Benchmark, split: str, revision: str) -> tuple[list[tuple[str, Fields]], str]:
     """Questions of a split on the hub by id, each once, and the commit that was read."""
     hub = benchmark.hub
+    assert hub
     found: dict[str, Fields] = {}
     commit = ""
     for configuration in hub.configurations:
@@ -257,12 +266,10 @@ def _hub_rows(task: str, benchmark: Benchmark, split: str, revision: str) -> tup
                 found.setdefault(own, fields)
         except KeyError as error:
             raise UserError(
-                f"{HUB}{hub.path} has no column {error} any more, which {task} is read from; give --task "
+                f"{HUB}{hub.path} has no column {error} any more, which {task} is read from; give task "
                 f"{HUB}{hub.path} with --columns, or another task"
             ) from None
         except UserError as error:
-            embedded = (
-                f"; without a network choose --split {', '.join(benchmark.embedded)}" if benchmark.embedded else ""
-            )
-            raise UserError(f"--split {split} of {task}: {error}{embedded}") from None
+            embedded = f"; without a network choose split {', '.join(benchmark.embedded)}" if benchmark.embedded else ""
+            raise UserError(f"split {split} of {task}: {error}{embedded}") from None
     return list(found.items()), commit

@@ -60,13 +60,13 @@ def read_rows(task: str, split: str, revision: str = "") -> tuple[list[Row], str
             return *_saved_rows(path, split), ""
         kind = _format(path)
         if kind is None:
-            raise UserError(f"--task {task} is of no known kind; give {KNOWN}, or hub:ORG/NAME")
+            raise UserError(f"task {task} is of no known kind; give {KNOWN}, or hub:ORG/NAME")
         if not path.is_file():
-            raise UserError(f"--task {task} is not there; give {KNOWN}, or hub:ORG/NAME")
+            raise UserError(f"task {task} is not there; give {KNOWN}, or hub:ORG/NAME")
         readers = {"json": _json_rows, "jsonl": _json_lines, "parquet": _parquet_rows}
         rows = list(readers.get(kind, _separated_rows)(path))
     except (OSError, ValueError, EOFError, RecursionError, ImportError, zlib.error, lzma.LZMAError) as error:
-        raise UserError(f"--task {task} cannot be read: {_reason(error)}") from None
+        raise UserError(f"task {task} cannot be read: {_reason(error)}") from None
     return [_clean(row) for row in rows], "file", ""
 
 
@@ -109,13 +109,13 @@ def hub_table(
         table = datasets.load_dataset(path, configuration, split=split, revision=commit or None)
         return (table if columns is None else table.select_columns(list(columns))), commit
     except Exception as error:
-        raise UserError(f"--task {HUB}{path} --split {split} could not be loaded: {_reason(error)}") from None
+        raise UserError(f"task {HUB}{path} split {split} could not be loaded: {_reason(error)}") from None
 
 
 def _hub_name(task: str) -> tuple[str, str | None]:
     path, _, configuration = task.removeprefix(HUB).partition(":")
     if path.count("/") != 1 or not all(path.split("/")):
-        raise UserError(f"--task {task} names no dataset; write hub:ORG/NAME or hub:ORG/NAME:CONFIG")
+        raise UserError(f"task {task} names no dataset; write hub:ORG/NAME or hub:ORG/NAME:CONFIG")
     return path, configuration or None
 
 
@@ -131,15 +131,15 @@ def _saved_rows(folder: Path, split: str) -> tuple[list[Row], str]:
 
     datasets.disable_progress_bars()
     if not any((folder / name).exists() for name in ("dataset_info.json", "dataset_dict.json")):
-        raise UserError(f"--task {folder} is a folder that datasets did not save; give {KNOWN}")
+        raise UserError(f"task {folder} is a folder that datasets did not save; give {KNOWN}")
     try:
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:
-        raise UserError(f"--task {folder} cannot be read: {_reason(error)}") from None
+        raise UserError(f"task {folder} cannot be read: {_reason(error)}") from None
     if not isinstance(saved, datasets.DatasetDict):
         return _rows_of(saved), "file"
     if split not in saved:
-        raise UserError(f"--split {split} is not in {folder}; choose {', '.join(saved)}")
+        raise UserError(f"split {split} is not in {folder}; choose {', '.join(saved)}")
     return _rows_of(saved[split]), split
 
 
@@ -180,7 +180,7 @@ def _json_lines(path: Path) -> Iterator[Any]:
                 try:
                     yield json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    raise UserError(f"--task {path} line {number} is not JSON: {_reason(error)}") from None
+                    raise UserError(f"task {path} line {number} is not JSON: {_reason(error)}") from None
 
 
 def _json_rows(path: Path) -> list[Any]:
@@ -201,9 +201,9 @@ def _json_rows(path: Path) -> list[Any]:
         elif "question" in content:
             content = [content]
         else:
-            raise UserError(f"--task {path}: an object with {', '.join(map(str, content))}; give a list of rows")
+            raise UserError(f"task {path}: an object with {', '.join(map(str, content))}; give a list of rows")
     if not isinstance(content, list):
-        raise UserError(f"--task {path} holds a {type(content).__name__}; give a list of rows")
+        raise UserError(f"task {path} holds a {type(content).__name__}; give a list of rows")
     return content
 
 
@@ -238,7 +238,7 @@ def _fields(path: Path, content: str, separator: str) -> list[tuple[int, list[st
             line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
-            f"--task {path} line {line} cannot be read ({error}); a field with a quote in it is quoted whole, and its "
+            f"task {path} line {line} cannot be read ({error}); a field with a quote in it is quoted whole, and its "
             "quotes doubled"
         ) from None
     return found
@@ -246,15 +246,15 @@ def _fields(path: Path, content: str, separator: str) -> list[tuple[int, list[st
 
 def _table(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Row]:
     if not rows:
-        raise UserError(f"--task {path} is empty; it needs a line of column names and at least one row")
+        raise UserError(f"task {path} is empty; it needs a line of column names and at least one row")
     (_, names), *others = rows
     names = ["Unnamed: 0" if place == 0 and not name.strip() else name for place, name in enumerate(names)]
     if len(set(names)) < len(names) or not all(name.strip() for name in names):
-        raise UserError(f"--task {path}: columns {names} need names that differ")
+        raise UserError(f"task {path}: columns {names} need names that differ")
     for line, fields in others:
         if len(fields) != len(names):
             raise UserError(
-                f"--task {path} line {line}: has {len(fields)} fields under {len(names)} column names; a field with a "
+                f"task {path} line {line}: has {len(fields)} fields under {len(names)} column names; a field with a "
                 "separator or a line end in it has to be quoted"
             )
     return [dict(zip(names, fields, strict=True)) for _, fields in others]
@@ -270,7 +270,7 @@ def _parquet_rows(path: Path) -> list[Row]:
             options = {"data_files": str(path), "split": "train", "cache_dir": cache, "keep_in_memory": True}
             return _rows_of(datasets.load_dataset("parquet", **options))
         except Exception as error:
-            raise UserError(f"--task {path} cannot be read: {_reason(error)}") from None
+            raise UserError(f"task {path} cannot be read: {_reason(error)}") from None
 
 
 def _check_rows(path: Path) -> None:
@@ -282,9 +282,9 @@ def _check_rows(path: Path) -> None:
     try:
         rows, size = pyarrow.parquet.ParquetFile(path).metadata.num_rows, path.stat().st_size
     except Exception as error:
-        raise UserError(f"--task {path} cannot be read: {_reason(error)}") from None
+        raise UserError(f"task {path} cannot be read: {_reason(error)}") from None
     if rows > size:
-        raise UserError(f"--task {path} claims {rows:,} rows in {size:,} bytes; such a file holds no questions")
+        raise UserError(f"task {path} claims {rows:,} rows in {size:,} bytes; such a file holds no questions")
 
 
 def _reason(error: BaseException) -> str:

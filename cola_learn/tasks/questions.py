@@ -1,4 +1,4 @@
-"""A benchmark as data: questions with choices or short answers, written as prompts and texts to score."""
+"""A benchmark as data: questions with choices, short answers or long ones, written as prompts and texts to score."""
 
 import hashlib
 import json
@@ -8,16 +8,23 @@ from typing import Literal
 Template = Literal["cloze", "letter"]
 Metric = Literal["acc", "acc_norm", "pmi"]
 Truncate = Literal["no", "left"]
+Kind = Literal["choices", "open", "response"]
+KINDS: dict[Kind, str] = {
+    "choices": "questions with choices",
+    "open": "open questions",
+    "response": "prompts with responses",
+}
 
 
 @dataclass(frozen=True)
 class Question:
-    """A multiple-choice question, or an open one that has a short answer.
+    """A multiple-choice question, an open one that has a short answer, or a prompt with a given response.
 
     Attributes:
         task, split, id: where it comes from; together they are its name in every stored output.
         text: the question; with ``blank`` a sentence in which ``_`` stands for the choice.
-        choices: at least two answers; of an open question the right one and a wrong one for the luck control.
+        choices: at least two answers; of an open question the right one and a wrong one for the luck control; of a
+            prompt the response alone.
         gold: index of the right one.
         prefix, suffix: what the prompt puts before and after the text.
         blank: whether the choices fill ``_`` in the text, so that the rest of the sentence is scored.
@@ -40,6 +47,11 @@ class Question:
     @property
     def key(self) -> str:
         return f"{self.task}/{self.split}/{self.id}"
+
+    @property
+    def kind(self) -> Kind:
+        """What is asked for."""
+        return "open" if self.open else "choices" if len(self.choices) > 1 else "response"
 
     @property
     def digest(self) -> str:
@@ -106,6 +118,7 @@ def as_sample(question: Question, template: Template = "cloze") -> Sample:
         )
     else:
         prompt = question.prefix + question.text + question.suffix
-        continuations = tuple(f" {option}" for option in options)
+        space = "" if question.kind == "response" else " "  # a response follows as it stands
+        continuations = tuple(space + option for option in options)
     contexts = tuple(prompt for _ in options)
-    return Sample(question.key, prompt, contexts, continuations, tuple(len(text) - 1 for text in continuations))
+    return Sample(question.key, prompt, contexts, continuations, tuple(len(option) for option in options))

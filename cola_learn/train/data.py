@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from cola_learn.label.records import Label, Trial, menu_of
 from cola_learn.label.score_matrix import apart, open_stores, questions_of, tell_apart
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.scores import OptionScores
-from cola_learn.rewards.temperature import soft_reward, task_temperatures
+from cola_learn.rewards.temperature import LEAST_PROBABILITY, soft_reward, task_temperatures
 from cola_learn.tasks.questions import Question
 from cola_learn.train.batches import Example, collate
 from cola_learn.train.features import features_of
@@ -88,7 +89,7 @@ class LabelDataModule(lightning.LightningDataModule):
     """Labels of a store, or of many tasks' stores, split by question into training and validation.
 
     Args:
-        labels: folder of a label store, or of several, such as label cross writes.
+        labels: folder of a label store, or of several, as of several tasks.
         extra_labels: labels that are trained on too, such as a search's beside those of a menu; their chains need
             not be the menu's, and none of them is validated on.
         limit: train on at most this many labelled questions, drawn with the seed.
@@ -127,12 +128,12 @@ class LabelDataModule(lightning.LightningDataModule):
         if self.extra_stores:
             tell_apart([*self.stores, *self.extra_stores])
         manifest = self.stores[0].manifest
-        self.num_layers = manifest.num_layers
-        self.space: SearchSpace = manifest.search_space
-        self.fingerprint, self.special_tokens = manifest.fingerprint, manifest.special_tokens
-        self.backbone_name = backbone or manifest.backbone
+        self.num_layers = manifest.model.num_layers
+        self.space: SearchSpace = manifest.plan.space
+        self.fingerprint, self.special_tokens = manifest.model.fingerprint, manifest.model.special_tokens
+        self.backbone_name = backbone or manifest.model.name
         self.feature_layers = tuple(feature_layers)
-        self._labels_at, self._device, self._dtype = labels, device, dtype or manifest.dtype
+        self._labels_at, self._device, self._dtype = labels, device, dtype or manifest.model.dtype
         self._trials, self._depth_preference, self._validation_share = trials, depth_preference, validation_share
         self._batch_size, self.seed = batch_size, seed
         if not 0 < validation_share < 1:
@@ -203,7 +204,11 @@ class LabelDataModule(lightning.LightningDataModule):
         self.training = [self.examples[index] for index in order[held_out:]] + extra
 
     def _fit_temperatures(self, labels: Sequence[Label]) -> dict[str, float]:
-        known = [label for label in labels if not math.isnan(label.base.margin)]
+        known = [
+            label
+            for label in labels
+            if not math.isnan(label.base.margin) and self._questions[label.key].kind != "response"
+        ]
         base = [_scores(label.base, self._questions[label.key]) for label in known]
         return task_temperatures(
             [label.task for label in known], [gold for _, gold in base], [scores for scores, _ in base]
@@ -260,14 +265,14 @@ def _check_same(stores: Sequence[LabelStore], extra: LabelStore) -> None:
     """
     mine, theirs = stores[0].manifest, extra.manifest
     if name := apart(stores[0], extra):
-        ours, other = getattr(mine, name), getattr(theirs, name)
+        ours, other = attrgetter(name)(mine), attrgetter(name)(theirs)
         raise UserError(f"--extra_labels {extra.folder}: {name} is {other}, of --labels {ours}")
     for store in stores:
-        manifest = store.manifest
-        if (manifest.task, manifest.split) == (theirs.task, theirs.split) and manifest.scoring != theirs.scoring:
+        source, scoring = store.manifest.source, store.manifest.scoring
+        if (source.task, source.split) == (theirs.source.task, theirs.source.split) and scoring != theirs.scoring:
             raise UserError(
-                f"--extra_labels {extra.folder}: {theirs.task} is scored by {theirs.metric}, in {store.folder} by "
-                f"{manifest.metric}; label it with --metric {manifest.metric}"
+                f"--extra_labels {extra.folder}: {source.task} is scored by {theirs.scoring.metric}, in {store.folder} "
+                f"by {scoring.metric}; label it with --metric {scoring.metric}"
             )
 
 
@@ -295,5 +300,7 @@ def _soft_reward(trial: Trial, question: Question, temperature: float) -> float:
     """The soft reward in nats; where margins are not known, as of imported labels, the reward itself."""
     if math.isnan(trial.margin):
         return trial.reward
+    if question.kind == "response":
+        return max(trial.margin, math.log(LEAST_PROBABILITY))
     scores, gold = _scores(trial, question)
     return soft_reward(OptionScores(scores), gold, temperature)

@@ -83,8 +83,10 @@ def features_of(
     found: dict[str, Tensor] = {}
     for _, some in itertools.groupby(questions, key=lambda question: (question.task, question.split)):
         together = list(some)
-        prompts = [as_sample(question, manifest.template).prompt for question in together]
-        states = stored_features(manifest.fingerprint, prompts, layers, load, dtype, manifest.special_tokens)
+        prompts = [as_sample(question, manifest.scoring.template).prompt for question in together]
+        states = stored_features(
+            manifest.model.fingerprint, prompts, layers, load, dtype, manifest.model.special_tokens
+        )
         found |= {question.key: state for question, state in zip(together, states, strict=True)}
     return found
 

@@ -158,7 +158,7 @@ class ControllerModule(lightning.LightningModule):
         if self.objective.needs_menu and not menu:
             raise UserError(
                 f"--model.objective {self.hparams['objective']} needs the same chains on every question: labels of "
-                "python -m cola_learn.label cross, with --data.trials all"
+                "label with --config menu, and train with --data.trials all"
             )
         return menu
 

@@ -19,7 +19,7 @@ def evaluate_command(controller: Path, labels: Path | None) -> list[object]:
         return []
     command: list[object] = ["python -m cola_learn.evaluate", "--labels", labels]
     manifests = [file.parent for file in (labels / "manifest.json", *labels.glob("*/manifest.json")) if file.exists()]
-    tasks = dict.fromkeys(LabelStore.open(folder).manifest.task for folder in manifests)
+    tasks = dict.fromkeys(LabelStore.open(folder).manifest.source.task for folder in manifests)
     if (held := labels.parent / "held").is_dir() and labels not in manifests:
         return [*command, "--held", held, "--controllers", controller]
     parts = [re.fullmatch(r"(.+)\[:(\d+)%\]", task) for task in tasks]
@@ -42,5 +42,5 @@ def hold_out(controller: Path, labels: Path) -> str:
     """What to say where ``evaluate_command`` has none to give: a file needs questions that were not labelled."""
     return (
         "to measure it, give questions that were not labelled: python -m cola_learn.evaluate --tasks OTHER_FILE "
-        f"--labels {labels} --controllers {controller}; or label a part, --task 'FILE[:80%]', and the rest is held out"
+        f"--labels {labels} --controllers {controller}; or label a part, --tasks 'FILE[:80%]', and the rest is held out"
     )

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_1_label(command: Command, folder: Path) -> None:
     code, said = command(
-        "cola_learn.label", "--task", write(folder / "mine.jsonl", 0, 6), "--output", folder / "labels", *QUICK
+        "cola_learn.label", "--tasks", write(folder / "mine.jsonl", 0, 6), "--output", folder / "labels", *QUICK
     )
     assert code == 0, said
     assert "first question as it was read: mine/file/1" in said
@@ -43,7 +43,7 @@ def test_1_label(command: Command, folder: Path) -> None:
 
 def test_2_more_rows_are_new_questions(command: Command, folder: Path) -> None:
     write(folder / "mine.jsonl", 0, 8)
-    code, said = command("cola_learn.label", "--task", folder / "mine.jsonl", "--output", folder / "labels", *QUICK)
+    code, said = command("cola_learn.label", "--tasks", folder / "mine.jsonl", "--output", folder / "labels", *QUICK)
     assert code == 0, said
     assert "6 of 8 questions are done already" in said
 
@@ -68,9 +68,9 @@ def test_3_training_questions_under_another_name_are_not_held_out(command: Comma
 def test_4_changed_rows_are_not_labelled_into_the_same_store(command: Command, folder: Path) -> None:
     write(folder / "mine.jsonl", 100, 8)
     before = {file.name: file.read_bytes() for file in (folder / "labels").glob("*.parquet")}
-    code, said = command("cola_learn.label", "--task", folder / "mine.jsonl", "--output", folder / "labels", *QUICK)
+    code, said = command("cola_learn.label", "--tasks", folder / "mine.jsonl", "--output", folder / "labels", *QUICK)
     assert code == 2, said
-    assert "8 questions of" in said
+    assert "8 of its questions" in said
     assert "are no longer what they were when they were labelled" in said
     assert {file.name: file.read_bytes() for file in (folder / "labels").glob("*.parquet")} == before
 

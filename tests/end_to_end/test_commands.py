@@ -302,12 +302,12 @@ def test_8_stores_are_looked_after(command: Command, folder: Path, tmp_path: Pat
 
 
 BAD = {
-    "unknown task": (["label", "--task", "arc_hard"], "--task arc_hard is not known"),
-    "unknown split": (["label", "--split", "tset"], "--split tset of arc_easy is not known"),
-    "no such file": (["label", "--task", "{tmp}/no.jsonl"], "--task {tmp}/no.jsonl is not there"),
-    "bad row": (["label", "--task", "{tmp}/bad.jsonl"], "bad.jsonl row 2: answer 9 is none of the 2 options"),
-    "empty file": (["label", "--task", "{tmp}/empty.jsonl"], "holds no questions"),
-    "limit": (["label", "--limit", "0"], "--limit 0 leaves no questions"),
+    "unknown task": (["label", "--tasks", "arc_hard:test"], "task arc_hard is not known"),
+    "unknown split": (["label", "--tasks", "arc_easy:tset"], "split tset of arc_easy is not known"),
+    "no such file": (["label", "--tasks", "{tmp}/no.jsonl"], "task {tmp}/no.jsonl is not there"),
+    "bad row": (["label", "--tasks", "{tmp}/bad.jsonl"], "bad.jsonl row 2: answer 9 is none of the 2 options"),
+    "empty file": (["label", "--tasks", "{tmp}/empty.jsonl"], "holds no questions"),
+    "limit": (["label", "--limit", "0"], "limit 0 leaves no questions"),
     "not a number": (["label", "--limit", "many"], "limit"),
     "unknown option": (["label", "--simulations", "4"], "--simulations"),
     "bad setting": (["label", "--search.simulations", "0"], "--search.simulations is 0; give at least 1"),
@@ -323,7 +323,7 @@ BAD = {
             *("label", "--limit", "8", "--output", "{run}/labels", "--space.max_block", "2"),
             *("--search.simulations", "8"),
         ],
-        "holds labels made with space",
+        "holds labels made with plan.space",
     ),
     "no workers": (["label", "--workers", "0"], "--workers is 0; give at least 1"),
     "ray option": (["label", "--ray_address", "auto"], "--ray_address is auto, but executor is local"),

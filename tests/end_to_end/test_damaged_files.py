@@ -1,6 +1,7 @@
 """Every kind of file that is written or read, damaged in several ways: refused in one line that names it, or made again
 and said so; never a traceback, and never read as something else."""
 
+import functools
 import random
 import resource
 import shutil
@@ -40,8 +41,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 LABELS, CONTROLLER = ("--labels", "{run}/labels"), ("--controller", "{run}/controller")
 REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "manifest": ("labels/manifest.json", ("label", "inspect", "{run}/labels"), "manifest.json cannot be read"),
-    "labels": ("labels/labels-*.parquet", ("label", "inspect", "{run}/labels"), "cannot be read"),
-    "labels to train on": ("labels/labels-*.parquet", ("train", *TRAIN, *LABELS, "--output", "{tmp}/t"), "label file"),
+    "labels": ("labels/scores-*.parquet", ("label", "inspect", "{run}/labels"), "cannot be read"),
+    "labels to train on": ("labels/scores-*.parquet", ("train", *TRAIN, *LABELS, "--output", "{tmp}/t"), "label file"),
     "configuration": (
         "controller/config.json",
         ("infer", "Why?", *CONTROLLER),
@@ -59,8 +60,8 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
         "holds a checkpoint without a record of its training",
     ),
     "kept questions": ("labels/questions.parquet", ("label", "verify", "{run}/labels"), "question"),
-    "questions": ("questions.parquet", ("label", "--task", "{run}/questions.parquet"), "--task"),
-    "compressed questions": ("questions.jsonl.gz", ("label", "--task", "{run}/questions.jsonl.gz"), "--task"),
+    "questions": ("questions.parquet", ("label", "--tasks", "{run}/questions.parquet"), "task "),
+    "compressed questions": ("questions.jsonl.gz", ("label", "--tasks", "{run}/questions.jsonl.gz"), "task "),
 }
 TRAINING = ("train", *TRAIN, *LABELS, "--output", "{run}/train")
 AGAIN: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -165,20 +166,23 @@ def test_a_damaged_embedded_model_names_the_command(
 
 
 MANIFESTS: list[tuple[str, Any]] = [
-    ("num_layers", 0), ("num_layers", "30"), ("num_layers", 2.5), ("num_layers", None), ("backbone", 7),
-    ("space", []), ("space", {"max_block": 0}), ("space", {"max_block": "4"}), ("space", {"blocks": 4}),
-    ("space", None),
-    ("search", {"simulations": "many"}), ("search", {"simulations": 10**12}), ("search", None), ("seed", "0"),
-    ("dtype", "int8"), ("template", "essay"), ("metric", "f1"), ("prompt", {"ask": 3}), ("prompt", [1]),
-    ("layout", {"columns": 3}), ("layout", {"columns": "question"}), ("versions", 3), ("luck", "yes"), ("extra", 1),
-    ("reward", "luck"), ("format", 99), ("task", None), ("split", ["test"]), ("neighbours", -1.5), ("truncate", True),
+    *(("model.num_layers", value) for value in (0, "30", 2.5, None)), ("model.name", 7), ("model.dtype", "int8"),
+    *(("plan.space", value) for value in ([], {"max_block": 0}, {"max_block": "4"}, {"blocks": 4}, None)),
+    *(("plan.simulations", value) for value in ("many", 10**12, None)), ("plan.seed", "0"), ("plan.luck", "yes"),
+    ("plan.neighbours", -1.5), ("plan.settings", 3), ("scoring.template", "essay"), ("scoring.metric", "f1"),
+    ("scoring.prompt", {"ask": 3}), ("scoring.prompt", [1]), ("scoring.reward", "luck"), ("scoring.truncate", True),
+    ("scoring.metric", "auto"), ("source.layout", {"columns": 3}), ("source.layout", {"columns": "question"}),
+    ("source.task", None), ("source.split", ["test"]), ("versions", 3), ("extra", 1), ("format", 99),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), MANIFESTS)
 def test_crafted_manifests(name: str, value: Any, finished: Path, tmp_path: Path) -> None:
-    write_json(tmp_path / "manifest.json", {**read_json(finished / "labels" / "manifest.json"), name: value})
-    with pytest.raises(UserError, match=rf"(manifest.json cannot be read: .*{name}|has format)"):
+    values = read_json(finished / "labels" / "manifest.json")
+    *within, last = name.split(".")
+    functools.reduce(dict.__getitem__, within, values)[last] = value
+    write_json(tmp_path / "manifest.json", values)
+    with pytest.raises(UserError, match=rf"(manifest.json cannot be read: .*{last}|has format)"):
         LabelStore.open(tmp_path)
 
 
@@ -279,7 +283,7 @@ def flips(content: bytes, count: int, seed: int) -> list[tuple[int, int]]:
 
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "manifest": ("labels/manifest.json", lambda file: LabelStore.open(file.parent).manifest),
-    "labels": ("labels/labels-*.parquet", lambda file: LabelStore.open(file.parent).read()),
+    "labels": ("labels/scores-*.parquet", lambda file: LabelStore.open(file.parent).read()),
     "controller": (
         "controller/config.json",
         lambda file: str([(one.config, one.rule) for one in [Controller.from_pretrained(file.parent)]]),

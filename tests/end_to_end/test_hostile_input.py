@@ -62,7 +62,7 @@ def test_files_of_questions(case: str, tmp_path: Path, command: Command) -> None
     name, content, message = FILES[case]
     file = tmp_path / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
-    code, said = command("cola_learn.label", "--task", file, "--output", tmp_path / "out", "--tracking", "disabled")
+    code, said = command("cola_learn.label", "--tasks", file, "--output", tmp_path / "out", "--tracking", "disabled")
     assert_one_line(code, said, message)
     assert not any(ord(char) < 32 and char != "\n" for char in said)
     assert not (tmp_path / "out").exists()
@@ -74,7 +74,7 @@ def test_a_parquet_file_that_claims_millions_of_rows(tmp_path: Path, command: Co
     columns = {name: pyarrow.repeat("a", count) for name in ("question", "A", "B", "answer")}
     pyarrow.parquet.write_table(pyarrow.table(columns), file)
     assert file.stat().st_size < 1_000_000
-    code, said = command("cola_learn.label", "--task", file, "--output", tmp_path / "out")
+    code, said = command("cola_learn.label", "--tasks", file, "--output", tmp_path / "out")
     assert_one_line(code, said, "claims 5,000,000 rows")
 
 
@@ -97,9 +97,9 @@ def test_menus(text: str, tmp_path: Path, command: Command) -> None:
     menu = tmp_path / "menu.txt"
     menu.write_text(f"0-29\n{text}\n")
     arguments = ("--tasks", "arc_easy:validation", "--limit", "1", "--output", tmp_path / "out")
-    code, said = command("cola_learn.label", "cross", "--menu", menu, *arguments)
+    code, said = command("cola_learn.label", "--config", "menu", "--search.file", menu, *arguments)
     assert_one_line(code, said, "menu.txt line 2: ")
-    assert not list(tmp_path.glob("out/*/manifest.json"))
+    assert not list(tmp_path.glob("out/**/manifest.json"))
 
 
 def test_a_corrected_menu_is_taken(tmp_path: Path, command: Command) -> None:
@@ -107,7 +107,7 @@ def test_a_corrected_menu_is_taken(tmp_path: Path, command: Command) -> None:
     arguments = ("--tasks", "arc_easy:validation", "--limit", "1", "--output", tmp_path / "out")
     for text, expected in (("0-29\n0-31\n", 2), ("0-29\n0-28\n", 0)):
         menu.write_text(text)
-        code, said = command("cola_learn.label", "cross", "--menu", menu, *arguments)
+        code, said = command("cola_learn.label", "--config", "menu", "--search.file", menu, *arguments)
         assert code == expected, said
 
 

@@ -35,7 +35,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, start in (("physics", 0), ("history", 8)):
         (folder / name).mkdir()
         file = write(folder / name / "train.jsonl", start, 8)
-        run("label", "--task", file, "--output", folder / "all" / name, *QUICK)
+        run("label", "--tasks", file, "--output", folder / "all" / name, *QUICK)
     return folder
 
 
@@ -78,7 +78,7 @@ def test_a_file_of_the_name_of_the_labels_may_be_held_out(two: Path) -> None:
 def test_a_label_file_without_its_digest_is_not_read(two: Path, tmp_path: Path) -> None:
     for file in (two / "all" / "physics").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    [file] = tmp_path.glob("labels-*.parquet")
+    [file] = tmp_path.glob("scores-*.parquet")
     file.rename(tmp_path / "labels.parquet")
     with pytest.raises(UserError, match=r"labels.parquet cannot be read.*its name does not end in"):
         LabelStore.open(tmp_path).read()

@@ -36,14 +36,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_1_label_and_verify(command: Command, folder: Path, reward: str) -> None:
     code, said = command(
         "cola_learn.label",
-        *(*CONFIG, "--open", "--task", folder / "mine.jsonl", "--reward", reward),
+        *(*CONFIG, "--open", "--tasks", folder / "mine.jsonl", "--reward", reward),
         *("--search.simulations", "4", "--neighbours", "0", "--output", folder / reward),
     )
     assert code == 0, said
     store = LabelStore.open(folder / reward)
-    assert store.manifest.reward == reward
-    assert store.manifest.prompt
-    assert store.manifest.prompt["begin"] == "Answer:"
+    assert store.manifest.scoring.reward == reward
+    assert store.manifest.scoring.prompt.begin == "Answer:"
     labels = store.read()
     assert len(labels) == LABELLED
     assert 0 < sum(label.base.reward for label in labels) < LABELLED
@@ -59,11 +58,11 @@ def test_2_what_is_stored_as_good_is_written_again(command: Command, folder: Pat
 def test_2_another_prompt_does_not_go_into_the_same_store(command: Command, folder: Path) -> None:
     code, said = command(
         "cola_learn.label",
-        *(*CONFIG, "--open", "--task", folder / "mine.jsonl", "--output", folder / "verify"),
+        *(*CONFIG, "--open", "--tasks", folder / "mine.jsonl", "--output", folder / "verify"),
         *("--search.simulations", "4", "--neighbours", "0", "--prompt.begin", "So it is"),
     )
     assert code == 2
-    assert "holds labels made with prompt" in said
+    assert "holds labels made with scoring.prompt" in said
 
 
 def test_3_train_export_evaluate(command: Command, folder: Path) -> None:
@@ -147,15 +146,18 @@ def test_5_show_prompt(command: Command, folder: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--task", "arc_easy", "--reward", "verify"), "--reward verify is not for questions with choices"),
-        (("--task", "examples.sums.chain_sum_1", "--reward", "choices"), "--reward choices is not for open questions"),
+        (("--tasks", "arc_easy:test", "--reward", "verify"), "--reward verify is not for questions with choices"),
         (
-            ("--task", "examples.sums.chain_sum_1", "--prompt.ask", "Solve it."),
-            "--prompt.ask 'Solve it.' does not say where",
+            ("--tasks", "examples.sums.chain_sum_1:test", "--reward", "choices"),
+            "--reward choices is not for open questions",
         ),
         (
-            ("--task", "examples.sums.chain_sum_1", "--split", "dev"),
-            "--split dev of examples.sums.chain_sum_1 is not known",
+            ("--tasks", "examples.sums.chain_sum_1:test", "--prompt.ask", "Solve it."),
+            "prompt.ask is 'Solve it.'; write {question} where",
+        ),
+        (
+            ("--tasks", "examples.sums.chain_sum_1:dev"),
+            "split dev of examples.sums.chain_sum_1 is not known",
         ),
     ],
 )

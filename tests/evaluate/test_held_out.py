@@ -40,14 +40,18 @@ def test_what_cannot_be_held_out_is_refused(tmp_path: Path) -> None:
     for labels, tasks, message in (
         (MENU, ["openbookqa:validation"], "--tasks openbookqa:validation: .* such as openbookqa/validation/"),
         (MENU, ["arc_easy:dev[", "x"], "names no split; give task:split"),
-        (MENU, ["arc_easy"], "--tasks arc_easy names no split; give task:split"),
-        (MENU, ["nothing:test"], "--task nothing is not known"),
+        (MENU, ["arc_easy"], "task arc_easy names no split; give task:split"),
+        (MENU, ["nothing:test"], "task nothing is not known"),
         (
             MENU,
             ["sciq:validation[:50%]", "sciq:validation[50%:]"],
             "has the name of another, sciq validation; name each once",
         ),
-        (MENU, ["dart_math_1:test"], "--tasks dart_math_1 has open questions, --labels questions with choices"),
+        (
+            MENU,
+            ["dart_math_1:test"],
+            "--tasks dart_math_1 has open questions, and --labels were made with the reward choices",
+        ),
         (MENU, [tmp_path / "none.jsonl"], "none.jsonl is not there"),
     ):
         with pytest.raises(UserError, match=message):

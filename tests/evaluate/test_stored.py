@@ -42,7 +42,7 @@ def table_of(seed: int, size: int = 200, first: int = 0) -> ScoreMatrix:
     scores = draws.normal(0, 1, (size, len(MENU), 3))
     for row, question in enumerate(questions):
         scores[row, 1 + row % 3, question.gold] += 1.0
-    return ScoreMatrix(tuple(Chain.parse(text, 6) for text in MENU), questions, scores, {})
+    return ScoreMatrix.of_options(tuple(Chain.parse(text, 6) for text in MENU), questions, scores, {})
 
 
 def rows_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> tuple[PolicyRow, ...]:
@@ -75,7 +75,7 @@ def rows_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> tuple[Po
 def test_other_gold_answers_change_nothing_that_is_chosen() -> None:
     """Depth shows what was chosen: with other gold answers every policy runs the same layers, but for the oracle."""
     pool, held = table_of(2), table_of(3, first=1000)
-    moved = ScoreMatrix(
+    moved = ScoreMatrix.of_options(
         held.chains,
         tuple(dataclasses.replace(question, gold=(question.gold + 1) % 3) for question in held.questions),
         held.scores,
@@ -157,7 +157,17 @@ def test_from_scores_to_report(command: Command, tmp_path: Path) -> None:
         ("held", ("commonsense_qa:validation[75%:]", "sciq:validation[75%:]")),
     ):
         code, said = command(
-            *("cola_learn.label", "cross", "--menu", tmp_path / "menu.txt", "--tasks", *tasks, "--limit", "12"),
+            *(
+                "cola_learn.label",
+                "--config",
+                "menu",
+                "--search.file",
+                tmp_path / "menu.txt",
+                "--tasks",
+                *tasks,
+                "--limit",
+                "12",
+            ),
             *("--output", tmp_path / name, "--verify", "off"),
         )
         assert code == 0, said

@@ -30,7 +30,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_labels_hold_the_reward_and_what_is_good(labels: Path) -> None:
     store = LabelStore.open(labels)
-    assert (store.manifest.reward, store.manifest.good_from) == (REWARD[1], 0.5)
+    assert (store.manifest.scoring.reward, store.manifest.good_from) == (REWARD[1], 0.5)
     rewards = [trial.reward for label in store for trial in label.trials]
     assert any(0 < reward < 1 for reward in rewards)
     for label in store:

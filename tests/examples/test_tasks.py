@@ -56,6 +56,6 @@ def test_fail_rates_rank_both_pools_and_take_a_question_once(pools: list[Pool]) 
 
 def test_wrong_splits_of_fail_rates_are_named(pools: list[Pool]) -> None:
     with pytest.raises(
-        UserError, match=r"--split dev of examples\.fail_rate\.dart_math_1 is not known; choose train, validation, test"
+        UserError, match=r"split dev of examples\.fail_rate\.dart_math_1 is not known; choose train, validation, test"
     ):
         read_by_fail_rate(1, "dev", pools)

@@ -19,7 +19,7 @@ def test_labels_are_whole_and_true(task: str, smollm32: Backbone) -> None:
     store = LabelStore.open(FOLDER / f"{task}-test")
     questions = {question.key: question for question in load_task(task, "test")}
     assert store.keys() == questions.keys()
-    assert store.manifest.fingerprint == smollm32.fingerprint
+    assert store.manifest.model.fingerprint == smollm32.fingerprint
     scorer = make_judge(smollm32, store.manifest.scoring, cache_gib=0)
     for label in random.Random(0).sample([label for label in store.read() if label.good], 5):
         question = questions[label.key]
@@ -36,10 +36,10 @@ def test_math_labels_are_true(smollm32: Backbone) -> None:
     good = []
     for folder in sorted(FOLDER.glob("dart_math_*")):
         store = LabelStore.open(folder)
-        assert store.manifest.fingerprint == smollm32.fingerprint
+        assert store.manifest.model.fingerprint == smollm32.fingerprint
         good += [(store.manifest, label) for label in store.read() if label.good]
     for manifest, label in random.Random(0).sample(good, 4):
-        question = next(one for one in load_task(manifest.task, "test") if one.key == label.key)
+        question = next(one for one in load_task(manifest.source.task, "test") if one.key == label.key)
         judge = make_judge(smollm32, manifest.scoring, cache_gib=0).reference()
         judge.open(as_sample(question))
         score = judge.score([(label.key, label.good[0].chain)])[0]
@@ -52,7 +52,7 @@ def test_scores_of_gemma_are_true(gemma32: Backbone) -> None:
     """A few questions of each task through every chain, alone."""
     for part in ("pool", "held"):
         for store in open_stores(MENUS / "gemma" / part):
-            assert store.manifest.fingerprint == gemma32.fingerprint
+            assert store.manifest.model.fingerprint == gemma32.fingerprint
             questions, labels = store.questions(), store.read()
             judge = make_judge(gemma32, store.manifest.scoring, cache_gib=0)
             for label in random.Random(0).sample(labels, 2):

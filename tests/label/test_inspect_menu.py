@@ -29,4 +29,4 @@ def test_each_chain_of_a_menu_is_shown_beside_base(command: Command) -> None:
 def test_one_of_several_stores_of_searches_is_asked_for(command: Command) -> None:
     code, said = command("cola_learn.label", "inspect", "data/labels")
     assert code == 2
-    assert "store data/labels: arc_challenge-test and dart_math_1-repeat differ in space" in said
+    assert "store data/labels: arc_challenge-test and dart_math_1-repeat differ in plan.space" in said

@@ -73,16 +73,16 @@ def test_compose_adds_what_gains_most_under_each_question_s_own_metric(smollm: B
     assert {chain: gains.mean() for chain, gains in composed.items()} == pytest.approx(wanted, abs=1e-4)
 
 
-def test_cross_keeps_the_score_of_every_option(command: Command, tmp_path: Path, smollm: Backbone) -> None:
+def test_a_menu_keeps_the_score_of_every_option(command: Command, tmp_path: Path, smollm: Backbone) -> None:
     menu = tmp_path / "menu.txt"
     menu.write_text("0-13 15-29\n0-22 22-29\n")
-    arguments = ("--menu", menu, "--tasks", "arc_easy:test", "winogrande:validation", "--limit", "4")
-    code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
+    arguments = ("--search.file", menu, "--tasks", "arc_easy:test", "winogrande:validation", "--limit", "4")
+    code, said = command("cola_learn.label", "--config", "menu", *arguments, "--output", tmp_path / "pool")
     assert code == 0, said
     for task, split, metric in (("arc_easy", "test", "acc_norm"), ("winogrande", "validation", "acc")):
         scorer = OptionScorer(Executor(smollm, cache_bytes=0), metric)
-        store = LabelStore.open(tmp_path / "cross" / f"{task}-{split}")
-        assert store.manifest.scores
+        store = LabelStore.open(tmp_path / "pool" / f"{task}-{split}")
+        assert store.manifest.plan.keep_scores
         questions = {question.key: question for question in load_task(task, split)}
         labels = store.read()
         assert len(labels) == 4
@@ -98,25 +98,25 @@ def test_cross_keeps_the_score_of_every_option(command: Command, tmp_path: Path,
                 assert trial.margin == scores.margin(question.gold)
             scorer.close(found.key)
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.parquet")}
-    code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
+    code, said = command("cola_learn.label", "--config", "menu", *arguments, "--output", tmp_path / "pool")
     assert code == 0
     assert "4 of 4 questions are done already" in said
     assert before == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.parquet")}
     menu.write_text("0-13 15-29\n")
-    code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
+    code, said = command("cola_learn.label", "--config", "menu", *arguments, "--output", tmp_path / "pool")
     assert code == 2
-    assert "holds labels made with search" in said
+    assert "holds labels made with plan.settings.file" in said
 
 
 def test_wrong_pools_are_named(command: Command, tmp_path: Path) -> None:
     menu = tmp_path / "menu.txt"
     menu.write_text("0-13 15-29\n")
     for arguments, message in (
-        (("--menu", menu, "--tasks", "arc_easy"), "--tasks arc_easy names no split"),
-        (("--menu", menu, "--tasks", "q.jsonl:/../../esc"), "--tasks q.jsonl:/../../esc names no split"),
-        (("--menu", tmp_path / "none.txt", "--tasks", "arc_easy:test"), "none.txt cannot be read"),
+        (("--search.file", menu, "--tasks", "arc_easy"), "task arc_easy names no split"),
+        (("--search.file", menu, "--tasks", "q.jsonl:/../../esc"), "task q.jsonl:/../../esc names no split"),
+        (("--search.file", tmp_path / "none.txt", "--tasks", "arc_easy:test"), "none.txt cannot be read"),
     ):
-        code, said = command("cola_learn.label", "cross", *arguments, "--output", tmp_path / "cross")
+        code, said = command("cola_learn.label", "--config", "menu", *arguments, "--output", tmp_path / "pool")
         assert code == 2
         assert message in said
         assert "Traceback" not in said
@@ -126,10 +126,11 @@ def test_a_menu_is_not_made_of_stores_with_other_prompts(command: Command, tmp_p
     stores = [tmp_path / "one", tmp_path / "two"]
     for store in stores:
         shutil.copytree("data/menu/held/boolq-validation", store)
-    replace(LabelStore.open(stores[1]).manifest, template="letter").write(stores[1])
+    manifest = LabelStore.open(stores[1]).manifest
+    replace(manifest, scoring=replace(manifest.scoring, template="letter")).write(stores[1])
     code, said = command("cola_learn.label", "menu", "--labels", *stores, "--output", tmp_path / "menu.txt")
     assert code == 2
-    assert said.strip().endswith(f"--labels: {stores[0]} and {stores[1]} differ in template")
+    assert said.strip().endswith(f"--labels: {stores[0]} and {stores[1]} differ in scoring.template")
 
 
 def test_gains_do_not_depend_on_the_units_of_a_metric(tmp_path: Path) -> None:

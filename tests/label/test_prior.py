@@ -8,10 +8,11 @@ import torch
 
 from cola_learn.chains import Chain, Repeat, Skip
 from cola_learn.errors import UserError
-from cola_learn.label.manifest import Manifest
+from cola_learn.label.manifest import Identity, Manifest, Searched, Source
 from cola_learn.label.records import Label, Trial
 from cola_learn.label.single_edits import edit_gains, heat_map, load_prior
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.scoring import Scoring
 from cola_learn.search.method import SearchMethod
 from cola_learn.search.methods import MCTS
 
@@ -27,7 +28,12 @@ LABELS = [label("1", -1.0, skip=0.0, loop=-2.0, both=9.0), label("2", 1.0, skip=
 
 
 def store_of(folder: Path, labels: list[Label]) -> Path:
-    manifest = Manifest("tiny", "f00d", 6, "float32", "pets", "test", "cloze", "acc", {}, {}, 0)
+    manifest = Manifest(
+        Identity("tiny", "f00d", 6, "float32"),
+        Source("pets", "test"),
+        Scoring(metric="acc", reward="choices"),
+        Searched("MCTS", {}, 50),
+    )
     LabelStore.create(folder, manifest).append(labels)
     return folder
 

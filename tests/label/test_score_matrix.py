@@ -24,8 +24,19 @@ def test_a_table_holds_what_each_chain_scores_alone(command: Command, tmp_path: 
     menu = tmp_path / "menu.txt"
     menu.write_text("0-13 15-29\n0-22 22-29\n")
     tasks = ("openbookqa:test", "winogrande:validation[:50%]")
-    arguments = ("--menu", menu, "--tasks", *tasks, "--limit", "3", "--output", tmp_path / "cross")
-    code, said = command("cola_learn.label", "cross", *arguments)
+    arguments = (
+        "--config",
+        "menu",
+        "--search.file",
+        menu,
+        "--tasks",
+        *tasks,
+        "--limit",
+        "3",
+        "--output",
+        tmp_path / "cross",
+    )
+    code, said = command("cola_learn.label", *arguments)
     assert code == 0, said
     table = ScoreMatrix.load(open_stores(tmp_path / "cross"))
     assert [str(chain) for chain in table.chains] == ["0-29", "0-13 15-29", "0-21 (22)x2 23-29"]
@@ -56,11 +67,11 @@ def test_stores_that_do_not_belong_together_are_named(command: Command, tmp_path
     for name, chain in (("one", "0-13 15-29"), ("two", "0-22 22-29")):
         (tmp_path / f"{name}.txt").write_text(chain + "\n")
         code, _ = command(
-            *("cola_learn.label", "cross", "--menu", tmp_path / f"{name}.txt", "--tasks", "sciq:validation"),
-            *("--limit", "2", "--output", tmp_path / "both" / name),
+            *("cola_learn.label", "--config", "menu", "--search.file", tmp_path / f"{name}.txt"),
+            *("--tasks", "sciq:validation", "--limit", "2", "--output", tmp_path / "both" / name),
         )
         assert code == 0
-    stores = [LabelStore.open(tmp_path / "both" / name / "sciq-validation") for name in ("one", "two")]
+    stores = [LabelStore.open(tmp_path / "both" / name) for name in ("one", "two")]
     with pytest.raises(UserError, match="was run through another menu"):
         ScoreMatrix.load(stores)
     with pytest.raises(UserError, match="is not a label store"):
@@ -70,7 +81,7 @@ def test_stores_that_do_not_belong_together_are_named(command: Command, tmp_path
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ({"template": "letter"}, "differ in template"),
+        ({"template": "letter"}, "differ in scoring.template"),
         ({"metric": "acc"}, "easy-one and easy-two score one task in two ways"),
     ],
 )
@@ -78,6 +89,7 @@ def test_stores_that_cannot_be_read_together_are_refused(tmp_path: Path, setting
     for name in ("one", "two"):
         shutil.copytree("data/menu/held/arc_easy-validation", tmp_path / f"easy-{name}")
     assert len(open_stores(tmp_path)) == 2
-    replace(LabelStore.open(tmp_path / "easy-two").manifest, **setting).write(tmp_path / "easy-two")
+    manifest = LabelStore.open(tmp_path / "easy-two").manifest
+    replace(manifest, scoring=replace(manifest.scoring, **setting)).write(tmp_path / "easy-two")
     with pytest.raises(UserError, match=said):
         open_stores(tmp_path)

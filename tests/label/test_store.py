@@ -11,20 +11,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cola_learn.chains import Chain
+from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.files import read_json, write_json
-from cola_learn.label.manifest import FORMAT, Manifest
+from cola_learn.label.manifest import FORMAT, Identity, Manifest, Searched, Source
 from cola_learn.label.records import Label, Luck, Trial, pareto_set
 from cola_learn.label.store import LabelStore
+from cola_learn.rewards.scoring import Scoring
 
-MANIFEST = Manifest("tiny", "f00d", 6, "float32", "arc_easy", "test", "cloze", "acc", {"max_block": 4}, {}, 0)
+MANIFEST = Manifest(
+    Identity("tiny", "f00d", 6, "float32"),
+    Source("arc_easy", "test"),
+    Scoring(metric="acc", reward="choices"),
+    Searched("MCTS", {"simulations": 50}, 50),
+)
 
 chains = st.lists(st.integers(0, 5), min_size=1, max_size=9).map(lambda layers: Chain(tuple(layers), 6))
 numbers = (st.sampled_from([0.0, 1.0]), st.floats(-9, 9, width=32), *[st.integers(1, 200)] * 4)
 trials, bases = st.builds(Trial, chains, *numbers), st.builds(Trial, st.just(Chain.base(6)), *numbers)
 improvements = st.lists(st.tuples(chains, st.integers(1, 99))).map(tuple)
-lucks = st.builds(Luck, st.integers(0, 3), st.integers(1, 99), improvements)
+lucks = st.builds(Luck, st.integers(0, 3), improvements)
 labels = st.builds(
     Label,
     st.just("arc_easy"),
@@ -55,10 +61,12 @@ def test_labels_round_trip(tmp_path_factory: pytest.TempPathFactory, found: list
 def test_store_is_read_by_other_tools(tmp_path: Path) -> None:
     LabelStore.create(tmp_path, MANIFEST).append([label("a", 1, 1, 0, 0)])
     rows = datasets.load_dataset("parquet", data_files=str(tmp_path / "*.parquet"), cache_dir=str(tmp_path / "c"))
-    row = rows["train"][0]
-    assert row["id"] == "a"
-    assert [trial["chain"] for trial in row["chains"]] == ["0-5", "0-3 5", "0 (1)x2 2-5", "0-2"]
-    assert row["pareto"] == [3, 1]
+    assert [(row["id"], row["chain"], row["depth"], row["reward"]) for row in rows["train"]] == [
+        ("a", "0-5", 6, 1.0),
+        ("a", "0-3 5", 5, 1.0),
+        ("a", "0 (1)x2 2-5", 7, 0.0),
+        ("a", "0-2", 3, 0.0),
+    ]
 
 
 def test_compacting_joins_files_in_order_and_keeps_each_label_once(tmp_path: Path) -> None:
@@ -68,19 +76,26 @@ def test_compacting_joins_files_in_order_and_keeps_each_label_once(tmp_path: Pat
     store.append([label("a", 1)])  # as after a crash between joining and deleting
     store.compact(["arc_easy/test/a", "arc_easy/test/b", "arc_easy/test/c"])
     assert [found.id for found in store.read()] == ["a", "b", "c"]
-    assert [path.name[:13] for path in tmp_path.glob("*.parquet")] == ["labels-00000-"]
+    assert [path.name[:7] for path in tmp_path.glob("*.parquet")] == ["scores-"]
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("fingerprint", "beef"), ("space", {"max_block": 2}), ("seed", 1), ("task", "piqa"), ("luck", False)],
+    ("part", "name", "value"),
+    [
+        ("model", "fingerprint", "beef"),
+        ("plan", "space", SearchSpace(max_block=2)),
+        ("plan", "seed", 1),
+        ("source", "task", "piqa"),
+        ("plan", "luck", False),
+    ],
 )
-def test_other_settings_are_refused_and_nothing_changes(tmp_path: Path, name: str, value: object) -> None:
+def test_other_settings_are_refused_and_nothing_changes(tmp_path: Path, part: str, name: str, value: object) -> None:
     store = LabelStore.create(tmp_path, MANIFEST)
     store.append([label("a", 1)])
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(UserError, match=f"made with {name} .* not"):
-        LabelStore.create(tmp_path, dataclasses.replace(MANIFEST, **{name: value}))
+    changed = dataclasses.replace(getattr(MANIFEST, part), **{name: value})
+    with pytest.raises(UserError, match=rf"made with {part}\.{name}\S* .* not"):
+        LabelStore.create(tmp_path, dataclasses.replace(MANIFEST, **{part: changed}))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -131,33 +146,31 @@ def test_compacting_can_be_killed_anywhere(tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("store")
     names = [str(number) for number in range(7)]
     order = [f"arc_easy/test/{name}" for name in data.draw(st.permutations(names))]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cola_learn.label.store.ROWS_PER_SHARD", 2)
-        store = LabelStore.create(folder, MANIFEST)
-        for part in ("012", "34", "56"):
-            store.append([label(name, 1) for name in part])
-        for _ in range(data.draw(st.integers(1, 3))):
-            left = data.draw(st.integers(0, 14))
+    store = LabelStore.create(folder, MANIFEST)
+    for part in ("012", "34", "56"):
+        store.append([label(name, 1) for name in part])
+    for _ in range(data.draw(st.integers(1, 3))):
+        left = data.draw(st.integers(0, 14))
 
-            def dying(operation: Callable[..., None]) -> Callable[..., None]:
-                def run(*arguments: Any, **keywords: Any) -> None:
-                    nonlocal left
-                    left -= 1
-                    if left < 0:
-                        raise Killed
-                    operation(*arguments, **keywords)
+        def dying(operation: Callable[..., None]) -> Callable[..., None]:
+            def run(*arguments: Any, **keywords: Any) -> None:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise Killed
+                operation(*arguments, **keywords)
 
-                return run
+            return run
 
-            with pytest.MonkeyPatch.context() as dangerous, contextlib.suppress(Killed):
-                dangerous.setattr(os, "replace", dying(os.replace))
-                dangerous.setattr(Path, "unlink", dying(Path.unlink))
-                LabelStore.open(folder).compact(order)
-            assert sorted(found.id for found in LabelStore.open(folder).read()) == names
-        LabelStore.open(folder).compact(order)
-        store = LabelStore.open(folder)
+        with pytest.MonkeyPatch.context() as dangerous, contextlib.suppress(Killed):
+            dangerous.setattr(os, "replace", dying(os.replace))
+            dangerous.setattr(Path, "unlink", dying(Path.unlink))
+            LabelStore.open(folder).compact(order)
+        assert sorted(found.id for found in LabelStore.open(folder).read()) == names
+    LabelStore.open(folder).compact(order)
+    store = LabelStore.open(folder)
     assert [found.key for found in store.read()] == order
-    assert [file.name[:13] for file in store.files()] == [f"labels-{number:05d}-" for number in range(4)]
+    assert [file.name[:7] for file in store.files()] == ["scores-"]
 
 
 def test_reading_while_files_are_joined_gives_every_label_once(tmp_path: Path) -> None:
@@ -217,5 +230,5 @@ def test_datasets_reads_a_store_beside_what_wandb_leaves_there(tmp_path: Path) -
         (store.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (store.folder / name).write_text('{"columns": ["x"], "data": [[1]]}')
     rows = datasets.load_dataset(str(store.folder), split="train", cache_dir=str(tmp_path / "cache"))
-    assert rows["id"][:] == ["a", "b"]
-    assert [len(chains) for chains in rows["chains"][:]] == [2, 2]
+    assert rows["id"][:] == ["a", "a", "b", "b"]
+    assert rows["chain"][:] == ["0-5", "0-3 5"] * 2

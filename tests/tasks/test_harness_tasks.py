@@ -76,7 +76,7 @@ def test_what_is_no_plain_multiple_choice_is_refused(write: Write, fields: dict[
 
 
 def test_what_is_not_there_is_refused(write: Write, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--split test of .* is not known; choose validation"):
+    with pytest.raises(UserError, match=r"split test of .* is not known; choose validation"):
         load_task(write(), "test")
     with pytest.raises(UserError, match="names a file that is not there"):
         load_task(f"lm_eval:{tmp_path}/other.yaml", "validation")

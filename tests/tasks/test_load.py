@@ -88,11 +88,11 @@ def test_a_larger_limit_only_adds() -> None:
 @pytest.mark.parametrize(
     ("task", "split", "message"),
     [
-        ("arc_eazy", "test", r"--task arc_eazy is not known; did you mean arc_easy\?"),
-        ("riddles", "test", "--task riddles is not known; choose arc_easy"),
-        ("arc_easy:test[:5%]", "validation", r"write --task arc_easy --split 'test\[:5%\]'"),
-        ("missing.jsonl", "test", "--task missing.jsonl is not there"),
-        ("arc_easy", "traim", "--split traim of arc_easy is not known; choose train, validation, test, dev"),
+        ("arc_eazy", "test", r"task arc_eazy is not known; did you mean arc_easy\?"),
+        ("riddles", "test", "task riddles is not known; choose arc_easy"),
+        ("arc_easy:test[:5%]", "validation", r"names two splits; write arc_easy:test\[:5%\]"),
+        ("missing.jsonl", "test", "task missing.jsonl is not there"),
+        ("arc_easy", "traim", "split traim of arc_easy is not known; choose train, validation, test, dev"),
     ],
 )
 def test_unknown_tasks_are_named(

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.chains import Chain
-from cola_learn.errors import UserError
 from cola_learn.rewards.answer_verifier import AnswerVerifier, ConfirmedVerifier
 from cola_learn.rewards.answer_writer import AnswerWriter
 from cola_learn.rewards.prompts import Example, Prompt
@@ -141,11 +140,11 @@ def test_spellings_behind_one_prompt_score_as_separate_ones(smollm32: Backbone, 
 
 
 def test_prompts_say_what_is_wrong_with_them() -> None:
-    with pytest.raises(UserError, match="question"):
+    with pytest.raises(ValueError, match="question"):
         Prompt(ask="Solve it.")
-    with pytest.raises(UserError, match="max_new_tokens"):
+    with pytest.raises(ValueError, match="max_new_tokens"):
         Prompt(max_new_tokens=0)
-    with pytest.raises(UserError, match="end"):
+    with pytest.raises(ValueError, match="end"):
         Prompt(begin="", chat=False)
 
 

@@ -1,5 +1,6 @@
 """Labels of a search beside those of a menu: trained on, never validated on, and refused where scored otherwise."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Labels of a search under the menu's metric: those committed, whose margins are of another, as if they were."""
     store = LabelStore.open(DATA / "labels" / "arc_easy-test")
     folder = tmp_path_factory.mktemp("searched") / "labels"
-    manifest = store.manifest.__class__(**{**vars(store.manifest), "metric": "acc_norm"})
+    manifest = replace(store.manifest, scoring=replace(store.manifest.scoring, metric="acc_norm"))
     made = LabelStore.create(folder, manifest)
     with made.writing():
         made.append([label for label in store.read() if label.good][:60])
