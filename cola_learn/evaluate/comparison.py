@@ -169,6 +169,7 @@ def evaluate_live(
             "tasks": held.described,
             "metric": ", ".join(dict.fromkeys(_named(held.scorings[task]) for task, _ in held.names)),
             "search budget": searches_of(options, stores),
+            "measure": reward_of(stores[0].manifest.scoring.reward).measure,
         },
     )
 

@@ -1,7 +1,7 @@
 """Policies: what maps a prompt to the chain it runs through.
 
 A policy sees prompts only. Those that see the gold answer are built from their trials where questions are run
-(``evaluate/live.py``) and are always called oracles.
+(``comparison.py``) and are always called oracles.
 """
 
 from collections.abc import Callable, Sequence

@@ -165,7 +165,7 @@ class Report:
     def luck_said(self) -> str:
         """What the luck control says of the search, in one sentence; empty without a search."""
         search = self.by_name.get("search_oracle")
-        if search is None:
+        if search is None or self.measure != "accuracy":
             return ""
         said = f"Of the answers that base gets wrong, search corrects {search.corrected:.0%}"
         if self.luck is None:

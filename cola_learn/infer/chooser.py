@@ -13,7 +13,7 @@ from cola_learn.backbone.generate import check_prompts, end_tokens
 from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.infer.apart import padded
+from cola_learn.infer.apart import generate_drafted, padded
 from cola_learn.infer.as_prompt import as_chat, as_prompt
 from cola_learn.infer.infer_options import InferOptions
 from cola_learn.rewards.judges import make_judge, score_questions
@@ -76,7 +76,7 @@ def _of_controller(options: InferOptions, folder: Path) -> Chooser:
         states = prompt_features(backbone, [as_prompt(question) for question in questions], config.feature_layers)
         return [controller.choose(state, options.price) for state in states]
 
-    return Chooser("chosen", backbone, choose, plain_text=options.price is None)
+    return Chooser("chosen", backbone, choose, plain_text=options.price is None and not options.draft)
 
 
 def write(
@@ -98,9 +98,14 @@ def write(
     ids, mask = padded(rows)
     settings = {"tokenizer": backbone.tokenizer, "pad_token_id": min(end_tokens(backbone))}
     settings |= options.decoding.settings()
-    with torch.random.fork_rng(), torch.inference_mode(), apply_chains(backbone.model, chains) as model:
+    asked = {"input_ids": ids, "attention_mask": mask, "streamer": streamer, **settings}
+    with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(options.decoding.seed)
-        found = model.generate(ids, attention_mask=mask, streamer=streamer, **settings)
+        if options.draft:
+            found = generate_drafted(backbone.model, chains, asked, backbone.model.generation_config)
+        else:
+            with apply_chains(backbone.model, chains) as model:
+                found = model.generate(**asked)
     written = [backbone.tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True) for row in found]
     return [str(text).strip() for text in written]
 

@@ -62,6 +62,7 @@ class InferOptions:
         compare: in a chat, show the plain model's answer too.
         controller: exported controller: folder or hub id.
         chain: run this chain instead of one that a controller chooses, such as "0-17 20-29".
+        draft: the chain only drafts: the text is the plain model's own, token for token (assisted decoding).
         price: price of depth: higher means shorter chains. It is the gain in the log-probability of a right answer
             (nats) that all layers together are worth; default the controller's own.
         choices: score these options instead of generating, for example: --choices rust gold.
@@ -81,6 +82,7 @@ class InferOptions:
     compare: bool = False
     controller: Path | None = None
     chain: str | None = None
+    draft: bool = False
     price: float | None = None
     choices: list[str] | None = None
     backbone: str | None = None

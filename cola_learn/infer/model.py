@@ -18,7 +18,7 @@ from cola_learn.backbone.load import load_model, load_tokenizer, source_of
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.infer.apart import generate_apart, padded, unpadded
+from cola_learn.infer.apart import generate_apart, generate_drafted, padded, unpadded
 from cola_learn.infer.as_prompt import as_chat
 from cola_learn.infer.cola_config import ColaConfig
 from cola_learn.infer.turns import Turns, in_turn
@@ -211,6 +211,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         *,
         chain: Chain | str | None = None,
         price: float | None = None,
+        draft: bool = False,
         **options: Any,
     ) -> Any:
         """The backbone's ``generate``, each row through the chain chosen for its prompt.
@@ -220,6 +221,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             generation_config: as of transformers.
             chain: run this one instead of choosing.
             price: of depth, as for ``choose_chains``.
+            draft: the chain only drafts, and the plain model writes: its own text, token for token.
             options: ``attention_mask``, ``max_new_tokens``, ``streamer`` and all else that ``generate`` takes.
 
         Returns:
@@ -233,6 +235,9 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             raise ValueError("generate needs input_ids to choose a chain for")
         settings = generation_config or self.generation_config
         options |= {"input_ids": input_ids, "generation_config": generation_config}
+        if draft:
+            drafting = self._chains(input_ids, options.get("attention_mask"), chain, price)
+            return generate_drafted(self.backbone, drafting, options, settings)
         whole = [name for name in _OF_WHOLE_CACHES if options.get(name, getattr(settings, name, None)) not in (None, 1)]
         if whole:
             chains, beginning = self._chains(input_ids, options.get("attention_mask"), chain, price), None
