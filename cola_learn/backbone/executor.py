@@ -179,7 +179,7 @@ class Executor:
             if not all(bool(state.isfinite().all()) for state in states.values()):
                 raise UserError(
                     f"hidden states of a prompt are not finite in {self.backbone.dtype_name} within the first "
-                    f"{max(layers)} layers; the weights are damaged or overflow: try --dtype bfloat16 or float32"
+                    f"{max(layers)} layers; the weights are damaged or overflow: try dtype bfloat16 or float32"
                 )
             rows.append(torch.stack([states[depth].to("cpu", torch.bfloat16) for depth in layers], dim=1))
         return rows

@@ -25,7 +25,7 @@ def find_layers(model: Any, name: str) -> nn.ModuleList:
         lists = _lists_of(decoder, depth)
     if len(lists) != 1:
         raise UserError(
-            f"--backbone {name}: found {len(lists)} lists of {depth} layers in {type(model).__name__}, "
+            f"backbone {name}: found {len(lists)} lists of {depth} layers in {type(model).__name__}, "
             "need exactly one; only plain decoder-only models can be used"
         )
     return lists[0]

@@ -71,7 +71,7 @@ def load_model(name: str, **options: Any) -> Any:
         model, loaded = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **how, **options)
     except Exception as error:  # whatever an odd configuration or file makes transformers raise
         raise UserError(
-            f"--backbone {name} cannot be loaded ({first_line(error)}); give a Hugging Face id, a folder, or one "
+            f"backbone {name} cannot be loaded ({first_line(error)}); give a Hugging Face id, a folder, or one "
             f"of {', '.join(assets.MODELS)}"
         ) from None
     _check_weights(name, loaded)
@@ -93,7 +93,7 @@ def _check_weights(name: str, loaded: Mapping[str, Any]) -> None:
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise UserError(
-                f"--backbone {name} {what} {keys[0]}{more}; its config.json and its weights are not of one model"
+                f"backbone {name} {what} {keys[0]}{more}; its config.json and its weights are not of one model"
             )
 
 
@@ -102,13 +102,13 @@ def _merged(name: str, base: str, options: Mapping[str, Any]) -> Any:
     try:
         from peft import PeftModel
     except ImportError:
-        raise UserError(f"--backbone {name} is a PEFT adapter, which needs peft; pip install peft") from None
+        raise UserError(f"backbone {name} is a PEFT adapter, which needs peft; pip install peft") from None
     console.print(f"backbone    {name}, an adapter, merged into {base}", soft_wrap=True)
     model = load_model(base, **options)
     try:
         return PeftModel.from_pretrained(model, source_of(name)).merge_and_unload(safe_merge=True)
     except Exception as error:
-        raise UserError(f"--backbone {name} cannot be merged into {base} ({first_line(error)})") from None
+        raise UserError(f"backbone {name} cannot be merged into {base} ({first_line(error)})") from None
 
 
 def locate(name: str) -> tuple[str, dict[str, str]]:
@@ -120,7 +120,7 @@ def locate(name: str) -> tuple[str, dict[str, str]]:
     source = source_of(name)
     files = gguf_files(source)
     if len(files) > 1:
-        raise UserError(f"--backbone {name} holds {len(files)} GGUF files; name one of them, such as {files[0]}")
+        raise UserError(f"backbone {name} holds {len(files)} GGUF files; name one of them, such as {files[0]}")
     return (str(files[0].parent), {"gguf_file": files[0].name}) if files else (source, {})
 
 
@@ -151,7 +151,7 @@ def max_tokens_of(name: str) -> int:
         return position_limit(AutoConfig.from_pretrained(source, trust_remote_code=False, **how))
     except Exception as error:
         reason = first_line(error)
-        raise UserError(f"--backbone {name} has no configuration that can be loaded ({reason})") from None
+        raise UserError(f"backbone {name} has no configuration that can be loaded ({reason})") from None
 
 
 def fingerprint_of(name: str) -> str | None:
@@ -178,7 +178,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
         return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **how, **options)
     except Exception as error:
         raise UserError(
-            f"--backbone {name} has no tokenizer that can be loaded ({first_line(error)}); give a Hugging Face id, a "
+            f"backbone {name} has no tokenizer that can be loaded ({first_line(error)}); give a Hugging Face id, a "
             f"folder, or one of {', '.join(assets.MODELS)}"
         ) from None
 
@@ -191,7 +191,7 @@ def _device(device: str) -> torch.device:
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
         reason = first_line(error)
-        raise UserError(f"--device {device} cannot be used ({reason}); use auto, cpu, cuda, cuda:0 or split") from None
+        raise UserError(f"device {device} cannot be used ({reason}); use auto, cpu, cuda, cuda:0 or split") from None
     return chosen
 
 

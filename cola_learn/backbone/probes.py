@@ -117,17 +117,17 @@ def _check_replay(replay: Replay) -> None:
         logits = torch.cat([replay.finish(hidden[0, :5]), replay.finish(hidden[0, 5:])])
     except Exception as error:
         raise UserError(
-            f"--backbone {replay.name}: {type(replay.model).__name__} layers cannot be replayed: {error}"
+            f"backbone {replay.name}: {type(replay.model).__name__} layers cannot be replayed: {error}"
         ) from error
     if not bool(expected.isfinite().all()):
         advice = "; float16 overflows in many models: use bfloat16" if replay.dtype == torch.float16 else ""
         raise UserError(
-            f"--backbone {replay.name}: logits of a short text are not finite in {replay.dtype_name}, so its "
+            f"backbone {replay.name}: logits of a short text are not finite in {replay.dtype_name}, so its "
             f"weights are damaged or overflow{advice}"
         )
     if not agree(logits, expected, replay.dtype):
         raise UserError(
-            f"--backbone {replay.name}: {type(replay.model).__name__} computes between its layers; replay does "
+            f"backbone {replay.name}: {type(replay.model).__name__} computes between its layers; replay does "
             "not reproduce its logits; unsupported"
         )
 

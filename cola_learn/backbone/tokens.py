@@ -38,7 +38,7 @@ class PromptEncoder:
         own = _written_before(tokenizer)
         first = tokenizer.bos_token_id
         if bos == "yes" and first is None:
-            raise UserError("--bos yes: the model's tokenizer has no beginning-of-text token; use auto or no")
+            raise UserError("bos is yes, and the model's tokenizer has no beginning-of-text token; use auto or no")
         if bos == "yes" and first not in own:
             own = [first]
         self._before = [] if bos == "no" else own
@@ -131,7 +131,7 @@ def chat_text(
         roles = ", ".join(dict.fromkeys(str(turn.get("role")) for turn in turns))
         raise UserError(
             f"the model's chat template does not take turns of {roles} ({type(error).__name__}: {first_line(error)}); "
-            "leave out the role that it does not know, or put questions as plain text (--prompt.chat false)"
+            "leave out the role that it does not know, or put questions as plain text (chat: false)"
         ) from None
 
 

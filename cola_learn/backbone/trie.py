@@ -212,8 +212,8 @@ class Room:
                 if self.tokens < 2 * _LEAST:
                     reason = str(error).split(". ")[0]
                     raise UserError(
-                        f"out of memory with {self.tokens} tokens a call ({reason}); give --device split, a smaller "
-                        "--dtype or another device"
+                        f"out of memory with {self.tokens} tokens a call ({reason}); give device split, a smaller "
+                        "dtype or another device"
                     ) from None
             # Outside of the handler, where nothing holds the tensors of the call that failed.
             self.tokens //= 2

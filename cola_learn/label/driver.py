@@ -110,7 +110,7 @@ class Hunt:
         self.tried[chain] = self.search.simulations + 1
         if reward >= self._good and chain.depth < self._least:
             self._least, self._last_found = chain.depth, self.search.simulations
-        self.search.tell(chain, reward, scores.margin(self.option))
+        self.search.tell(chain, min(1.0, reward / self._good), scores.margin(self.option))
 
 
 class _Work:
@@ -160,7 +160,7 @@ class _Work:
                 gold.search.visits(chain),
                 simulation,
                 len(near[chain]),
-                sum(good[other] >= self._reward.good for other in near[chain]),
+                sum(self._reward.is_good(good[other]) for other in near[chain]),
                 self._scores[chain].values if self._plan.keep_scores else (),
             )
             for chain, simulation in gold.tried.items()
@@ -175,7 +175,7 @@ class _Work:
         return Hunt(search, option, plan.patience, self._reward.good)
 
     def _luck(self, hunt: Hunt) -> Luck:
-        found = [pair for pair in hunt.tried.items() if self._scores[pair[0]].reward(hunt.option) >= self._reward.good]
+        found = [pair for pair in hunt.tried.items() if self._reward.is_good(self._scores[pair[0]].reward(hunt.option))]
         return Luck(hunt.option, tuple(found))
 
     def _note_neighbours(self, links: Iterable[tuple[Chain, Chain]]) -> None:
@@ -190,7 +190,7 @@ class _Work:
         for hunt in self._hunts:
             self._note_neighbours(hunt.search.links())
         gold = self.question.gold
-        good = [chain for chain in self._hunts[0].tried if self._scores[chain].reward(gold) >= self._reward.good]
+        good = [chain for chain in self._hunts[0].tried if self._reward.is_good(self._scores[chain].reward(gold))]
         if not good or not self._plan.neighbours:
             return []
         best = min(good, key=lambda chain: chain.depth)

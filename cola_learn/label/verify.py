@@ -54,7 +54,7 @@ class Verifier:
             scores = self._run(question, list(dict.fromkeys(wanted)))
             again = {trial.chain: self._again(trial, scores[trial.chain], question.gold) for trial in good}
             if luck and lucky:
-                held = [pair for pair in lucky if scores[pair[0]].reward(luck.option) >= 1]
+                held = [pair for pair in lucky if scores[pair[0]].reward(luck.option) >= label.good_from]
                 luck = replace(luck, found=tuple(held))
             label = replace(label, trials=tuple(again.get(trial.chain, trial) for trial in label.trials))
         return replace(label, luck=luck and luck.shallower())

@@ -138,7 +138,7 @@ class Continuations:
         key, chain = owners[finite.index(False)]
         raise UserError(
             f"question {key}: scores through chain {chain} are not finite in {self.backbone.dtype_name}; the weights "
-            "are damaged or overflow: try --dtype bfloat16 or float32"
+            "are damaged or overflow: try dtype bfloat16 or float32"
         )
 
     @torch.inference_mode()

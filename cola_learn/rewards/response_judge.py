@@ -121,7 +121,7 @@ class ResponseJudge(ModelJudge):
         if not bool(logprobs.isfinite().all()):
             raise UserError(
                 f"question {key}: scores through chain {chain} are not finite in {self.backbone.dtype_name}; the "
-                "weights are damaged or overflow: try --dtype bfloat16 or float32"
+                "weights are damaged or overflow: try dtype bfloat16 or float32"
             )
         under = base.sums * totals - _products(base.probabilities, logits)  # what base expects of this chain, negated
         return ResponseScores(

@@ -82,6 +82,10 @@ class Reward:
     continuous: bool = False
     of_options: bool = False
 
+    def is_good(self, reward: float) -> bool:
+        """Whether a chain of this reward is good."""
+        return reward >= self.good
+
 
 def _score(backbone: Backbone, cache: int | None, metric: Metric, prompt: Prompt, cut: bool) -> ModelJudge:
     return OptionScorer(Executor(backbone, cache), metric, truncate=cut)

@@ -28,7 +28,8 @@ class Search(Protocol):
         """
 
     def tell(self, chain: Chain, reward: float, margin: float) -> None:
-        """The reward, and the margin in nats, of the chain last asked for."""
+        """The reward of the chain last asked for, as a share of what makes a chain good: 1 is good. And its margin, in
+        nats."""
 
     def visits(self, chain: Chain) -> int:
         """How often the search has come through a chain that it was told about."""

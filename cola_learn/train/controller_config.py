@@ -68,7 +68,7 @@ class ControllerConfig:
         """
         if self.num_layers != num_layers:
             raise UserError(
-                f"the controller is for {self.num_layers} layers; --backbone {name} has {num_layers}; "
+                f"the controller is for {self.num_layers} layers; backbone {name} has {num_layers}; "
                 f"use --backbone {self.backbone}"
             )
         if self.fingerprint != fingerprint:

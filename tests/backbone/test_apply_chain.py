@@ -216,7 +216,7 @@ def test_mergekits_slices_are_the_chain() -> None:
         ([], "one of them"),
         (["--chain", "0-29", "--checkpoint", "x"], "one of them"),
         (["--chain", "0-29", "--price", "1"], "a static chain has none"),
-        (["--chain", "0-29", "--backbone", "./nowhere"], "--backbone ./nowhere"),
+        (["--chain", "0-29", "--backbone", "./nowhere"], "backbone ./nowhere"),
     ],
 )
 def test_wrong_exports(arguments: list[str], message: str, command: Command, tmp_path: Path) -> None:

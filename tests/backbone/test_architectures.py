@@ -74,4 +74,4 @@ def test_sound_architectures_replay(model_type: str) -> None:
 
 @pytest.mark.parametrize("model_type", broad(REFUSED))
 def test_unsuitable_architectures_are_refused(model_type: str) -> None:
-    assert examine(model_type).note.startswith(f"refused: --backbone {model_type}: ")
+    assert examine(model_type).note.startswith(f"refused: backbone {model_type}: ")

@@ -44,7 +44,7 @@ def test_gguf_files_are_found(tmp_path: Path) -> None:
     (tmp_path / "one.gguf").write_bytes(b"GGUF")
     assert locate(str(tmp_path / "one.gguf")) == locate(str(tmp_path)) == (str(tmp_path), {"gguf_file": "one.gguf"})
     assert of_files(str(tmp_path)) == of_files(str(tmp_path / "one.gguf"))
-    with pytest.raises(UserError, match=r"--backbone .*one.gguf has no tokenizer that can be loaded"):
+    with pytest.raises(UserError, match=r"backbone .*one.gguf has no tokenizer that can be loaded"):
         load_backbone(str(tmp_path / "one.gguf"))
     (tmp_path / "other.gguf").write_bytes(b"GGUF")
     with pytest.raises(UserError, match=r"holds 2 GGUF files; name one of them, such as .*one.gguf"):
@@ -86,7 +86,7 @@ def test_a_quantized_checkpoint_without_its_library_is_one_line(tmp_path: Path) 
     config = json.loads((tmp_path / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"--backbone .* cannot be loaded \(") as error:
+    with pytest.raises(UserError, match=r"backbone .* cannot be loaded \(") as error:
         load_backbone(str(tmp_path))
     assert "\n" not in str(error.value)
 

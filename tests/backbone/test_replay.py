@@ -131,7 +131,7 @@ def test_fingerprint_tells_models_apart(smollm32: Backbone) -> None:
 def test_unsuitable_models_are_refused_by_name() -> None:
     model = tiny_llama()
     model.config.num_hidden_layers = 5
-    with pytest.raises(UserError, match="--backbone odd: found 0 lists of 5 layers"):
+    with pytest.raises(UserError, match="backbone odd: found 0 lists of 5 layers"):
         Backbone(model, WordTokenizer(), "odd")
 
 

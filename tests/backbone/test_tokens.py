@@ -162,7 +162,7 @@ def test_what_a_tokenizer_cannot_write_is_refused() -> None:
     with pytest.raises(UserError, match="labels was made with '<s>' before every prompt, which this tokenizer"):
         PromptEncoder.recorded(_cached("bos"), "<s>", "labels")
     without = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
-    with pytest.raises(UserError, match="--bos yes: the model's tokenizer has no beginning-of-text token"):
+    with pytest.raises(UserError, match="bos is yes, and the model's tokenizer has no beginning-of-text token"):
         PromptEncoder(without, "yes")
 
 

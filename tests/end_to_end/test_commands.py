@@ -314,7 +314,7 @@ BAD = {
     "no config": (["label", "--config", "{tmp}/no.yaml"], "no.yaml"),
     "backbone": (
         ["label", "--limit", "1", "--backbone", "{tmp}"],
-        "--backbone {tmp} has no tokenizer that can be loaded",
+        "backbone {tmp} has no tokenizer that can be loaded",
     ),
     "device": (["label", "--limit", "1", "--device", "cuda:9"], "--device cuda:9 cannot be used"),
     "output": (["label", "--limit", "1", "--output", "{tmp}/empty.jsonl/x"], "--output {tmp}/empty.jsonl/x cannot be"),
@@ -367,7 +367,7 @@ BAD = {
     ),
     "other depth": (
         ["infer", "Why?", "--controller", "{tmp}/shallow"],
-        "the controller is for 12 layers; --backbone embedded has 30",
+        "the controller is for 12 layers; backbone embedded has 30",
     ),
     "price of none": (
         ["infer", "Why?", "--controller", "{run}/controller", "--price", "0.1"],

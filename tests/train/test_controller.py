@@ -188,7 +188,7 @@ def test_saved_controllers_load_and_damage_is_named(controller: Controller, tmp_
 
 
 def test_another_depth_is_refused(controller: Controller) -> None:
-    with pytest.raises(UserError, match="for 4 layers; --backbone gpt2 has 12"):
+    with pytest.raises(UserError, match="for 4 layers; backbone gpt2 has 12"):
         controller.config.check_backbone(12, "x", "gpt2")
     with pytest.raises(UserError, match="was trained for backbone"):
         controller.config.check_backbone(4, "x", "other")
