@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.neural_network import MLPRegressor
 from torch import Tensor
 
-from cola_learn.evaluate.learners import Array, Learner, fitted, pooled
+from cola_learn.evaluate.policies import Array, Learner, fitted, pooled
 from cola_learn.label.score_matrix import ScoreMatrix
 
 _CLUSTERS = 16

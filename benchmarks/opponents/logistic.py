@@ -10,7 +10,7 @@ import numpy
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from cola_learn.evaluate.learners import Array, Learner, fitted, pooled
+from cola_learn.evaluate.policies import Array, Learner, fitted, pooled
 from cola_learn.label.score_matrix import ScoreMatrix
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cola_learn.chains import Chain
-from cola_learn.evaluate.learners import Learner
+from cola_learn.evaluate.policies import Learner
 from cola_learn.label.score_matrix import Array, ScoreMatrix
 from cola_learn.train.batches import pad_features
 

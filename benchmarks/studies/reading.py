@@ -25,7 +25,7 @@ from cola_learn.backbone.load import load_backbone
 from cola_learn.command import Command
 from cola_learn.console import PlainConsole, console
 from cola_learn.evaluate.held_table import Choice, HeldTable
-from cola_learn.evaluate.learners import pooled
+from cola_learn.evaluate.policies import pooled
 from cola_learn.evaluate.static_front import StaticFront
 from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
 from cola_learn.rewards.temperature import LEAST_PROBABILITY

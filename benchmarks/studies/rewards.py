@@ -30,8 +30,7 @@ from cola_learn.command import Command
 from cola_learn.console import progress_bar
 from cola_learn.label.driver import label_questions
 from cola_learn.label.plan import Plan
-from cola_learn.rewards.answer_verifier import AnswerVerifier
-from cola_learn.rewards.answer_writer import AnswerWriter
+from cola_learn.rewards.answer_judges import AnswerVerifier, AnswerWriter
 from cola_learn.rewards.judge import Judge
 from cola_learn.rewards.prompts import Prompt
 from cola_learn.search.methods import MCTS

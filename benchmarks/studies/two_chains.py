@@ -16,8 +16,8 @@ import numpy
 from cola_learn.chains import Chain
 from cola_learn.command import Command
 from cola_learn.evaluate.breakdown import leads
-from cola_learn.evaluate.markdown import p_text, table
 from cola_learn.evaluate.static_front import HeldFront, StaticFront
+from cola_learn.evaluate.tables import p_text, table
 from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
 from cola_learn.stats import p_value, paired_difference, points
 

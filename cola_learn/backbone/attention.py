@@ -1,16 +1,14 @@
-"""Attention for packed rows: each row attends to itself only, without padding.
-
-Made known to transformers under names of its own, so that any architecture built on its attention interface
-can run rows of different lengths as one sequence. Outside ``rows`` it is what the model had before.
-"""
+"""Attention for packed rows, and weights in the order that a CPU multiplies in."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any, NamedTuple
 
+import psutil
+import torch
 from torch import Tensor, cat, nn
 
 NAMES = {"sdpa": "cola_rows_sdpa", "eager": "cola_rows_eager"}  # by what a model had before
@@ -178,3 +176,54 @@ def register() -> None:
     for before, attend, make in (("sdpa", sdpa_attention_forward, sdpa_mask), ("eager", _eager, eager_mask)):
         AttentionInterface.register(NAMES[before], partial(_attend, attend))
         AttentionMaskInterface.register(NAMES[before], partial(_mask, make))
+
+
+_TYPICAL_ROWS = 128
+_SHARE_OF_FREE = 0.25  # of memory, that the copy may take
+
+
+def prepack_weights(modules: Iterable[nn.Module]) -> bool:
+    """Keep reordered copies of the bfloat16 weights of all plain linear layers on the CPU, where that helps.
+
+    Returns:
+        Whether anything was done: not without oneDNN's bfloat16 products, nor where the copy takes too much memory.
+    """
+    linears = {
+        id(linear): linear
+        for module in modules
+        for linear in module.modules()
+        if type(linear) is nn.Linear and not hasattr(linear, "_hf_hook") and "forward" not in vars(linear)
+        if linear.weight.device.type == "cpu" and linear.weight.dtype == torch.bfloat16
+    }
+    size = sum(linear.weight.numel() * linear.weight.element_size() for linear in linears.values())
+    if not linears or not _reorders() or size > _SHARE_OF_FREE * psutil.virtual_memory().available:
+        return False
+    for linear in linears.values():
+        weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _TYPICAL_ROWS)
+        linear.forward = _Prepacked(weight, linear.bias)  # type: ignore[assignment]
+    return True
+
+
+class _Prepacked:
+    """The forward of a linear layer whose weight is prepacked; copies of the layer share it, as it never changes."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._weight, self._bias = weight, bias
+
+    def __call__(self, numbers: Tensor) -> Any:
+        return torch.ops.mkldnn._linear_pointwise(numbers, self._weight, self._bias, "none", [], "")
+
+    def __deepcopy__(self, memo: Any) -> "_Prepacked":
+        return self
+
+
+@torch.inference_mode()
+def _reorders() -> bool:
+    """Whether this torch and CPU can, found out by comparing."""
+    numbers, weight = torch.randn(20, 64, dtype=torch.bfloat16), torch.randn(32, 64, dtype=torch.bfloat16)
+    try:
+        reordered = torch.ops.mkldnn._reorder_linear_weight(weight, _TYPICAL_ROWS)
+        found = _Prepacked(reordered, None)(numbers)
+    except (RuntimeError, AttributeError):
+        return False
+    return bool((found - nn.functional.linear(numbers, weight)).abs().max() < 0.5)

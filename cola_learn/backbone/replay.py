@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from cola_learn.backbone import attention
+from cola_learn.backbone.attention import prepack_weights
 from cola_learn.backbone.layers import device_of, find_layers, parameter_names, position_limit
-from cola_learn.backbone.prepacked import prepack_weights
 from cola_learn.backbone.recording import MASK, Leaf, Recording, Together, map_tree
 from cola_learn.backbone.rows import Row
 

@@ -8,7 +8,7 @@ from cola_learn.evaluate.evaluate_options import CompareOptions, EvaluateOptions
 COMMANDS: dict[str, Main] = {
     "compare": Command(
         CompareOptions,
-        "cola_learn.evaluate.paired:run_compare",
+        "cola_learn.evaluate.per_question:run_compare",
         "Line up evaluations of the same questions, paired question by question.",
         ("evaluations",),
         ("python -m cola_learn.evaluate compare runs/a/evaluate runs/b/evaluate --policies controller",),

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from cola_learn.chains import Chain
 from cola_learn.console import console
+from cola_learn.evaluate.breakdown import Reliability, reliability
 from cola_learn.evaluate.held_table import Choice
-from cola_learn.evaluate.learners import Learner
-from cola_learn.evaluate.reliability import Reliability, reliability
+from cola_learn.evaluate.policies import Learner
 from cola_learn.evaluate.results import seedless
 from cola_learn.evaluate.static_front import StaticChains
 from cola_learn.label.score_matrix import Array, ScoreMatrix

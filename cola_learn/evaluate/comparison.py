@@ -14,10 +14,9 @@ from cola_learn.evaluate.breakdown import groupings, leads
 from cola_learn.evaluate.choices import DepthSweep, Features, static_choices
 from cola_learn.evaluate.costs import policy_costs
 from cola_learn.evaluate.evaluate_options import EvaluateOptions
-from cola_learn.evaluate.held_out import HeldOut
 from cola_learn.evaluate.held_table import Choice, HeldTable, chains_to_run
-from cola_learn.evaluate.learners import LEARNERS, Learner
-from cola_learn.evaluate.policies import Policy, chosen_by, controller_beams
+from cola_learn.evaluate.inputs import HeldOut
+from cola_learn.evaluate.policies import LEARNERS, Learner, Policy, chosen_by, controller_beams
 from cola_learn.evaluate.results import Evaluated, Result, means_of_seeds
 from cola_learn.evaluate.searches import difficulty, luck_of, run_searches, search_oracle, searches_of
 from cola_learn.evaluate.static_front import StaticChains, static_chains

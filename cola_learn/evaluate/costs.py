@@ -124,7 +124,7 @@ def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[i
 _NOT_COUNTED_BY_TORCH = {
     getattr(operations, name): flops
     for operations, name, flops in (
-        (torch.ops.mkldnn, "_linear_pointwise", _linear_flops),  # of cola_learn.backbone.prepacked
+        (torch.ops.mkldnn, "_linear_pointwise", _linear_flops),  # of cola_learn.backbone.attention
         (torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", _attention_flops),
     )
     if hasattr(operations, name)  # not every build of torch has oneDNN

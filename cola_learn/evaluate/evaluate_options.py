@@ -21,7 +21,7 @@ class EvaluateOptions:
         controllers: exported controllers; the first one is what the report is about. Those that differ in a number at
             the end of their names (seeds) also get a row with their mean.
         policies: policies of your own, by dotted path: each a Policy of cola_learn.evaluate.policies or, with --held, a
-            Learner of cola_learn.evaluate.learners.
+            Learner of cola_learn.evaluate.policies.
         tasks: held-out questions to run, task:split, such as arc_easy:validation or mmlu:test[:10%]; a file is named
             without a split. Labelled questions are refused. Default the labels' tasks, their validation split.
         limit: run only this many questions of each task, sampled with the seed; default all.

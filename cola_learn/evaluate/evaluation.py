@@ -18,17 +18,14 @@ from cola_learn.console import console, next_command
 from cola_learn.errors import UserError
 from cola_learn.evaluate.breakdown import counts_by_group
 from cola_learn.evaluate.comparison import evaluate_live, evaluate_stored
-from cola_learn.evaluate.curves import accuracy_curves, reliability_curves
 from cola_learn.evaluate.evaluate_options import EvaluateOptions
-from cola_learn.evaluate.held_out import HeldOut, show_files
-from cola_learn.evaluate.inputs import Inputs, open_inputs
-from cola_learn.evaluate.markdown import as_markdown
-from cola_learn.evaluate.page import write_html
+from cola_learn.evaluate.inputs import HeldOut, Inputs, open_inputs, show_files
+from cola_learn.evaluate.page import accuracy_curves, reliability_curves, write_html
 from cola_learn.evaluate.per_question import write_answers
 from cola_learn.evaluate.policies import Policy
 from cola_learn.evaluate.report import Report
 from cola_learn.evaluate.results import Evaluated, Result
-from cola_learn.evaluate.terminal import print_report
+from cola_learn.evaluate.tables import as_markdown, print_report
 from cola_learn.files import locked, read_json, writable_folder, write_json, write_text
 from cola_learn.label.score_matrix import ScoreMatrix
 from cola_learn.rewards.reward import REWARDS

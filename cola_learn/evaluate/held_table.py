@@ -14,7 +14,7 @@ from cola_learn.evaluate.results import Result
 from cola_learn.label.score_matrix import Array, ScoreMatrix
 from cola_learn.rewards.scores import Scores
 from cola_learn.tasks.questions import Question
-from cola_learn.train.diagnostics import Choices, collapse
+from cola_learn.train.choice import Choices, collapse
 
 _MOST_DEALT = 16  # chains that are run on other questions; of more, so many are drawn
 

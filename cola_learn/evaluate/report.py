@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from cola_learn.evaluate.reliability import Reliability
+from cola_learn.evaluate.breakdown import Reliability
 from cola_learn.evaluate.results import LuckControl, PolicyRow
 from cola_learn.files import as_value
 from cola_learn.stats import Interval, detectable, holm

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import numpy
 
 from cola_learn.chains import Chain
-from cola_learn.evaluate.breakdown import Groups, differences_by_group
+from cola_learn.evaluate.breakdown import Groups, Reliability, differences_by_group
 from cola_learn.evaluate.costs import Cost
-from cola_learn.evaluate.reliability import Reliability
 from cola_learn.evaluate.static_front import HeldFront
 from cola_learn.label.score_matrix import Array
 from cola_learn.stats import Interval, p_value, paired_difference, share_saved

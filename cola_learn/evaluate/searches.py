@@ -9,7 +9,7 @@ import numpy
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.errors import UserError
 from cola_learn.evaluate.evaluate_options import EvaluateOptions
-from cola_learn.evaluate.held_out import HeldOut
+from cola_learn.evaluate.inputs import HeldOut
 from cola_learn.evaluate.results import LuckControl, Result
 from cola_learn.label.labeller import Labeller
 from cola_learn.label.manifest import Manifest

@@ -9,8 +9,8 @@ from huggingface_hub import EvalResult
 from cola_learn.backbone.fingerprint import of_memory
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError, first_line
-from cola_learn.evaluate.markdown import policy_table
 from cola_learn.evaluate.report import Report
+from cola_learn.evaluate.tables import policy_table
 from cola_learn.files import read_json
 from cola_learn.tasks.registry import BENCHMARKS
 from cola_learn.train.controller import Controller

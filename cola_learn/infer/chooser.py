@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers.generation.streamers import BaseStreamer
 
-from cola_learn.backbone.apply_chains import apply_chains
+from cola_learn.backbone.apply_chain import apply_chains
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.generate import check_prompts, end_tokens
 from cola_learn.backbone.load import load_backbone

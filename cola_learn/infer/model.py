@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Gen
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 
-from cola_learn.backbone.apply_chains import apply_chains
+from cola_learn.backbone.apply_chain import apply_chains
 from cola_learn.backbone.beginning import Beginning, run_beginning
 from cola_learn.backbone.fingerprint import changed_weight, of_files, of_memory
 from cola_learn.backbone.layers import find_layers

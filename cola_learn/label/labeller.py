@@ -1,7 +1,7 @@
-"""A labeller: one replica of the backbone that turns questions into labels; a run has one per worker."""
+"""A labeller, of which a run has one per worker: it turns questions into labels, and runs good chains again, alone."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -9,17 +9,18 @@ import torch
 
 from cola_learn.backbone.executor import Usage
 from cola_learn.backbone.load import load_backbone
+from cola_learn.chains import Chain
 from cola_learn.console import console
 from cola_learn.label.driver import collect_seldom, in_order, label_questions
 from cola_learn.label.manifest import Identity
-from cola_learn.label.plan import Job, Resources
-from cola_learn.label.records import Label
+from cola_learn.label.plan import Job, Resources, Verify
+from cola_learn.label.records import Label, Trial
 from cola_learn.label.single_edits import load_prior
-from cola_learn.label.verify import Verifier
 from cola_learn.rewards.judge import ModelJudge
-from cola_learn.rewards.judges import make_judge
+from cola_learn.rewards.judges import make_judge, score_questions
 from cola_learn.rewards.reward import use_reward
-from cola_learn.tasks.questions import Question
+from cola_learn.rewards.scores import Scores
+from cola_learn.tasks.questions import Question, Template
 
 
 @dataclass(frozen=True)
@@ -142,3 +143,62 @@ def label_block(
     before = labeller.effort
     labels = [label for finished in labeller.run(questions, on_round) for label in finished]
     return labels, labeller.effort - before
+
+
+class Verifier:
+    """Runs good chains of finished labels again, alone and uncached, and stores what that gives.
+
+    Where the backbone's results do not depend on company (``Capabilities.exact``), one chain a label, the shallowest
+    good one, is enough to watch over that; elsewhere, or once any result has differed, all good chains and all finds of
+    the luck control run again. So do all where a search only verifies answers: then each is confirmed by generating.
+
+    Args:
+        judge: what the search used.
+        template: how questions are written.
+        verify: ``auto`` as above, ``good`` for all good chains always, ``off`` for none.
+
+    Attributes:
+        checked: chains run again.
+        moved: those whose margin came out different in any bit.
+        flipped: those that turned out wrong.
+    """
+
+    def __init__(self, judge: ModelJudge, template: Template, verify: Verify) -> None:
+        self.checked = self.moved = self.flipped = 0
+        self._reference = judge.reference()
+        self._template: Template = template
+        self._verify = verify
+        self._all = verify == "good" or judge.provisional
+
+    @property
+    def ungraded(self) -> int:
+        """Written answers that could not be graded, and counted as wrong."""
+        return self._reference.ungraded
+
+    def __call__(self, question: Question, label: Label) -> Label:
+        """The label with the rewards and margins that its chains have alone. The luck control gets what the search
+        gets: where all good chains run again, all its finds do."""
+        luck = label.luck
+        few = not self._all and self._reference.backbone.capabilities.exact and not self.moved
+        good = label.good[:1] if few else label.good
+        lucky = luck.found if luck and not few else ()
+        if self._verify != "off" and (good or lucky):
+            wanted = [*(trial.chain for trial in good), *(chain for chain, _ in lucky)]
+            scores = self._run(question, list(dict.fromkeys(wanted)))
+            again = {trial.chain: self._again(trial, scores[trial.chain], question.gold) for trial in good}
+            if luck and lucky:
+                held = [pair for pair in lucky if scores[pair[0]].reward(luck.option) >= label.good_from]
+                luck = replace(luck, found=tuple(held))
+            label = replace(label, trials=tuple(again.get(trial.chain, trial) for trial in label.trials))
+        return replace(label, luck=luck and luck.shallower())
+
+    def _again(self, trial: Trial, scores: Scores, gold: int) -> Trial:
+        found = replace(trial, reward=scores.reward(gold), margin=scores.margin(gold))
+        self.checked += 1
+        self.moved += found.margin != trial.margin
+        self.flipped += found.reward != trial.reward
+        return found
+
+    def _run(self, question: Question, chains: Sequence[Chain]) -> dict[Chain, Scores]:
+        [(_, scores)] = score_questions(self._reference, [question], chains, self._template, together=0)
+        return scores

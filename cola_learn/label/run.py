@@ -16,9 +16,8 @@ from cola_learn.label.label_options import LabelOptions
 from cola_learn.label.labeller import Effort, Labeller, Workers
 from cola_learn.label.manifest import Manifest
 from cola_learn.label.plan import Job, Plan
-from cola_learn.label.show import check_lengths, show_prompt
 from cola_learn.label.store import LabelStore
-from cola_learn.label.summary import Tally
+from cola_learn.label.summary import Tally, check_lengths, show_prompt
 from cola_learn.rewards.reward import reward_of
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.load_task import load_task, task_and_split

@@ -11,8 +11,7 @@ from cola_learn.backbone.executor import Executor, Usage
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.rewards.continuations import normalizers
-from cola_learn.rewards.encoding import too_long
+from cola_learn.rewards.continuations import normalizers, too_long
 from cola_learn.rewards.judge import ModelJudge
 from cola_learn.rewards.scores import Measure, ResponseScores
 from cola_learn.tasks.questions import Sample

@@ -9,8 +9,7 @@ from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.command import by_name
 from cola_learn.errors import UserError
-from cola_learn.rewards.answer_verifier import AnswerVerifier
-from cola_learn.rewards.answer_writer import AnswerWriter
+from cola_learn.rewards.answer_judges import AnswerVerifier, AnswerWriter
 from cola_learn.rewards.judge import ModelJudge
 from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.rewards.prompts import Prompt

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.search.growth import Children, Growth
 from cola_learn.search.method import Prior, Search, SearchMethod, at_least_one
+from cola_learn.search.moves import Children, Growth
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.files import as_value
 from cola_learn.train.batches import Example, TrainingBatch
-from cola_learn.train.choice import ChoiceRule, Rule, calibrate
+from cola_learn.train.choice import ChoiceRule, Choices, Rule, calibrate, collapse
 from cola_learn.train.controller import Controller
 from cola_learn.train.controller_config import ControllerConfig
-from cola_learn.train.diagnostics import Choices, collapse
 from cola_learn.train.objectives import Objective, Read, objective_named
 
 _AS_PREDICTED = Rule(1.0, (), 0.0)

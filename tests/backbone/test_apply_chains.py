@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cola_learn import Chain, apply_chain
-from cola_learn.backbone.apply_chains import apply_chains, supersequence
+from cola_learn.backbone.apply_chain import apply_chains, supersequence
 from cola_learn.errors import UserError
 from tests.architectures import TOLERANCE, tiny_model
 from tests.backbone.test_apply_chain import BY_PLACE

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cola_learn.backbone.prepacked import prepack_weights
+from cola_learn.backbone.attention import prepack_weights
 
 
 def test_packed_products_are_the_plain_ones() -> None:

@@ -16,7 +16,7 @@ from cola_learn.backbone.executor import Executor
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.rewards.answer_writer import AnswerWriter
+from cola_learn.rewards.answer_judges import AnswerWriter
 from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.rewards.prompts import Prompt
 from cola_learn.tasks.questions import Question, as_sample

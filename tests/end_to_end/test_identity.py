@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from cola_learn import ColaForCausalLM, LabelStore, apply_chain, assets
-from cola_learn.backbone.apply_chains import apply_chains
+from cola_learn.backbone.apply_chain import apply_chains
 from cola_learn.backbone.fingerprint import of_files
 from cola_learn.errors import UserError
 from cola_learn.evaluate.evaluate_options import EvaluateOptions
@@ -69,7 +69,7 @@ def test_a_file_of_the_name_of_the_labels_may_be_held_out(two: Path) -> None:
     options = EvaluateOptions(
         labels=two / "all" / "physics", controllers=[], tasks=[str(two / "history" / "train.jsonl")]
     )
-    from cola_learn.evaluate.held_out import held_out
+    from cola_learn.evaluate.inputs import held_out
 
     found = held_out(options, [LabelStore.open(two / "all" / "physics")])
     assert len(found.questions) == 8

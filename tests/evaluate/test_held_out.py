@@ -7,7 +7,7 @@ import pytest
 
 from cola_learn.errors import UserError
 from cola_learn.evaluate.evaluate_options import EvaluateOptions
-from cola_learn.evaluate.held_out import HeldOut, held_out
+from cola_learn.evaluate.inputs import HeldOut, held_out
 from cola_learn.label.score_matrix import open_stores
 
 SEARCHED = Path("data/labels/arc_challenge-test")  # scored with acc

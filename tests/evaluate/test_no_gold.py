@@ -11,7 +11,7 @@ from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import SearchSpace
 from cola_learn.evaluate.comparison import evaluate_live
 from cola_learn.evaluate.evaluate_options import EvaluateOptions
-from cola_learn.evaluate.held_out import HeldOut
+from cola_learn.evaluate.inputs import HeldOut
 from cola_learn.label.labeller import Labeller
 from cola_learn.label.manifest import Manifest
 from cola_learn.label.plan import Job, Plan

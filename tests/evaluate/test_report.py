@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from cola_learn.chains import Chain
 from cola_learn.evaluate.breakdown import counts_by_group, groupings
 from cola_learn.evaluate.costs import Cost
-from cola_learn.evaluate.markdown import as_markdown, policy_table
 from cola_learn.evaluate.page import layer_shares, write_html
 from cola_learn.evaluate.report import Report
 from cola_learn.evaluate.results import Evaluated, LuckControl, Result, means_of_seeds
 from cola_learn.evaluate.static_front import HeldFront, StaticFront
-from cola_learn.evaluate.terminal import cells
+from cola_learn.evaluate.tables import as_markdown, cells, policy_table
 from cola_learn.tasks.questions import Question
 
 EVIL = "<script>alert('x')</script> & {{ 7 * 7 }}"

@@ -13,14 +13,13 @@ import torch
 from benchmarks.opponents.logistic import LOGISTIC
 from benchmarks.opponents.routers import DRLLM, POLAR
 from cola_learn.chains import Chain, SearchSpace
-from cola_learn.evaluate.breakdown import groupings, leads
+from cola_learn.evaluate.breakdown import groupings, leads, reliability
 from cola_learn.evaluate.comparison import evaluate_stored
 from cola_learn.evaluate.evaluate_options import EvaluateOptions
 from cola_learn.evaluate.evaluation import is_blind
-from cola_learn.evaluate.markdown import heights
 from cola_learn.evaluate.policies import Policy
-from cola_learn.evaluate.reliability import reliability
 from cola_learn.evaluate.results import PolicyRow
+from cola_learn.evaluate.tables import heights
 from cola_learn.label.score_matrix import ScoreMatrix
 from cola_learn.tasks.questions import Question, Sample
 from cola_learn.train.choice import ChoiceRule

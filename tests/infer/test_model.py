@@ -25,7 +25,7 @@ from cola_learn import (
     SearchSpace,
     apply_chain,
 )
-from cola_learn.backbone.apply_chains import apply_chains
+from cola_learn.backbone.apply_chain import apply_chains
 from cola_learn.backbone.layers import find_layers
 from cola_learn.errors import UserError
 from cola_learn.train.features import prompt_features

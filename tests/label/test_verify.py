@@ -7,9 +7,9 @@ import pytest
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.label.driver import label_questions
+from cola_learn.label.labeller import Verifier
 from cola_learn.label.plan import Plan
 from cola_learn.label.records import Label
-from cola_learn.label.verify import Verifier
 from cola_learn.rewards.option_scorer import OptionScorer
 from cola_learn.search.methods import MCTS
 from cola_learn.tasks.questions import Question

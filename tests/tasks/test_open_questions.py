@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor
 from cola_learn.chains import Chain
-from cola_learn.rewards.answer_verifier import AnswerVerifier, ConfirmedVerifier
-from cola_learn.rewards.answer_writer import AnswerWriter
+from cola_learn.rewards.answer_judges import AnswerVerifier, AnswerWriter, ConfirmedVerifier
 from cola_learn.rewards.prompts import Example, Prompt
 from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.questions import Question, Sample, as_sample

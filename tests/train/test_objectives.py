@@ -11,10 +11,9 @@ import torch
 
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.train.batches import Example, collate, mean_and_last_token, pad_features
-from cola_learn.train.choice import ChoiceRule, calibrate
+from cola_learn.train.choice import ChoiceRule, Choices, calibrate, collapse
 from cola_learn.train.controller import Controller
 from cola_learn.train.controller_config import ControllerConfig
-from cola_learn.train.diagnostics import Choices, collapse
 from cola_learn.train.module import ControllerModule
 from cola_learn.train.vocabulary import STOP
 

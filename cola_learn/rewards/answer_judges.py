@@ -1,4 +1,4 @@
-"""Reward of open questions by verification: whether greedy decoding would write the answer, in one pass per chain."""
+"""Judges of open questions: answers that greedy decoding writes, or would write, which takes one pass."""
 
 import math
 import re
@@ -8,17 +8,95 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from cola_learn.backbone.backbone import Backbone
 from cola_learn.backbone.executor import Executor, Usage
-from cola_learn.backbone.generate import end_tokens
+from cola_learn.backbone.generate import Generator, end_tokens
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
-from cola_learn.rewards.answer_writer import AnswerWriter
-from cola_learn.rewards.continuations import Continuations, Predicted
+from cola_learn.errors import UserError
+from cola_learn.rewards.continuations import Continuations, Predicted, too_long
+from cola_learn.rewards.grading import Grader
 from cola_learn.rewards.judge import ModelJudge
 from cola_learn.rewards.prompts import Prompt
 from cola_learn.rewards.scores import AnswerScores
 from cola_learn.tasks.answers import ENDS_WORD
 from cola_learn.tasks.questions import Sample
+
+
+class AnswerWriter(ModelJudge):
+    """Scores chains on open samples by letting them write.
+
+    Args:
+        backbone: what writes.
+        prompt: how questions are put and how much is written.
+        cache_bytes: for what chains share of a prompt; 0 keeps nothing, by default a share of the free memory.
+        truncate: cut prompts that leave no room for the answer at their beginning, instead of refusing them.
+
+    Attributes:
+        grader: what reads the answers.
+    """
+
+    def __init__(
+        self, backbone: Backbone, prompt: Prompt, cache_bytes: int | None = None, truncate: bool = False
+    ) -> None:
+        super().__init__(backbone)
+        self.prompt = prompt
+        self.truncate = truncate
+        self.grader = Grader()
+        self._generator = Generator(backbone, cache_bytes)
+        self._open: dict[str, tuple[Sample, list[int]]] = {}
+
+    @property
+    def ungraded(self) -> int:
+        return self.grader.failures.total()
+
+    def alone(self) -> "AnswerWriter":
+        return AnswerWriter(self.backbone, self.prompt, 0, self.truncate)
+
+    def open(self, sample: Sample) -> None:
+        backbone = self.backbone
+        tokens = backbone.encoder.prompt(self.prompt.text(sample.prompt, backbone.tokenizer).rstrip())
+        room = backbone.max_tokens - self.prompt.max_new_tokens
+        if len(tokens) > room:
+            if not self.truncate or room < 1:
+                raise UserError(too_long(sample.key, len(tokens) + self.prompt.max_new_tokens, backbone.max_tokens))
+            tokens = backbone.encoder.cut(tokens, len(tokens) - room)
+        self._open[sample.key] = sample, tokens
+
+    def close(self, key: str) -> None:
+        del self._open[key]
+
+    def tokens(self, key: str) -> list[int]:
+        """The prompt of an open sample."""
+        return self._open[key][1]
+
+    def write(self, requests: Sequence[tuple[str, Chain]]) -> list[str]:
+        """What each (key of an open sample, chain) writes behind the prompt, by greedy decoding."""
+        tokenizer = self.backbone.tokenizer
+
+        def decode(tokens: Sequence[int]) -> str:
+            return str(tokenizer.decode(tokens, skip_special_tokens=True))
+
+        written: list[str] = []
+        for start in range(0, len(requests), _ROWS):
+            some = requests[start : start + _ROWS]
+            rows = self._generator.generate(
+                [self._open[key][1] for key, _ in some],
+                [chain for _, chain in some],
+                self.prompt.max_new_tokens,
+                lambda new: self.prompt.finished(decode(new)),
+            )
+            written += map(decode, rows)
+        return written
+
+    def score(self, requests: Sequence[tuple[str, Chain]]) -> list[AnswerScores]:
+        scores: list[AnswerScores] = []
+        for (key, _), text in zip(requests, self.write(requests), strict=True):
+            answer = self.prompt.answer_in(text)
+            right = tuple(self.grader.grade(answer, gold).right for gold in self._open[key][0].continuations)
+            scores.append(AnswerScores(right, (0.0,) * len(right), tuple(0.0 if each else -700.0 for each in right)))
+        return scores
+
 
 # How tokens of bytes, and SentencePiece's, begin with white space.
 _SPACE_PIECES = "[\u0120\u010a\u0109\u010d\u2581]|<0x(09|0A|0D|20)>"
@@ -183,3 +261,6 @@ class ConfirmedVerifier(ModelJudge):
             both = tuple(one and other for one, other in zip(scores[place].right, confirmed.right, strict=True))
             scores[place] = replace(scores[place], right=both)
         return scores
+
+
+_ROWS = 64  # written together
