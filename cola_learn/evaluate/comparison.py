@@ -88,7 +88,9 @@ def evaluate_stored(
     results += means_of_seeds(results, controllers)
     sure = None if table.measured else leads(held.probabilities[:, 0])
     groups = groupings(held.questions, sure, -held.soft.mean(1))
-    return Evaluated(held.questions, _in_order(results), front, groups, gains_front, reliability=tuple(reliabilities))
+    return Evaluated(
+        held.questions, _in_order(results), front, groups, reliability=tuple(reliabilities), gains_front=gains_front
+    )
 
 
 def _base(base: Chain, count: int) -> Choice:
@@ -161,7 +163,6 @@ def evaluate_live(
         tuple(results),
         statics.on(lambda chain: table.rewards[:, table.places[chain]]),
         groupings(questions, _leads(questions, found, statics.temperatures), difficulty(questions, labels)),
-        None,
         policy_costs(alone, questions, template, timed, controllers, options.cost_questions),
         luck_of(labels),
         setting={

@@ -6,6 +6,7 @@ from typing import Literal
 
 from cola_learn.backbone.dtypes import Dtype
 from cola_learn.label.plan import Plan, Resources
+from cola_learn.rewards.scores import Measure
 from cola_learn.search.method import SearchMethod
 from cola_learn.search.methods import MCTS
 from cola_learn.tracking import Mode, Wandb
@@ -27,6 +28,8 @@ class EvaluateOptions:
         limit: run only this many questions of each task, sampled with the seed; default all.
         held: held-out questions with stored scores (label --config menu) instead of running any: stores of the menu of
             --labels. Compares many policies at equal depth.
+        measure: with --held, of responses labelled with --keep_scores: likelihood, fidelity or acceptance; default that
+            of the labels.
         part: of the questions of --held: all, the blind fifth, or the open rest. Whoever tries many things looks at the
             open ones, and once, at the end, at the blind ones.
         depths: with --held, mean depths at which policies are compared, relative to the base chain. Each policy gets
@@ -58,6 +61,7 @@ class EvaluateOptions:
     tasks: list[str] = field(default_factory=list)
     limit: int | None = None
     held: Path | None = None
+    measure: Measure | None = None
     part: Literal["all", "open", "blind"] = "all"
     depths: list[float] = field(default_factory=lambda: [0.8, 0.85, 0.9, 0.95, 1.0])
     learners: bool = True

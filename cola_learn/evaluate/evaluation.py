@@ -114,8 +114,8 @@ def _stored(inputs: Inputs) -> Evaluated:
         UserError: if the stores and controllers do not belong together.
     """
     options, manifest = inputs.options, inputs.stores[0].manifest
-    pool = ScoreMatrix.load(inputs.stores)
-    held = ScoreMatrix.load(inputs.others, "--held", pool.temperatures)
+    pool = ScoreMatrix.load(inputs.stores, measure=options.measure)
+    held = ScoreMatrix.load(inputs.others, "--held", pool.temperatures, options.measure)
     if pool.chains != held.chains or manifest.model.fingerprint != inputs.others[0].manifest.model.fingerprint:
         raise UserError(f"--held {options.held} was run through another menu or model than --labels")
     labelled = {(question.key, question.digest) for question in pool.questions}
@@ -147,7 +147,7 @@ def _stored(inputs: Inputs) -> Evaluated:
     names = [f"{store.manifest.source.task} {store.manifest.source.split}" for store in inputs.others]
     part = "" if options.part == "all" else f", {options.part} part"
     scorings = dict.fromkeys(store.manifest.scoring for store in inputs.others)
-    reward = REWARDS[manifest.scoring.reward]
+    reward = REWARDS[options.measure or manifest.scoring.reward]
     metrics = dict.fromkeys(reward.about if reward.continuous else one.metric for one in scorings)
     setting = {"tasks": ", ".join(dict.fromkeys(names)) + part, "metric": ", ".join(metrics), "measure": reward.measure}
     return replace(evaluated, setting=setting)

@@ -76,22 +76,22 @@ class Evaluated:
         results: of every policy, the plain model first.
         front: static chains to compare with.
         groups: of the questions.
-        gains_front: the same with gains, where rewards are measures.
         costs: by the name of a result, where they were measured.
         luck: control of the search, where there is one.
         reliability: of the gains that controllers predict.
         setting: what was evaluated on what, for people.
+        gains_front: the front with gains, where rewards are measures.
     """
 
     questions: tuple[Question, ...]
     results: tuple[Result, ...]
     front: HeldFront
     groups: Groups
-    gains_front: HeldFront | None = None
     costs: Mapping[str, Cost] = field(default_factory=dict)
     luck: LuckControl | None = None
     reliability: tuple[Reliability, ...] = ()
     setting: Mapping[str, str] = field(default_factory=dict)
+    gains_front: HeldFront | None = None
 
     def result(self, name: str) -> Result:
         """The one of a name, such as ``controller at 85%``."""

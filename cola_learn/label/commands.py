@@ -162,6 +162,9 @@ def run_verify(options: VerifyOptions) -> int:
     return checked
 
 
+_MOST_COLUMNS = 12
+
+
 def over_all(matrix: ScoreMatrix, measure: str = "accuracy") -> Table:
     """A row for each chain, deepest first and of one depth the best first: the change in the mean reward, and the gain
     in the log-probability of the right option, or of a response a token, paired by question, with 95% intervals."""
@@ -182,6 +185,16 @@ def by_task(matrix: ScoreMatrix) -> Table:
     """The gain of each chain in the log-probability of the right option, in the mean over each task's questions."""
     tasks = numpy.unique(matrix.tasks)
     table = Table(title="gain in log-probability by task, nats", box=None, title_justify="left")
+    if len(tasks) > _MOST_COLUMNS:
+        table.title = "of each task the chain that gains most beside base, nats"
+        for name in ("task", "questions", "chain", "gain"):
+            table.add_column(name, justify="left" if name in ("task", "chain") else "right", no_wrap=True)
+        for task in tasks:
+            own = matrix.tasks == task
+            means = (matrix.soft[own] - matrix.soft[own, :1]).mean(0)
+            best = 1 + int(means[1:].argmax())
+            table.add_row(str(task), str(own.sum()), str(matrix.chains[best]), f"{means[best]:+.3f}")
+        return table
     table.add_column("chain", no_wrap=True)
     for task in tasks:
         table.add_column(str(task), justify="right")

@@ -16,6 +16,7 @@ from cola_learn.errors import UserError
 from cola_learn.label.records import Label, menu_of
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.reward import REWARDS
+from cola_learn.rewards.scores import Measure
 from cola_learn.rewards.temperature import LEAST_PROBABILITY, task_temperatures
 from cola_learn.tasks.questions import Question
 
@@ -130,7 +131,11 @@ class ScoreMatrix:
 
     @classmethod
     def load(
-        cls, stores: Sequence[LabelStore], named: str = "--labels", temperatures: Mapping[str, float] | None = None
+        cls,
+        stores: Sequence[LabelStore],
+        named: str = "--labels",
+        temperatures: Mapping[str, float] | None = None,
+        measure: Measure | None = None,
     ) -> "ScoreMatrix":
         """All labels of stores that were made with one menu.
 
@@ -138,6 +143,7 @@ class ScoreMatrix:
             stores: of one model.
             named: the option that named them, for errors.
             temperatures: of training questions, where these are held out; else they are fitted.
+            measure: of responses, another one than that which they were labelled by.
 
         Raises:
             UserError: if a store has no scores, or another menu than the first, or they are of different kinds.
@@ -157,7 +163,14 @@ class ScoreMatrix:
         for label in labels:
             if tuple(trial.chain for trial in label.trials) != chains:
                 raise UserError(f"{named}: question {label.key} was run through another menu than {labels[0].key}")
-        if REWARDS[stores[0].manifest.scoring.reward].continuous:
+        own = REWARDS[stores[0].manifest.scoring.reward]
+        if measure and measure != own.measure:
+            if not own.continuous or not all(label.base.scores for label in labels):
+                raise UserError(f"{named} {stores[0].folder}: {measure} cannot be told; label with --reward {measure}")
+            kept = numpy.array([[trial.scores for trial in label.trials] for label in labels])
+            rewards, margins = measured(kept, measure)
+            return cls(chains, tuple(questions), rewards, margins, numpy.zeros((*margins.shape, 0)), {})
+        if own.continuous:
             rewards, margins = (
                 numpy.array([[getattr(trial, name) for trial in label.trials] for label in labels])
                 for name in ("reward", "margin")
@@ -199,6 +212,17 @@ class ScoreMatrix:
     def probabilities(self) -> Array:
         """Softmax over the options at the temperature of each task, ``[Q, C, O]``."""
         return _softmax(self.scores, self.questions, self.temperatures)
+
+
+def measured(scores: Array, measure: Measure) -> tuple[Array, Array]:
+    """Rewards and margins ``[...]`` of ``ResponseScores.values`` ``[..., 4]``; of the likelihood nearly, since halves
+    may be of different lengths."""
+    if measure == "likelihood":
+        logprobs = scores[..., :2].mean(-1)
+        return logprobs[:, :1] / logprobs, logprobs
+    if measure == "fidelity":
+        return numpy.exp(-scores[..., 2]), -scores[..., 2]
+    return scores[..., 3], numpy.log(numpy.maximum(scores[..., 3], LEAST_PROBABILITY))
 
 
 def _softmax(scores: Array, questions: Sequence[Question], temperatures: Mapping[str, float]) -> Array:
