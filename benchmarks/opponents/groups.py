@@ -22,7 +22,7 @@ _CLUSTERS = 16
 
 def loss_router(prompts: Sequence[Tensor], table: ScoreMatrix, others: Sequence[Tensor]) -> Array:
     """Gains of every chain ``[Q', C]`` as a small network predicts them from the prompt."""
-    network = MLPRegressor((256,), alpha=1e-2, early_stopping=True, max_iter=300, random_state=0)
+    network = MLPRegressor(hidden_layer_sizes=(256,), alpha=1e-2, early_stopping=True, max_iter=300, random_state=0)
     found: Array = fitted(network, pooled(prompts), table.soft - table.soft[:, :1]).predict(pooled(others))
     return found
 

@@ -60,9 +60,9 @@ def measures(report: Report, row: PolicyRow) -> dict[str, str]:
         "FLOPs": f"{row.cost.flops:.0%}" if row.cost else "",
         "time": f"{row.cost.seconds:.0%}" if row.cost else "",
         report.measure: f"{row.accuracy:.1%}",
-        "loss, nats": "" if row.loss is None else f"{row.loss:.3f}",
+        "loss": "" if row.loss is None else f"{row.loss:.3f}",
         "worst 5%": "" if row.worst is None else f"{row.worst:.3f}",
-        "less than static front": points(row.saved),
+        "saved, %": points(row.saved),
     }
 
 
@@ -121,7 +121,7 @@ def cells(report: Report, row: PolicyRow) -> dict[str, str]:
         return points(getattr(row, kind)) + ("*" if report.significant(row, kind) else "")
 
     return measures(report, row) | {
-        "Δ base": "" if row.policy == "base" else starred("to_base"),
+        "Δ base": "" if row.policy == "base" or row.loss is not None else starred("to_base"),
         "Δ static front": starred("to_static"),
         "Δ shuffled": starred("to_shuffled"),
         "Δ in task": starred("to_shuffled_in_task"),
@@ -152,8 +152,8 @@ def print_report(report: Report) -> None:
     ]
     if report.measure != "accuracy":
         notes.append(
-            f"{report.measure}: {REWARDS[report.measure].about}. loss: to base, a token; worst 5%: what so many "
-            "questions exceed; less than static front: share of its loss at equal depth that is not lost, % (95% CI)."
+            f"{report.measure}: {REWARDS[report.measure].about}. loss: to base, in nats a token; worst 5%: what so many "
+            "questions exceed; saved: share of the static front's loss at equal depth that is not lost (95% CI)."
         )
     if "Δ shuffled" in headings:
         notes.append(

@@ -24,7 +24,7 @@ KEY = ("task", "split", "id")
 _DIGITS = 16  # of a file's SHA-256, at the end of its name
 _ROWS = 8192  # that are Python objects at a time
 _OF_TRIAL = {
-    "reward": pyarrow.float32(),
+    "reward": pyarrow.float64(),
     "margin": pyarrow.float64(),
     "visits": pyarrow.int32(),
     "simulation": pyarrow.int32(),
