@@ -152,8 +152,8 @@ def print_report(report: Report) -> None:
     ]
     if report.measure != "accuracy":
         notes.append(
-            f"{report.measure}: {REWARDS[report.measure].about}. loss: to base, in nats a token; worst 5%: what so many "
-            "questions exceed; saved: share of the static front's loss at equal depth that is not lost (95% CI)."
+            f"{report.measure}: {REWARDS[report.measure].about}. loss: to base, in nats a token; worst 5%: what so "
+            "many questions exceed; saved: share of the static front's loss at equal depth that is not lost (95% CI)."
         )
     if "Δ shuffled" in headings:
         notes.append(
