@@ -165,7 +165,7 @@ def speedups(backbone: Backbone, questions: list[Question], options: BenchmarkOp
     }
 
 
-def ceiling_share(backbone: Backbone, ours: _Search) -> float:
+def ceiling_share(backbone: Backbone, ours: Any) -> float:
     """Floating-point operations of the layers and the head that ran, a second, over those of plain products of the
     same matrices with as many rows as a call had on average. Attention's own products are left out of both.
     """

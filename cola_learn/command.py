@@ -209,6 +209,8 @@ def _as_said(error: str, options: Iterable[type]) -> str:
         return f"--{name}: unknown {name} {missing[1]}; choose from {', '.join(_names_of(kind))}, or give a dotted path"
     if unknown := re.match(r"Option '(\w+)' is not accepted", reason):
         return f"--{name}.{unknown[1]} is no setting of {chosen}; --{name}.help {chosen} lists those that are"
+    if required := re.match(r"the following arguments are required: (\w+)", reason):
+        return f"--{name}.{required[1]} is missing"
     return f"--{name}: {reason}"
 
 

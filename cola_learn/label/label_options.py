@@ -17,7 +17,7 @@ class LabelOptions:
 
     Attributes:
         tasks: what to label, as task:split; a part of a split is written sciq:validation[:75%]. A task is the name of a
-            benchmark (arc_easy, commonsense_qa, mmlu, ...), hub:ORG/NAME[:CONFIG], or lm_eval:NAME; a file of questions
+            benchmark (arc_easy, mmlu, text_python, ...), hub:ORG/NAME[:CONFIG], or lm_eval:NAME; a file of questions
             (JSONL, JSON, CSV, TSV or Parquet, also compressed) or a folder written by datasets' save_to_disk has no
             split. The embedded benchmarks have no train split, so use test.
         limit: label only this many questions of each task, sampled with the seed; default all.
