@@ -316,7 +316,7 @@ BAD = {
         ["label", "--limit", "1", "--backbone", "{tmp}"],
         "backbone {tmp} has no tokenizer that can be loaded",
     ),
-    "device": (["label", "--limit", "1", "--device", "cuda:9"], "--device cuda:9 cannot be used"),
+    "device": (["label", "--limit", "1", "--device", "cuda:9"], "device cuda:9 cannot be used"),
     "output": (["label", "--limit", "1", "--output", "{tmp}/empty.jsonl/x"], "--output {tmp}/empty.jsonl/x cannot be"),
     "other space": (
         [

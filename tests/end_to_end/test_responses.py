@@ -43,7 +43,7 @@ def test_texts_through_all_stages(command: Command, tmp_path: Path) -> None:
         more = ("--depths", "0.97", "--measure", measure, "--output", tmp_path / measure)
         code, said = command("cola_learn.evaluate", *asked, *more)
         assert code == 0, said
-        assert "saved, %" in said
+        assert "| saved, % |" in (tmp_path / measure / "report.md").read_text()
         reports[measure] = json.loads((tmp_path / measure / "report.json").read_text())
     for measure, report in reports.items():
         assert report["setting"]["measure"] == measure
