@@ -28,7 +28,7 @@ from cola_learn.evaluate.held_table import Choice, HeldTable
 from cola_learn.evaluate.policies import pooled
 from cola_learn.evaluate.static_front import StaticFront
 from cola_learn.label.score_matrix import Array, ScoreMatrix, open_stores
-from cola_learn.rewards.temperature import LEAST_PROBABILITY
+from cola_learn.rewards.scores import LEAST_PROBABILITY
 from cola_learn.stats import p_value, paired_difference, points
 from cola_learn.train.features import features_of
 

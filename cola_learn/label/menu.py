@@ -66,12 +66,13 @@ def _composed(
 ) -> dict[Chain, Array]:
     """Compositions of the best edits, or of the best ones of each cluster of questions."""
     manifest = stores[0].manifest
-    scorings = {question: store.manifest.scoring for store in stores for question in questions_of(store)}
+    pools = [questions_of(store) for store in stores]
+    scorings = {one: store.manifest.scoring for store, pool in zip(stores, pools, strict=True) for one in pool}
     backbone = manifest.load_backbone(f"--labels {stores[0].folder}", None, options.device, manifest.model.dtype)
     judge = cache(partial(make_judge, backbone))
     template, num_layers = manifest.scoring.template, manifest.model.num_layers
     if options.clusters == 1:
-        groups = [(best, [one for store in stores for one in questions_of(store)[: options.compose_questions]])]
+        groups = [(best, [one for pool in pools for one in pool[: options.compose_questions]])]
     else:
         questions = list(scorings)
         own = clusters_of(backbone, questions, template, options.clusters)

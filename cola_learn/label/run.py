@@ -20,6 +20,7 @@ from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally, check_lengths, show_prompt
 from cola_learn.rewards.reward import reward_of
 from cola_learn.rewards.scoring import Scoring
+from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.load_task import load_task, task_and_split
 from cola_learn.tasks.question_files import is_file
 from cola_learn.tasks.questions import Question
@@ -86,6 +87,7 @@ class _Pool(NamedTuple):
     questions: list[Question]
     scoring: Scoring
     folder: Path
+    layout: Layout | None
 
 
 def _pool(name: str, options: LabelOptions) -> _Pool:
@@ -95,7 +97,7 @@ def _pool(name: str, options: LabelOptions) -> _Pool:
     questions = load_task(task, split, options.limit, options.plan.seed, layout=layout)
     part = f"{questions[0].task}-{split.partition('[')[0]}"  # parts of a split share no question
     folder = options.output / part if len(options.tasks) > 1 else options.output
-    return _Pool(name, task, questions, options.scoring.of(questions), folder)
+    return _Pool(name, task, questions, options.scoring.of(questions), folder, layout)
 
 
 def _free(folder: Path, below: bool) -> None:
@@ -112,7 +114,7 @@ def _free(folder: Path, below: bool) -> None:
 
 def _label(pool: _Pool, workers: Workers, job: Job, options: LabelOptions) -> tuple[LabelStore, Tally]:
     """Label one task; returns what its labels hold, too."""
-    manifest = Manifest.of(workers.identity, job, pool.task, pool.questions[0], options.layout)
+    manifest = Manifest.of(workers.identity, job, pool.task, pool.questions[0], pool.layout)
     store = LabelStore.create(pool.folder, manifest)
     finished = store.keys() >= {question.key for question in pool.questions}
     tracking = "disabled" if finished else options.tracking

@@ -16,8 +16,8 @@ from cola_learn.errors import UserError
 from cola_learn.label.records import Label, menu_of
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.reward import REWARDS
-from cola_learn.rewards.scores import Measure
-from cola_learn.rewards.temperature import LEAST_PROBABILITY, task_temperatures
+from cola_learn.rewards.scores import LEAST_PROBABILITY, Measure, measured
+from cola_learn.rewards.temperature import task_temperatures
 from cola_learn.tasks.questions import Question
 
 Array = NDArray[numpy.float64]
@@ -164,17 +164,19 @@ class ScoreMatrix:
             if tuple(trial.chain for trial in label.trials) != chains:
                 raise UserError(f"{named}: question {label.key} was run through another menu than {labels[0].key}")
         own = REWARDS[stores[0].manifest.scoring.reward]
-        if measure and measure != own.measure:
-            if not own.continuous or not all(label.base.scores for label in labels):
+        if own.continuous or measure:
+            if measure in (None, own.measure):
+                rewards, margins = (
+                    numpy.array([[getattr(trial, name) for trial in label.trials] for label in labels])
+                    for name in ("reward", "margin")
+                )
+            elif own.continuous and all(label.base.scores for label in labels):
+                kept = numpy.array([[trial.scores for trial in label.trials] for label in labels])
+                logprobs = kept[..., :2].mean(-1)  # nearly: halves may be of different lengths
+                assert measure
+                rewards, margins = measured(measure, logprobs, logprobs[:, :1], kept[..., 2], kept[..., 3])
+            else:
                 raise UserError(f"{named} {stores[0].folder}: {measure} cannot be told; label with --reward {measure}")
-            kept = numpy.array([[trial.scores for trial in label.trials] for label in labels])
-            rewards, margins = measured(kept, measure)
-            return cls(chains, tuple(questions), rewards, margins, numpy.zeros((*margins.shape, 0)), {})
-        if own.continuous:
-            rewards, margins = (
-                numpy.array([[getattr(trial, name) for trial in label.trials] for label in labels])
-                for name in ("reward", "margin")
-            )
             soft = numpy.maximum(margins, math.log(LEAST_PROBABILITY))
             return cls(chains, tuple(questions), rewards, soft, numpy.zeros((*soft.shape, 0)), {})
         most = max(len(question.choices) for question in questions)
@@ -212,17 +214,6 @@ class ScoreMatrix:
     def probabilities(self) -> Array:
         """Softmax over the options at the temperature of each task, ``[Q, C, O]``."""
         return _softmax(self.scores, self.questions, self.temperatures)
-
-
-def measured(scores: Array, measure: Measure) -> tuple[Array, Array]:
-    """Rewards and margins ``[...]`` of ``ResponseScores.values`` ``[..., 4]``; of the likelihood nearly, since halves
-    may be of different lengths."""
-    if measure == "likelihood":
-        logprobs = scores[..., :2].mean(-1)
-        return logprobs[:, :1] / logprobs, logprobs
-    if measure == "fidelity":
-        return numpy.exp(-scores[..., 2]), -scores[..., 2]
-    return scores[..., 3], numpy.log(numpy.maximum(scores[..., 3], LEAST_PROBABILITY))
 
 
 def _softmax(scores: Array, questions: Sequence[Question], temperatures: Mapping[str, float]) -> Array:

@@ -2,9 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+import numpy
 
 Measure = Literal["likelihood", "fidelity", "acceptance"]
+Numbers = Any  # a float, or an array of them
+LEAST_PROBABILITY = 1e-3  # of a gold option, or of a response's tokens: below it no chain is worse than another
 
 
 class Scores(Protocol):
@@ -91,9 +95,7 @@ class ResponseScores:
     def reward(self, gold: int) -> float:
         """1.0 for what is as the base chain is: its bits per byte over the chain's (``likelihood``), the exponential of
         minus the divergence (``fidelity``), or the share accepted (``acceptance``)."""
-        if self.measure == "likelihood":
-            return self.base / self.logprob if self.logprob else 1.0
-        return math.exp(-self.divergence) if self.measure == "fidelity" else self.accepted
+        return float(self._measured[0])
 
     def probability(self, gold: int, temperature: float = 1.0) -> float:
         """The exponential of the margin."""
@@ -102,11 +104,22 @@ class ResponseScores:
     def margin(self, gold: int) -> float:
         """What differences of are gains, in nats a token: the log-probability, minus the divergence, or the logarithm
         of the share accepted."""
-        return {
-            "likelihood": self.logprob,
-            "fidelity": -self.divergence,
-            "acceptance": math.log(max(self.accepted, 1e-3)),
-        }[self.measure]
+        return float(self._measured[1])
+
+    @property
+    def _measured(self) -> tuple[Numbers, Numbers]:
+        return measured(self.measure, self.logprob, self.base, self.divergence, self.accepted)
+
+
+def measured(
+    measure: Measure, logprob: Numbers, base: Numbers, divergence: Numbers, accepted: Numbers
+) -> tuple[Numbers, Numbers]:
+    """Rewards and margins by a measure, of what ``ResponseScores`` holds, one number each or arrays of them."""
+    if measure == "likelihood":
+        return numpy.divide(base, logprob) if numpy.all(logprob) else numpy.ones_like(logprob), logprob
+    if measure == "fidelity":
+        return numpy.exp(numpy.negative(divergence)), numpy.negative(divergence)
+    return accepted, numpy.log(numpy.maximum(accepted, LEAST_PROBABILITY))
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from cola_learn.chains import Chain
-from cola_learn.rewards.scores import Scores
+from cola_learn.rewards.scores import LEAST_PROBABILITY, Scores
 from cola_learn.tasks.questions import Question
 
 Array = NDArray[numpy.float64]
-LEAST_PROBABILITY = 1e-3  # of a gold option: below it no chain is worse than another
 _WIDEST = 30.0  # times the scores' own spread, either way: few questions may be all right, or no better than chance
 
 

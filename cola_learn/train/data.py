@@ -21,8 +21,8 @@ from cola_learn.errors import UserError
 from cola_learn.label.records import Label, Trial, menu_of
 from cola_learn.label.score_matrix import apart, open_stores, questions_of, tell_apart
 from cola_learn.label.store import LabelStore
-from cola_learn.rewards.scores import OptionScores
-from cola_learn.rewards.temperature import LEAST_PROBABILITY, soft_reward, task_temperatures
+from cola_learn.rewards.scores import LEAST_PROBABILITY, OptionScores
+from cola_learn.rewards.temperature import soft_reward, task_temperatures
 from cola_learn.tasks.questions import Question
 from cola_learn.train.batches import Example, collate
 from cola_learn.train.features import features_of

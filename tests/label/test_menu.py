@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -145,3 +146,19 @@ def test_gains_do_not_depend_on_the_units_of_a_metric(tmp_path: Path) -> None:
     assert both.keys() == one.keys() == {Repeat(17, 1, 2), Skip(18, 2)}
     for edit, (gain, count) in one.items():
         assert both[edit] == (pytest.approx(gain), 2 * count)
+
+
+def test_how_files_are_read_is_said_of_files_alone(command: Command, tmp_path: Path) -> None:
+    """Beside a benchmark: its own questions can then be read again as it says."""
+    rows = [{"q": f"Which is {n}?", "opts": ["x", "y"], "key": "B"} for n in range(2)]
+    (tmp_path / "quiz.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code, said = command(
+        *("cola_learn.label", "--tasks", tmp_path / "quiz.jsonl", "arc_easy:test", "--limit", "2"),
+        *("--columns", "question=q,choices=opts,answer=key", "--search.simulations", "3", "--output", tmp_path / "out"),
+    )
+    assert code == 0, said
+    layouts = {
+        store: LabelStore.open(tmp_path / "out" / store).manifest.source.layout.columns
+        for store in ("quiz-file", "arc_easy-test")
+    }
+    assert layouts == {"quiz-file": "question=q,choices=opts,answer=key", "arc_easy-test": ""}
