@@ -1,18 +1,19 @@
 """A chain inside a transformers model, or one for each row: the list of layers becomes the chain."""
 
-import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import reduce
+from functools import partial, reduce
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
 
 from cola_learn.backbone.beginning import Around, Beginning
+from cola_learn.backbone.chain_layers import ChainLayers
 from cola_learn.backbone.layers import find_layers
 from cola_learn.backbone.recording import map_tree
 from cola_learn.chains import Chain
@@ -30,15 +31,19 @@ _BY_LAYER = re.compile("(?<!mlp_only_)layer|moe_|expert")  # in the names of lis
 _INDICES = ("attn_layer_indices", "moe_layers")
 _RUNS = "_runs_chains"  # of what holds the layers, and of caches: the chains of the rows, as text
 _PLAIN = "_plain_chain"
-_INDEX_NAMES = ("layer_idx", "layer_id", "layer_index", "layer_number")
+_MISSING = ...  # an attribute that was not there; of this there is one only, in copies too
 
 
 class apply_chain(AbstractContextManager[Any]):  # it is called like a function
     """Have a transformers model run a chain of its layers, from now on or for the time of a ``with`` block.
 
     ``generate`` with any decoding and cache, ``pipeline``, PEFT and training see a model whose list of layers is the
-    chain. A layer that runs twice is there twice, with the same weights, and every visit has its own slot in the
-    key-value cache. Nothing is copied but Python objects.
+    chain. A layer that runs twice is the same module both times, and every visit has its own slot in the key-value
+    cache. Nothing is copied. Names of weights stay those of the model's own layers, skipped ones too, and
+    ``save_pretrained`` writes the whole model: a chain changes what runs, not what the model is.
+
+    For the time of the chain the model is called ``NAME (chain CHAIN)``, so that what loads a model anew by its name,
+    as a reference model of preference training, is refused instead of running other layers.
 
     Args:
         model: a causal LM of transformers.
@@ -65,54 +70,118 @@ class apply_chain(AbstractContextManager[Any]):  # it is called like a function
             raise UserError(str(error)) from None
         if self.chain.num_layers != depth:
             raise UserError(f"chain {self.chain} is for {self.chain.num_layers} layers; the model has {depth}")
-        self.model = model
-        configs = list(_configs(model, depth))
-        for config in configs:
+        self._configs = _configs(model, depth)
+        for config in self._configs:
             for name in _BY_PLACE:
                 if getattr(config, name, None):
                     raise UserError(f"{type(model).__name__} with {name} depends on the layer index; unsupported")
+        if isinstance(layers, ChainLayers) and layers.of_rows:
+            raise UserError("rows of the model's batches run chains of their own; no other can be applied within")
+        self.model = model
         self._owner, self._name = next(
-            (module, name) for module in model.modules() for name, child in module.named_children() if child is layers
+            (module, name) for module in model.modules() for name, child in module._modules.items() if child is layers
         )
-        self._layers = layers
-        self._settings = [(config, vars(config).copy()) for config in configs]
-        self._before = getattr(self._owner, _RUNS, None)
-        if self._before is None:
+        self._own = layers
+        self._before: list[tuple[Any, str, Any]] = []
+        self._apply()
+
+    def _apply(self) -> None:
+        """Change the model; ``_before`` keeps what its attributes were."""
+        if not hasattr(self._owner, _PLAIN):
             self._owner.register_forward_pre_hook(_check_cache, with_kwargs=True)
             self._owner.register_forward_hook(_mark_cache, with_kwargs=True)
-            setattr(self._owner, _PLAIN, (str(Chain.base(depth)),))
-        self.runs(self.chain)
-        shared = {id(config): config for config in configs} | {id(model.config): model.config}
-        moved = [_at(layers[layer], layer, place, shared) for place, layer in enumerate(self.chain.layers)]
-        setattr(self._owner, self._name, nn.ModuleList(moved))
-        self._counts_depth = getattr(self._owner, _FIRST_SHARED, None) == depth
-        if self._counts_depth:
-            setattr(self._owner, _FIRST_SHARED, self.chain.depth)
-        for config in configs:
-            _renumber(config, self.chain)
-            config.num_hidden_layers = self.chain.depth
+            for name in (_PLAIN, _RUNS):
+                setattr(self._owner, name, (str(Chain.base(self.chain.num_layers)),))
+        for config in self._configs:
+            depth = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+            for name, value in {**_renumbered(config, self.chain), depth: self.chain.depth}.items():
+                self._set(config, name, value)
+        named = [module for module in self.model.modules() if isinstance(module, PreTrainedModel)]
+        for config in {id(model.config): model.config for model in named}.values():
+            self._set(config, "_name_or_path", f"{config.name_or_path} (chain {self.chain})")
+        for model in named:
+            self._set(model, "name_or_path", f"{model.name_or_path} (chain {self.chain})")
+            self._set(model, "save_pretrained", partial(_save_whole, model))
+        self.layers = ChainLayers(self._own, self.chain.layers)
+        self.layers.before = [*getattr(self._own, "before", ()), *self._before]
+        if getattr(self._owner, _FIRST_SHARED, None) == self.chain.num_layers:
+            self._set(self._owner, _FIRST_SHARED, self.chain.depth)
+        self._set(self._owner, _RUNS, (str(self.chain),))
+        setattr(self._owner, self._name, self.layers)
+
+    def _set(self, owner: Any, name: str, value: Any) -> None:
+        self._before.append((owner, name, vars(owner).get(name, _MISSING)))
+        vars(owner)[name] = value
 
     def runs(self, *chains: Chain) -> None:
         """Say through which chains the rows of a batch run now, which their key-value cache remembers."""
         setattr(self._owner, _RUNS, tuple(map(str, chains)))
 
     def undo(self) -> None:
-        """Give the model its own layers back."""
-        setattr(self._owner, _RUNS, self._before or getattr(self._owner, _PLAIN))
-        setattr(self._owner, self._name, self._layers)
-        if self._counts_depth:
-            setattr(self._owner, _FIRST_SHARED, len(self._layers))
-        for config, settings in self._settings:
-            vars(config).clear()
-            vars(config).update(settings)
+        """Give the model its own layers back; nothing more if they are back already.
+
+        Raises:
+            RuntimeError: if another chain was applied since, which has to be undone first.
+        """
+        if not self._before:
+            return
+        if getattr(self._owner, self._name) is not self.layers:
+            raise RuntimeError(f"chain {self.chain} cannot be undone: another was applied since; undo that one first")
+        setattr(self._owner, self._name, self._own)
+        while self._before:
+            _restore(*self._before.pop())
 
     def __enter__(self) -> Any:
+        if not self._before:
+            self._apply()
         return self.model
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.undo()
+
+
+def _restore(owner: Any, name: str, before: Any) -> None:
+    if before is _MISSING:
+        vars(owner).pop(name, None)
+    else:
+        vars(owner)[name] = before
+
+
+def _save_whole(model: PreTrainedModel, *args: Any, **kwargs: Any) -> None:
+    """``save_pretrained`` of a model under a chain: all of its layers, and its own configuration."""
+    layers = _chain_layers(model)
+    now = [(owner, name, vars(owner).get(name, _MISSING)) for owner, name, _ in layers.before]
+    for changed in reversed(layers.before):
+        _restore(*changed)
+    try:
+        type(model).save_pretrained(model, *args, **kwargs)
+    finally:
+        for changed in now:
+            _restore(*changed)
+
+
+def _chain_layers(model: PreTrainedModel) -> ChainLayers:
+    found = find_layers(model, type(model).__name__)
+    assert isinstance(found, ChainLayers)
+    return found
+
+
+def chain_weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights of a model under a chain by the names of its visits, as a model has them that is made of these
+    layers alone; those of further visits are copied, since a file holds each tensor under one name."""
+    layers = _chain_layers(model)
+    prefix = next(name for name, module in model.named_modules() if module is layers)
+    found: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        place, dot, rest = name.removeprefix(f"{prefix}.").partition(".")
+        if name.startswith(f"{prefix}.") and dot:
+            visits = [visit for visit, index in enumerate(layers.order) if index == int(place)]
+            found |= {f"{prefix}.{visit}.{rest}": tensor if visit == visits[0] else tensor.clone() for visit in visits}
+        else:
+            found[name] = tensor
+    return found
 
 
 def _check_cache(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -145,47 +214,30 @@ def _mark_cache(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         setattr(cache, _RUNS, getattr(module, _RUNS))
 
 
-def _configs(model: Any, depth: int) -> Iterator[Any]:
+def _configs(model: Any, depth: int) -> list[Any]:
     """The configurations that say how deep the model is, each once."""
-    seen: set[int] = set()
-    for owner in (model, *model.modules()):
-        config = getattr(owner, "config", None)
-        text = config.get_text_config(decoder=True) if isinstance(config, PreTrainedConfig) else None
-        if text is not None and id(text) not in seen and getattr(text, "num_hidden_layers", None) == depth:
-            seen.add(id(text))
-            yield text
+    every = {id(config): config for owner in (model, *model.modules()) if (config := getattr(owner, "config", None))}
+    configs = [config for config in every.values() if isinstance(config, PreTrainedConfig)]
+    texts = {id(text): text for config in configs if (text := config.get_text_config(decoder=True)) is not None}
+    return [text for text in texts.values() if getattr(text, "num_hidden_layers", None) == depth]
 
 
-def _renumber(config: Any, chain: Chain) -> None:
-    """Say of the chain's places what a configuration says of the model's layers: lists by layer, and by their indices
+def _renumbered(config: Any, chain: Chain) -> dict[str, Any]:
+    """What a configuration says of the model's layers, said of the chain's places: lists by layer, and by their indices
     which attend and which are dense."""
-    for name, value in vars(config).copy().items():
+    found: dict[str, Any] = {}
+    for name, value in vars(config).items():
         if name in _INDICES and value:
-            vars(config)[name] = [place for place, layer in enumerate(chain.layers) if layer in value]
+            found[name] = [place for place, layer in enumerate(chain.layers) if layer in value]
         elif name == "first_k_dense_replace" and value:
-            vars(config)[name] = sum(layer < value for layer in chain.layers)
+            found[name] = sum(layer < value for layer in chain.layers)
         elif name == "decoder_sparse_step" and value:
             dense = getattr(config, "mlp_only_layers", None) or ()
             where = [place for place, layer in enumerate(chain.layers) if layer in dense or (layer + 1) % value]
-            vars(config).update(decoder_sparse_step=1, mlp_only_layers=where)
+            found |= {name: 1, "mlp_only_layers": where}
         elif isinstance(value, list | tuple) and len(value) == chain.num_layers and _BY_LAYER.search(name):
-            vars(config)[name] = type(value)(value[layer] for layer in chain.layers)
-
-
-def _at(layer: nn.Module, index: int, place: int, shared: dict[int, Any]) -> nn.Module:
-    """A layer for a place of the chain: itself where it is at home, else a copy that shares all tensors."""
-    if index == place:
-        return layer
-    held = dict(shared)
-    for module in layer.modules():
-        tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False), *vars(module).values())
-        held |= {id(tensor): tensor for tensor in tensors if isinstance(tensor, Tensor)}
-    moved = copy.deepcopy(layer, held)
-    for module in moved.modules():
-        for name in _INDEX_NAMES:
-            if getattr(module, name, None) == index and not isinstance(getattr(module, name), bool):
-                setattr(module, name, place)
-    return moved
+            found.setdefault(name, type(value)(value[layer] for layer in chain.layers))
+    return found
 
 
 @contextmanager
@@ -209,19 +261,19 @@ def apply_chains(model: Any, chains: Sequence[Chain], beginning: Beginning | Non
     union = reduce(supersequence, dict.fromkeys(chain.layers for chain in chains))
     with (applied := apply_chain(model, Chain(union, chains[0].num_layers))):
         applied.runs(*(chains if len(set(chains)) > 1 else chains[:1]))
-        layers = find_layers(model, type(model).__name__)
+        layers = applied.layers
         needed: list[list[int]] = [[] for _ in union]
         for row, chain in enumerate(chains):
             for place in _places(chain.layers, union):
                 needed[place].append(row)
         for place, rows in enumerate(needed):
             if len(rows) < len(chains):
-                layers[place] = _SomeRows(layers[place], rows, len(chains))
+                layers.put(place, _SomeRows(layers[place], rows, len(chains)))
         if beginning and beginning.resumes:
             first = tuple(range(beginning.depth))
             if all(chain.layers[: beginning.depth] == first for chain in chains):
                 for place, layer in enumerate(beginning.given(layers)):
-                    layers[place] = layer
+                    layers.put(place, layer)
         yield model
 
 

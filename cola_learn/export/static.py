@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
 
-from cola_learn.backbone.apply_chain import apply_chain
+from cola_learn.backbone.apply_chain import apply_chain, chain_weights
 from cola_learn.backbone.load import load_model, load_tokenizer
 from cola_learn.backbone.probes import run_all
 from cola_learn.backbone.recording import Batch
@@ -136,7 +135,7 @@ def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{folder.name}-") as scratch:
         whole = Path(scratch) / "whole"
         try:
-            model.save_pretrained(whole, state_dict=_weights(model))
+            type(model).save_pretrained(model, whole, state_dict=chain_weights(model))
             tokenizer.save_pretrained(whole)
         except OSError as error:
             raise UserError(f"--output {folder} cannot be written: {error.strerror or error}") from None
@@ -190,15 +189,3 @@ def as_mergekit(backbone: str, chain: Chain, dtype: str) -> str:
         for start, stop in pairwise((0, *ends, chain.depth))
     ]
     return yaml.safe_dump({"merge_method": "passthrough", "dtype": dtype, "slices": slices}, sort_keys=False)
-
-
-def _weights(model: Any) -> dict[str, Tensor]:
-    """The weights by name; those of a layer that runs twice are copied, since a file holds each under one name."""
-    seen: set[int] = set()
-    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-    weights: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        again = tensor.data_ptr() in seen and name not in tied
-        weights[name] = tensor.clone() if again else tensor
-        seen.add(tensor.data_ptr())
-    return weights

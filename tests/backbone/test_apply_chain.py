@@ -81,14 +81,12 @@ def test_every_architecture_with_slots(model_type: str) -> None:
 
 
 def test_the_models_own_layers_come_back(model: Any) -> None:
-    layers, config = list(model.model.layers), model.config.to_dict()
+    layers, config, names = list(model.model.layers), model.config.to_dict(), list(model.state_dict())
 
     def fail_within() -> None:
         with apply_chain(model, CHAIN):
             assert len(model.model.layers) == 29
-            assert {layer.self_attn.layer_idx for layer in model.model.layers} == set(range(29))
-            weights = {weight.data_ptr() for weight in model.parameters()}
-            assert len(weights) < len(list(model.state_dict()))  # layer 20 is there twice, its weights once
+            assert list(model.state_dict()) == names  # of the model's own layers, the skipped ones too
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -123,7 +121,7 @@ def test_what_people_do_with_a_model(model: Any, tokenizer: Any) -> None:
         model.requires_grad_(True)
         model(**tokens, labels=tokens["input_ids"]).loss.backward()
         used = {name.split(".")[2] for name, weight in model.named_parameters() if weight.grad is not None}
-        assert {str(place) for place in range(28)} <= used
+        assert {str(layer) for layer in (*range(18), *range(20, 30))} == used - {"weight"}
         model.zero_grad(set_to_none=True)
         model.requires_grad_(False)
     plain = model.generate(**tokens, max_new_tokens=6, do_sample=False)
