@@ -52,7 +52,7 @@ class Beginning:
             yield _Given(layers[place], place, state, output, slot)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def run_beginning(model: PreTrainedModel, depth: int, call: Callable[[], Any]) -> Beginning:
     """Run the first ``depth`` layers of what ``call``, such as the model's ``generate``, begins with; it goes no
     further."""

@@ -74,11 +74,11 @@ def load_model(name: str, **options: Any) -> Any:
             f"backbone {name} cannot be loaded ({first_line(error)}); give a Hugging Face id, a folder, or one "
             f"of {', '.join(assets.MODELS)}"
         ) from None
-    _check_weights(name, loaded)
+    check_weights(name, loaded)
     return model
 
 
-def _check_weights(name: str, loaded: Mapping[str, Any]) -> None:
+def check_weights(name: str, loaded: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that is not the model's: transformers would draw what is missing at random.
 
     Raises:

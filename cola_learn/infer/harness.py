@@ -14,9 +14,12 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
 from cola_learn.backbone.apply_chain import apply_chain
-from cola_learn.backbone.load import load_model, load_tokenizer
+from cola_learn.backbone.fingerprint import base_of_adapter, of_files
+from cola_learn.backbone.load import check_weights, locate, source_of
 from cola_learn.chains import Chain
+from cola_learn.console import console
 from cola_learn.infer.model import ColaForCausalLM
+from cola_learn.train.controller import Controller
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -26,16 +29,20 @@ Answer = TypeVar("Answer")
 class ColaLM(HFLM):
     """The harness's Hugging Face model, each request through the chain chosen for its context.
 
+    Documents whose perplexity is measured have no context that a controller could read: they run through the plain
+    chain, unless a chain is given.
+
     Args:
         controller: folder or hub id of an exported controller.
         chain: run this chain for all requests instead.
         backbone: default the one that the controller was trained for, or ``embedded``.
         price: of depth.
-        dtype: of the backbone.
-        options: of ``lm_eval.models.huggingface.HFLM``: ``batch_size``, ``max_length``, ...
+        options: of ``lm_eval.models.huggingface.HFLM``, which loads the backbone: ``device``, ``dtype``,
+            ``batch_size``, ``peft``, ``gguf_file``, ``parallelize``, ``attn_implementation``, quantization, ...
 
     Raises:
         ValueError: unless one of controller and chain is given.
+        UserError: if the backbone is another than the controller was trained for, or weights of it are missing.
     """
 
     def __init__(
@@ -44,31 +51,49 @@ class ColaLM(HFLM):
         chain: str | None = None,
         backbone: str | None = None,
         price: float | None = None,
-        dtype: str = "auto",
         **options: Any,
     ) -> None:
         if (controller is None) == (chain is None):
             raise ValueError("give controller=FOLDER to have chains chosen, or chain=... to run one, one of them")
-        if controller is not None:
-            model = ColaForCausalLM.from_pretrained(controller, backbone, dtype=dtype)
-            plain, tokenizer = model.backbone, model.tokenizer
-            self._chain_of: Callable[[str], Chain | str] = lru_cache(None)(lambda text: model.choose(text, price))
-        else:
-            given = chain or ""
-            name = backbone or "embedded"
-            plain = load_model(name, dtype=dtype, trust_remote_code=False)
-            tokenizer = load_tokenizer(name)
-            self._chain_of = lambda text: given
-        super().__init__(pretrained=plain, tokenizer=tokenizer, **options)
+        chooser = Controller.from_pretrained(controller) if controller is not None else None
+        name = backbone or (chooser.config.backbone if chooser else "embedded")
+        source, how = locate(name)
+        if base := base_of_adapter(source):
+            source, how = source_of(base), {"peft": source}
+        super().__init__(pretrained=source, **{**how, **options})
+        if chooser is None:
+            self._chain_of: Callable[[str | None], Chain | str] = lambda text: chain or ""
+            return
+        layers, config = chooser.config.num_layers, chooser.config
+        model = ColaForCausalLM(self.model, chooser.to(self.model.device), self.tokenizer)
+        config.check_backbone(layers, of_files(source) or config.fingerprint, name)
+        choose = lru_cache(None)(lambda text: model.choose(text, price))
+        self._chain_of = lambda text: Chain.base(layers) if text is None else choose(text)
+
+    def _create_model(self, *args: Any, **options: Any) -> None:
+        """The harness's, but weights that are missing are not drawn at random."""
+        plain: Any = self.AUTO_MODEL_CLASS
+        self.AUTO_MODEL_CLASS: Any = _Whole(plain)
+        try:
+            super()._create_model(*args, **options)
+        finally:
+            self.AUTO_MODEL_CLASS = plain
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        console.print("perplexity: documents run through one chain, since a controller has no prompt of them to read")
+        found: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
+        return found
 
     def _loglikelihood_tokens(
         self,
-        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        requests: list[tuple[tuple[str, str] | None, list[int], list[int]]],
         disable_tqdm: bool = False,
         override_bs: int | None = None,
     ) -> list[tuple[float, bool]]:
         run = super()._loglikelihood_tokens
-        return self._by_chain(requests, lambda one: one[0][0], lambda some: run(some, disable_tqdm, override_bs))
+        return self._by_chain(
+            requests, lambda one: one[0] and one[0][0], lambda some: run(some, disable_tqdm, override_bs)
+        )
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         run = super().generate_until
@@ -77,7 +102,7 @@ class ColaLM(HFLM):
     def _by_chain(
         self,
         requests: Sequence[Request],
-        context: Callable[[Request], str],
+        context: Callable[[Request], str | None],
         run: Callable[[list[Request]], list[Answer]],
     ) -> list[Answer]:
         """Run the requests of each chain together; answers in request order."""
@@ -88,6 +113,18 @@ class ColaLM(HFLM):
             with apply_chain(self.model, chain):
                 answers |= dict(zip(places, run([requests[place] for place in places]), strict=True))
         return [answers[place] for place in range(len(requests))]
+
+
+class _Whole:
+    """An Auto class that refuses a checkpoint without some of the model's weights."""
+
+    def __init__(self, auto: Any) -> None:
+        self._auto = auto
+
+    def from_pretrained(self, name: str, **options: Any) -> Any:
+        model, loaded = self._auto.from_pretrained(name, output_loading_info=True, **options)
+        check_weights(name, loaded)
+        return model
 
 
 if __name__ == "__main__":

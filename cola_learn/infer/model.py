@@ -1,31 +1,33 @@
 """A controller in front of a transformers model: every prompt runs through a chain of its own."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
-from typing import Any, overload
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, GenerationMixin
-from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 
 from cola_learn.backbone.apply_chain import apply_chains
 from cola_learn.backbone.beginning import Beginning, run_beginning
-from cola_learn.backbone.fingerprint import changed_weight, of_files, of_memory
 from cola_learn.backbone.layers import find_layers
-from cola_learn.backbone.load import load_model, load_tokenizer, source_of
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
 from cola_learn.infer.apart import generate_apart, generate_drafted, padded, unpadded
 from cola_learn.infer.as_prompt import as_chat
 from cola_learn.infer.cola_config import ColaConfig
+from cola_learn.infer.parts import load_parts
 from cola_learn.infer.turns import Turns, in_turn
 from cola_learn.train.controller import Controller
 from cola_learn.train.controller_card import write_controller
 from cola_learn.train.controller_config import MAX_TOKENS
+from cola_learn.train.hub import DOWNLOAD_OPTIONS, fetch_controller
 
+_RECORDED = ("output_hidden_states", "output_attentions")
 # Settings of generate with which a cache is reordered or laid out as a whole.
 _OF_WHOLE_CACHES = (
     *("num_beams", "cache_implementation", "past_key_values"),
@@ -44,9 +46,6 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         controller: what chooses.
         tokenizer: of the backbone, for the methods that take text.
 
-    Attributes:
-        backbone, controller, tokenizer: as given.
-
     Raises:
         UserError: if the controller is for a model of another depth.
 
@@ -63,19 +62,25 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
     def __init__(self, backbone: PreTrainedModel, controller: Controller, tokenizer: Any = None) -> None:
         depth = len(find_layers(backbone, type(backbone).__name__))
         controller.config.check_backbone(depth, controller.config.fingerprint, type(backbone).__name__)
-        text = backbone.config.get_text_config(decoder=True)
-        config = ColaConfig(backbone=backbone.config.to_dict())
-        config.vocab_size = getattr(text, "vocab_size", None)
-        config.max_position_embeddings = getattr(text, "max_position_embeddings", None)
-        super().__init__(config)
+        super().__init__(ColaConfig.of_backbone(backbone.config))
         self.backbone = backbone
         self.controller = controller.eval()
         self.tokenizer = tokenizer
-        self.generation_config = backbone.generation_config
         self.turns = Turns()
         self._layers = controller.config.feature_layers
         special = controller.config.special_tokens
         self._encoder = tokenizer and PromptEncoder.recorded(tokenizer, special, "the controller")
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """The backbone's, whose ``generate`` runs."""
+        found: GenerationConfig = self.backbone.generation_config
+        return found
+
+    @generation_config.setter
+    def generation_config(self, config: GenerationConfig) -> None:
+        if "backbone" in self._modules:  # transformers' own __init__ sets one before
+            self.backbone.generation_config = config
 
     @classmethod
     def from_pretrained(
@@ -86,10 +91,12 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         tokenizer: Any = None,
         revision: str | None = None,
         backbone_revision: str | None = None,
+        subfolder: str = "",
         trust_remote_code: bool = False,
+        output_loading_info: bool = False,
         config: Any = None,
         **options: Any,
-    ) -> "ColaForCausalLM":
+    ) -> Any:
         """Load an exported controller and the backbone that it was trained for.
 
         Args:
@@ -99,41 +106,45 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             tokenizer: of the backbone; default the one that lies beside it.
             revision: of the controller on the hub.
             backbone_revision: of the backbone on the hub.
+            subfolder: of the controller's folder.
             trust_remote_code: run modelling code that comes with the backbone; off unless asked for.
+            output_loading_info: return what transformers returns then too. No weight is ever missing.
             config: not used: what is in the folder counts.
-            options: of the backbone's ``from_pretrained``: ``dtype``, ``device_map``, ``attn_implementation``, ...
+            options: of the backbone's ``from_pretrained``: ``dtype``, ``device_map``, ``attn_implementation``, ...;
+                ``token``, ``cache_dir``, ``local_files_only`` and ``force_download`` are for the controller too.
 
         Raises:
             UserError: if either cannot be loaded, or they do not belong together.
         """
-        chooser = Controller.from_pretrained(controller, revision)
-        hub: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-        hub |= {name: options.pop(name) for name in ("cache_dir", "force_download", "token") if name in options}
-        if isinstance(backbone, PreTrainedModel):
-            model, name = backbone, str(backbone.config.name_or_path)
-        else:
-            name = str(backbone or chooser.config.backbone)
-            hub |= {"revision": backbone_revision} if backbone_revision else {}
-            model = load_model(name, **hub, **options)
-        source = source_of(name)
-        if tokenizer is None and source:
-            tokenizer = load_tokenizer(name, **hub)
-        fingerprint = of_files(source) or of_memory(model, tokenizer)
-        chooser.config.check_backbone(len(find_layers(model, name)), fingerprint, name)
-        if model is backbone and (weight := changed_weight(model, source)):
-            raise UserError(
-                f"{weight} of the loaded backbone is not what it is in {name}, which the controller was trained for; "
-                "ColaForCausalLM(backbone, Controller.from_pretrained(...)) takes it all the same"
-            )
-        return cls(model.eval(), chooser.to(model.device), tokenizer)
+        download = {name: options.pop(name) for name in DOWNLOAD_OPTIONS if options.get(name) is not None}
+        folder = fetch_controller(controller, revision, subfolder, **download)
+        hub = {"trust_remote_code": trust_remote_code, **download}
+        found = cls(*load_parts(folder, backbone, tokenizer, backbone_revision, hub, options))
+        loading = {name: set[str]() for name in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")}
+        return (found, loading) if output_loading_info else found
 
-    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
-        """Write the controller and its card; the backbone stays where it is.
+    def save_pretrained(
+        self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **options: Any
+    ) -> None:
+        """Write the controller and its card, the tokenizer and the generation config; the backbone stays where it is.
+
+        Args:
+            save_directory: the folder.
+            push_to_hub: upload it too.
+            repo_id: on the hub; default the name of the folder.
+            options: of ``push_to_hub``, such as ``token`` and ``private``.
 
         Raises:
             UserError: if the folder cannot be written.
         """
-        write_controller(self.controller, Path(save_directory))
+        folder = Path(save_directory)
+        write_controller(self.controller, folder)
+        self.generation_config.save_pretrained(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+        if push_to_hub:
+            sent = {name: value for name, value in options.items() if name in signature(self.push_to_hub).parameters}
+            self.push_to_hub(repo_id or folder.name, **sent)
 
     @property
     def device(self) -> torch.device:
@@ -147,7 +158,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         return self.backbone.get_output_embeddings()
 
     @in_turn
-    @torch.inference_mode()
+    @torch.no_grad()
     def choose_chains(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, price: float | None = None
     ) -> list[Chain]:
@@ -165,17 +176,18 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         return self._chosen(map(self._states, unpadded(input_ids, attention_mask)), price)
 
     @in_turn
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         chain: Chain | str | None = None,
         price: float | None = None,
         **inputs: Any,
-    ) -> CausalLMOutputWithPast:
-        """Logits ``[B, T, V]`` of each row through the chain chosen for it, without a cache.
+    ) -> Any:
+        """The backbone's output, with logits ``[B, T, V]`` of each row through the chain chosen for it. There are no
+        gradients: train the backbone within ``apply_chain``.
 
         Args:
             input_ids: ``[B, T]``.
@@ -186,24 +198,18 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             inputs: what else the backbone's forward takes.
 
         Raises:
-            ValueError: for a cache that was made elsewhere; ``generate`` keeps its own.
+            ValueError: for what cannot be had: a cache (``generate`` keeps its own), ``inputs_embeds`` without a chain,
+                and hidden states or attentions of rows of different chains.
         """
-        if inputs.pop("past_key_values", None) is not None:
-            raise ValueError(
-                "past_key_values is not supported by forward; call generate, or the backbone within apply_chain"
-            )
-        inputs["use_cache"] = False
-        inputs |= {"input_ids": input_ids, "attention_mask": attention_mask}
-        chains, beginning = self._begin(self.backbone, inputs, chain, price)
+        if own := [name for name in ("past_key_values", "use_cache") if inputs.pop(name, None) not in (None, False)]:
+            raise ValueError(f"{own[0]} is not supported by forward; call generate, or the backbone in apply_chain")
+        inputs |= {"use_cache": False, "input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        chains, beginning = self._begin(self.backbone, inputs, self.backbone.config, chain, price)
         with apply_chains(self.backbone, chains, beginning) as model:
-            logits = model(**inputs).logits
-        loss = None
-        if labels is not None:
-            loss = self.backbone.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
-        return CausalLMOutputWithPast(loss=loss, logits=logits)
+            return model(**{name: value for name, value in inputs.items() if value is not None})
 
     @in_turn
-    @torch.inference_mode()
+    @torch.no_grad()
     def generate(
         self,
         inputs: Tensor | None = None,
@@ -224,27 +230,22 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             draft: the chain only drafts, and the plain model writes: its own text, token for token.
             options: ``attention_mask``, ``max_new_tokens``, ``streamer`` and all else that ``generate`` takes.
 
-        Returns:
-            What transformers returns.
-
         Raises:
             ValueError: for ``return_dict_in_generate`` with beams or a static cache and rows of different chains.
         """
         input_ids = options.pop("input_ids", inputs)
-        if input_ids is None:
-            raise ValueError("generate needs input_ids to choose a chain for")
         settings = generation_config or self.generation_config
-        options |= {"input_ids": input_ids, "generation_config": generation_config}
-        if draft:
-            drafting = self._chains(input_ids, options.get("attention_mask"), chain, price)
-            return generate_drafted(self.backbone, drafting, options, settings)
+        options |= {"generation_config": generation_config}
+        options |= {} if input_ids is None else {"input_ids": input_ids}
         whole = [name for name in _OF_WHOLE_CACHES if options.get(name, getattr(settings, name, None)) not in (None, 1)]
-        if whole:
-            chains, beginning = self._chains(input_ids, options.get("attention_mask"), chain, price), None
+        if draft or whole:
+            chains, beginning = self._chains(options, chain, price), None
+            if draft:
+                return generate_drafted(self.backbone, chains, options, settings)
             if len(set(chains)) > 1:
                 return generate_apart(self.backbone, chains, options, settings, whole[0])
         else:
-            chains, beginning = self._begin(self.backbone.generate, options, chain, price)
+            chains, beginning = self._begin(self.backbone.generate, options, settings, chain, price)
         with apply_chains(self.backbone, chains, beginning) as model:
             return model.generate(**options)
 
@@ -252,36 +253,16 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         """``choose_chains`` for a text."""
         return self.choose_chains(self._encoded(prompt), price=price)[0]
 
-    def alternatives(self, prompt: str, count: int = 5) -> list[tuple[Chain, float]]:
-        """The most probable chains for a text with log-probabilities, or those of a menu with what they are chosen by,
-        best first."""
-        return self.controller.write(self._states(self._encoded(prompt)[0]), count)
-
-    @overload
     def write(
-        self, prompts: str, chain: Chain | str | None = None, price: float | None = None, **options: Any
-    ) -> str: ...
-
-    @overload
-    def write(
-        self, prompts: Sequence[str], chain: Chain | str | None = None, price: float | None = None, **options: Any
-    ) -> list[str]: ...
-
-    def write(
-        self,
-        prompts: str | Sequence[str],
-        chain: Chain | str | None = None,
-        price: float | None = None,
-        **options: Any,
-    ) -> str | list[str]:
-        """``generate`` for a text or several; greedy and 64 tokens unless ``options`` say otherwise."""
+        self, prompts: str | Sequence[str], chain: Chain | str | None = None, price: float | None = None, **options: Any
+    ) -> Any:
+        """``generate`` for a text, or for a list of them; greedy and 64 tokens unless ``options`` say otherwise."""
         rows = [self._encoded(text)[0] for text in ([prompts] if isinstance(prompts, str) else prompts)]
         ids, mask = padded(rows)
-        settings = {"max_new_tokens": 64, "do_sample": False, **options}
-        if settings.get("stop_strings"):
-            settings["tokenizer"] = self.tokenizer
+        settings = {"max_new_tokens": 64, "do_sample": False, "tokenizer": self.tokenizer, **options}
         found = self.generate(ids, attention_mask=mask, chain=chain, price=price, **settings)
-        texts = [str(self.tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True)).strip() for row in found]
+        new = self.tokenizer.batch_decode(found[:, ids.shape[1] :], skip_special_tokens=True)
+        texts = [str(text).strip() for text in new]
         return texts[0] if isinstance(prompts, str) else texts
 
     def chat(
@@ -289,12 +270,16 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         messages: str | Sequence[Mapping[str, str]],
         chain: Chain | str | None = None,
         price: float | None = None,
+        tools: Sequence[Any] | None = None,
+        template: Mapping[str, Any] = MappingProxyType({}),
         **options: Any,
     ) -> str:
-        """The answer to a question, or to a conversation as chat templates take it; options as for ``write``. The plain
-        chain runs unless a chain or a price is given: what a controller learned of choices says little of text."""
+        """The answer to a question, or to a conversation as chat templates take it; ``tools`` and ``template`` are
+        options of the chat template, the others those of ``write``. The plain chain runs unless a chain or a
+        price is given: what a controller learned of choices says little of text."""
         chain = Chain.base(self.controller.config.num_layers) if chain is None and price is None else chain
-        return self.write(as_chat(messages, self.tokenizer), chain, price, **options)
+        text = as_chat(messages, self.tokenizer, {**template, **({"tools": tools} if tools else {})})
+        return self.write(text, chain, price, **options)
 
     def _encoded(self, text: str) -> Tensor:
         if self._encoder is None:
@@ -310,18 +295,32 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         return next(read.prompts(self._layers, torch.ones_like(row)))
 
     def _begin(
-        self, call: Callable[..., Any], options: Mapping[str, Any], chain: Chain | str | None, price: float | None
+        self,
+        call: Callable[..., Any],
+        options: Mapping[str, Any],
+        settings: Any,
+        chain: Chain | str | None,
+        price: float | None,
     ) -> tuple[list[Chain], Beginning | None]:
         """The chain of each row, and the layers that were run to choose it, for what is to go on as ``call`` does with
-        these options."""
-        input_ids, attention_mask = options["input_ids"], options.get("attention_mask")
-        if chain is not None or max(self._layers) == 0 or input_ids.shape[1] > MAX_TOKENS:
-            return self._chains(input_ids, attention_mask, chain, price), None
+        these options and, beside them, settings."""
+        recorded = [name for name in _RECORDED if options.get(name, getattr(settings, name, None))]
+        input_ids = options.get("input_ids")
+        if (
+            chain is not None
+            or recorded
+            or input_ids is None
+            or not max(self._layers) > 0
+            or input_ids.shape[1] > MAX_TOKENS
+        ):
+            chains = self._chains(options, chain, price)
+            if recorded and len(set(chains)) > 1:
+                raise ValueError(f"{recorded[0]} is not supported with several chains; give one prompt, or chain=")
+            return chains, None
         own = {name: value for name, value in options.items() if name not in ("streamer", "labels")}
         beginning = run_beginning(self.backbone, max(self._layers), lambda: call(**own))
-        states = beginning.prompts(
-            self._layers, torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        )
+        mask = options.get("attention_mask")
+        states = beginning.prompts(self._layers, torch.ones_like(input_ids) if mask is None else mask)
         return self._chosen(states, price), beginning
 
     def _chosen(self, states: Iterable[Tensor], price: float | None) -> list[Chain]:
@@ -330,18 +329,19 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             self.controller.rule.check_price(price, "the controller")
         return [self.controller.choose(state, price) for state in states]
 
-    def _chains(
-        self, input_ids: Tensor, attention_mask: Tensor | None, chain: Chain | str | None, price: float | None
-    ) -> list[Chain]:
+    def _chains(self, options: Mapping[str, Any], chain: Chain | str | None, price: float | None) -> list[Chain]:
         """The chain of each row: the one given, or the one chosen for it."""
+        input_ids = options.get("input_ids")
         if chain is None:
-            return self.choose_chains(input_ids, attention_mask, price)
+            if input_ids is None:
+                raise ValueError("inputs_embeds is not supported without chain=; a chain is chosen by input_ids")
+            return self.choose_chains(input_ids, options.get("attention_mask"), price)
         if isinstance(chain, str):
             try:
                 chain = Chain.parse(chain, self.controller.config.num_layers)
             except ValueError as error:
                 raise UserError(str(error)) from None
-        return [chain] * len(input_ids)
+        return [chain] * len(options["inputs_embeds"] if input_ids is None else input_ids)
 
 
 AutoConfig.register("cola", ColaConfig)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cola_learn.assets import download
 from cola_learn.errors import UserError, first_line
@@ -10,22 +11,34 @@ from cola_learn.files import read_json
 from cola_learn.tracking import Artifact, artifact_name
 from cola_learn.train.controller_config import ControllerConfig
 
-_FILES = ("config.json", "model.safetensors", "README.md")
+_FILES = ("config.json", "model.safetensors", "generation_config.json", "README.md")
+
+DOWNLOAD_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
 
 
-def fetch_controller(controller: Path | str, revision: str | None = None) -> Path:
+def fetch_controller(
+    controller: Path | str, revision: str | None = None, subfolder: str = "", **download_options: Any
+) -> Path:
     """The folder of a controller: the one named, or that of a hub id ``ORG/NAME`` which is no folder here.
+
+    Args:
+        controller: folder or hub id.
+        revision: on the hub.
+        subfolder: of the folder, where the controller is.
+        download_options: of ``huggingface_hub.snapshot_download``: ``token``, ``cache_dir``, ``local_files_only``, ...
 
     Raises:
         UserError: if the hub has none of that name or is not reached.
     """
     folder = download(Path(controller))
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(controller)):
-        return folder
+        return folder / subfolder
     from huggingface_hub import snapshot_download
 
+    files = [f"{subfolder}/{name}" if subfolder else name for name in _FILES]
     try:
-        return Path(snapshot_download(str(controller), revision=revision, allow_patterns=list(_FILES)))
+        found = snapshot_download(str(controller), revision=revision, allow_patterns=files, **download_options)
+        return Path(found) / subfolder
     except Exception as error:  # whatever a network may do
         raise UserError(
             f"controller {controller} is neither a folder here nor on the Hugging Face hub ({first_line(error)}); "

@@ -203,8 +203,9 @@ def test_7_infer(command: Command, folder: Path, capsys: pytest.CaptureFixture[s
     model = ColaForCausalLM.from_pretrained(folder / "controller")
     chain = model.choose("Question: Which metal rusts?\nAnswer:")
     assert isinstance(chain, Chain)
-    assert [chain] == [greedy for greedy, _ in model.alternatives("Question: Which metal rusts?\nAnswer:", 1)]
-    likely = model.alternatives("Question: Which metal rusts?\nAnswer:")  # a wider beam may drop the greedy chain
+    states = model._states(model._encoded("Question: Which metal rusts?\nAnswer:")[0])
+    assert [chain] == [greedy for greedy, _ in model.controller.write(states, 1)]
+    likely = model.controller.write(states, 5)  # a wider beam may drop the greedy chain
     logprobs = [each for _, each in likely]
     assert logprobs == sorted(logprobs, reverse=True)
     assert len({alternative for alternative, _ in likely}) == len(likely) == 5
