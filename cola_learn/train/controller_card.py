@@ -31,9 +31,12 @@ model = ColaForCausalLM.from_pretrained("{folder}")
 print(model.write("Question: What do plants need to grow?\\nAnswer:"))
 ```
 
+After that import `AutoModelForCausalLM.from_pretrained` and `pipeline("text-generation", ...)` take this folder too.
+
 {measured}
 
-Files: `config.json`, `model.safetensors`; nothing in them is executed.
+The controller is in `config.json` and `model.safetensors`; nothing in them is executed. The model's own weights are
+not here, and its license holds for what is written with it.
 """
 UNMEASURED = (
     "What it gains or loses on held-out questions has not been measured here (`python -m cola_learn.evaluate`, then "
@@ -65,7 +68,7 @@ def controller_card(controller: Controller, folder: Path, measured: str = UNMEAS
         folder=folder,
         measured=measured,
     )
-    return card(name, text, library_name="cola-learn", tags=["chain-of-layers", "dynamic-depth"], **metadata)
+    return card(config.backbone, text, library_name="cola-learn", tags=["chain-of-layers", "dynamic-depth"], **metadata)
 
 
 def write_controller(controller: Controller, folder: Path, text: str | None = None) -> None:
@@ -78,9 +81,12 @@ def write_controller(controller: Controller, folder: Path, text: str | None = No
     write_text(folder / "README.md", text or controller_card(controller, folder))
 
 
-def card(base_model: str, text: str, **metadata: Any) -> str:
+def card(backbone: str, text: str, **metadata: Any) -> str:
     """A card as the hub reads it: metadata, then the text."""
-    return f"---\n{ModelCardData(base_model=base_model, **metadata).to_yaml()}\n---\n{text}"
+    known = assets.MODELS.get(backbone)
+    about = {"license": known.license, "language": "en"} if known else {}
+    data = ModelCardData(base_model=hub_id(backbone), pipeline_tag="text-generation", **about, **metadata)
+    return f"---\n{data.to_yaml()}\n---\n{text}"
 
 
 def hub_id(backbone: str) -> str:

@@ -112,7 +112,9 @@ def test_5_export(command: Command, folder: Path) -> None:
     output = folder / "controller"
     code, said = command("cola_learn.export", "--checkpoint", folder / "train" / "best.ckpt", "--output", output)
     assert code == 0, said
-    assert {path.name for path in output.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    names = {path.name for path in output.iterdir()}
+    assert names >= {"config.json", "model.safetensors", "README.md", "tokenizer.json", "generation_config.json"}
+    assert "license: apache-2.0" in (output / "README.md").read_text()
 
 
 def test_6_evaluate(command: Command, folder: Path) -> None:
