@@ -107,7 +107,7 @@ def _answer(judge: ModelJudge, sample: Sample, chain: Chain, controller: Control
         layers = controller.config.feature_layers
         features = judge.read_prompt(sample.key, layers)
         if features is None or len(features) > MAX_TOKENS:
-            features = prompt_features(judge.backbone, [sample.prompt], layers, shown=False)[0]
+            features = prompt_features(judge.backbone, [sample.prompt], layers)[0]
         controller.choose(features)
     judge.score([(sample.key, chain)])
     judge.close(sample.key)

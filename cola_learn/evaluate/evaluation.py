@@ -66,7 +66,8 @@ def _print_next(report: Report, inputs: Inputs) -> None:
     if best.policy == "base":
         console.print(f"no policy is above the plain model: keep it, or pay for fewer layers with {report.measure}")
     elif best.policy in folders:
-        next_command(infer_command(folders[best.policy], best.price))
+        kind = inputs.controllers[best.policy].config.kind
+        next_command(infer_command(folders[best.policy], kind, best.price))
     elif best.chain:
         folder = options.output / "static"
         backbone = [] if inputs.backbone_name == "embedded" else ["--backbone", inputs.backbone_name]

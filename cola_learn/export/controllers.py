@@ -56,7 +56,7 @@ def run_export(options: ExportOptions) -> None:
     console.print(f"controller  {options.output}", soft_wrap=True)
     labels = _labels_of(options.checkpoint)
     evaluate = evaluate_command(options.output, labels)
-    next_command(*([evaluate] if evaluate else []), infer_command(options.output))
+    next_command(*([evaluate] if evaluate else []), infer_command(options.output, controller.config.kind))
     if labels and not evaluate:
         console.print(hold_out(options.output, labels), soft_wrap=True)
 

@@ -7,7 +7,7 @@ from cola_learn.chains import Chain
 from cola_learn.console import PlainConsole, console
 from cola_learn.console import console as stderr
 from cola_learn.errors import UserError
-from cola_learn.infer.chooser import PLAIN_TEXT, Chooser, make_chooser, pick, strip, write
+from cola_learn.infer.chooser import Chooser, make_chooser, pick, strip, write
 from cola_learn.infer.infer_options import InferOptions
 from cola_learn.infer.question_file import answer_file
 
@@ -36,8 +36,8 @@ def ask(options: InferOptions, question: str) -> None:
     chooser = make_chooser(options)
     backbone = chooser.backbone
     console, base = PlainConsole(), Chain.base(backbone.num_layers)
-    if options.choices is None and chooser.plain_text:
-        stderr.print(PLAIN_TEXT, style="dim", soft_wrap=True)
+    if warning := chooser.warning(options.choices is None):
+        stderr.print(warning, style="dim", soft_wrap=True)
         shown = [("plain", base)]
     else:
         [chain] = chooser.choose([question])
@@ -60,8 +60,8 @@ def converse(options: InferOptions) -> None:
     written. The chain is chosen by the last message."""
     chooser = make_chooser(options)
     messages: list[dict[str, str]] = []
-    if chooser.plain_text:
-        console.print(PLAIN_TEXT, style="dim", soft_wrap=True)
+    if warning := chooser.warning(True):
+        console.print(warning, style="dim", soft_wrap=True)
     console.print("/reset begins a new conversation, Ctrl-D ends it", style="dim")
     while (text := _next_message()) is not None:
         if text == "/reset":

@@ -22,7 +22,10 @@ from cola_learn.tasks.questions import Question
 from cola_learn.train.controller import Controller
 from cola_learn.train.features import prompt_features
 
-PLAIN_TEXT = "free text runs the plain chain unless --price is given: the controller was trained on choices"
+_AWAY = {
+    True: "free text runs the plain chain unless --price is given: the controller was trained on choices",
+    False: "options are scored through the plain chain unless --price is given: the controller was trained on texts",
+}
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,24 @@ class Chooser:
     Attributes:
         name: ``chosen`` by a controller, or ``given``.
         choose: the chain of each of some questions.
-        plain_text: whether free text runs the plain chain: what a controller learned of choices does not hold for it.
+        away: whether to leave free text (True), or options (False), to the plain chain: what a controller learned of
+            the one does not hold for the other. None leaves nothing to it.
     """
 
     name: str
     backbone: Backbone
     choose: Callable[[Sequence[str]], list[Chain]]
-    plain_text: bool = False
+    away: bool | None = None
 
     def chains(self, questions: Sequence[str], free: bool) -> list[Chain]:
         """The chain of each question, to which ``free`` text is to be written, or options are to be scored."""
-        if free and self.plain_text:
+        if free is self.away:
             return [Chain.base(self.backbone.num_layers)] * len(questions)
         return self.choose(questions)
+
+    def warning(self, free: bool) -> str | None:
+        """What is to be said where the plain chain runs."""
+        return _AWAY[free] if free is self.away else None
 
 
 def make_chooser(options: InferOptions) -> Chooser:
@@ -72,11 +80,16 @@ def _of_controller(options: InferOptions, folder: Path) -> Chooser:
     config.check_backbone(backbone.num_layers, backbone.fingerprint, backbone.name)
     backbone.write_special_tokens(config.special_tokens, f"controller {folder}")
 
+    of_texts = config.kind == "response"
+
     def choose(questions: Sequence[str]) -> list[Chain]:
-        states = prompt_features(backbone, [as_prompt(question) for question in questions], config.feature_layers)
+        asked = questions if of_texts else [as_prompt(question) for question in questions]
+        states = prompt_features(backbone, asked, config.feature_layers)
         return [controller.choose(state, options.price) for state in states]
 
-    return Chooser("chosen", backbone, choose, plain_text=options.price is None and not options.draft)
+    return Chooser(
+        "chosen", backbone, choose, away=not of_texts if options.price is None and not options.draft else None
+    )
 
 
 def write(

@@ -133,9 +133,6 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
             push_to_hub: upload it too.
             repo_id: on the hub; default the name of the folder.
             options: of ``push_to_hub``, such as ``token`` and ``private``.
-
-        Raises:
-            UserError: if the folder cannot be written.
         """
         folder = Path(save_directory)
         write_controller(self.controller, folder)
@@ -262,7 +259,7 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         settings = {"max_new_tokens": 64, "do_sample": False, "tokenizer": self.tokenizer, **options}
         found = self.generate(ids, attention_mask=mask, chain=chain, price=price, **settings)
         new = self.tokenizer.batch_decode(found[:, ids.shape[1] :], skip_special_tokens=True)
-        texts = [str(text).strip() for text in new]
+        texts = list(map(str.strip, new))
         return texts[0] if isinstance(prompts, str) else texts
 
     def chat(
@@ -275,11 +272,14 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         **options: Any,
     ) -> str:
         """The answer to a question, or to a conversation as chat templates take it; ``tools`` and ``template`` are
-        options of the chat template, the others those of ``write``. The plain chain runs unless a chain or a
-        price is given: what a controller learned of choices says little of text."""
-        chain = Chain.base(self.controller.config.num_layers) if chain is None and price is None else chain
-        text = as_chat(messages, self.tokenizer, {**template, **({"tools": tools} if tools else {})})
-        return self.write(text, chain, price, **options)
+        options of the chat template, the others those of ``write``. A controller of texts chooses by the last message;
+        one of choices says little of text, and the plain chain runs unless a chain or a price is given."""
+        if chain is None and self.controller.config.kind == "response":
+            chain = self.choose(messages if isinstance(messages, str) else str(messages[-1]["content"]), price)
+        elif chain is None and price is None:
+            chain = Chain.base(self.controller.config.num_layers)
+        text = as_chat(messages, self.tokenizer, {**template, "tools": tools} if tools else template)
+        return str(self.write(text, chain, price, **options))
 
     def _encoded(self, text: str) -> Tensor:
         if self._encoder is None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
+from cola_learn.tasks.questions import Kind
 
 MAX_TOKENS = 256
 """What a controller reads: of a longer prompt its special tokens and the last ones."""
@@ -27,6 +28,7 @@ class ControllerConfig:
         components: how many; those of the training prompts, which the controller holds fixed.
         menu: chains to choose among, the base chain first; with none it writes any chain of the space.
         objective: what it was trained for.
+        kind: of what it was trained on: questions with choices, open ones, or prompts with responses.
     """
 
     num_layers: int
@@ -44,6 +46,7 @@ class ControllerConfig:
     components: int = 64
     menu: tuple[str, ...] = ()
     objective: str = ""
+    kind: Kind = "choices"
 
     def __post_init__(self) -> None:
         largest = {"num_layers": 4096, "hidden_size": 2**17, "width": 2**14, "blocks": 256, "heads": 2**10}

@@ -23,7 +23,7 @@ from cola_learn.label.score_matrix import apart, open_stores, questions_of, tell
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.scores import LEAST_PROBABILITY, OptionScores
 from cola_learn.rewards.temperature import soft_reward, task_temperatures
-from cola_learn.tasks.questions import Question
+from cola_learn.tasks.questions import Kind, Question
 from cola_learn.train.batches import Example, collate
 from cola_learn.train.features import features_of
 from cola_learn.train.vocabulary import EditVocabulary
@@ -161,6 +161,11 @@ class LabelDataModule(lightning.LightningDataModule):
         self._features: dict[str, Tensor] = {}
         self.examples: list[Example] = []
         self.hidden_size = 0
+
+    @property
+    def kind(self) -> Kind:
+        """Of the questions that are learned from."""
+        return self._questions[self._labels[0].key].kind
 
     @property
     def menu(self) -> tuple[Chain, ...]:

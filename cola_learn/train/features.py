@@ -3,7 +3,8 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,13 +24,14 @@ from cola_learn.tasks.questions import Question, as_sample
 from cola_learn.train.controller_config import MAX_TOKENS
 
 _PROMPTS_AT_ONCE = 16
+Advance = Callable[[int], object]
 
 
 def prompt_features(
-    backbone: Backbone, prompts: Sequence[str], layers: Sequence[int], shown: bool = True
+    backbone: Backbone, prompts: Sequence[str], layers: Sequence[int], advance: Advance | None = None
 ) -> list[Tensor]:
     """Hidden states of each prompt after the first ``layers`` layers (0 is the embedding layer), with a progress bar
-    if it is to be ``shown``.
+    unless ``advance`` is told how many more are done.
 
     Returns:
         For each prompt a bfloat16 tensor ``[T, F, H]`` on the CPU: tokens, entries of ``layers``, hidden size.
@@ -39,8 +41,7 @@ def prompt_features(
     """
     executor = Executor(backbone, cache_bytes=0)  # a prompt's chains run together: what they share runs once anyway
     features = []
-    with progress_bar(shown=shown and len(prompts) > 8) as bar:
-        task = bar.add_task("features", total=len(prompts), unit="prompts", note="")
+    with _advancing(len(prompts) if advance is None else 0) as own:
         for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
             tokens = map(backbone.encoder.prompt, prompts[start : start + _PROMPTS_AT_ONCE])
             cut = [backbone.encoder.cut(each, len(each) - MAX_TOKENS) for each in tokens]
@@ -48,46 +49,45 @@ def prompt_features(
             features += executor.read(handles, layers)
             for handle in handles:
                 executor.close(handle)
-            bar.advance(task, len(handles))
+            (advance or own)(len(handles))
     return features
 
 
-def stored_features(
-    fingerprint: str,
-    prompts: Sequence[str],
-    layers: Sequence[int],
-    load: Callable[[], Backbone],
-    dtype: str,
-    special_tokens: str = "",
-) -> list[Tensor]:
-    """``prompt_features`` that are computed once and kept in the cache; ``load`` gives the backbone, if it is
-    needed, that ``fingerprint``, ``dtype`` and ``special_tokens`` are of."""
-    identity = json.dumps([fingerprint, dtype, special_tokens, list(layers), list(prompts), MAX_TOKENS])
-    file = cache_folder() / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
-    features = read_features(file)
-    if features is None:
-        features = prompt_features(load(), prompts, layers)
-        try:
-            write_features(file, features)
-            console.print(f"features    {file}", soft_wrap=True)
-        except UserError as error:  # they are only computed again next time
-            console.print(f"features    not kept: {error}", soft_wrap=True)
-    return features
+@contextmanager
+def _advancing(count: int) -> Iterator[Advance]:
+    """A progress bar over so many prompts, unless they are few."""
+    with progress_bar(shown=count > 8) as bar:
+        task = bar.add_task("features", total=count, unit="prompts", note="")
+        yield lambda more: bar.advance(task, more)
 
 
 def features_of(
     manifest: Manifest, questions: Iterable[Question], layers: Sequence[int], load: Callable[[], Backbone], dtype: str
 ) -> dict[str, Tensor]:
-    """``stored_features`` of questions as the labels of a manifest put them, by their keys. What follows each other of
-    one task and split is kept together: training and evaluation find each other's."""
+    """``prompt_features`` of questions as the labels of a manifest put them, by their keys, computed once and kept in
+    the cache; ``load`` gives the backbone, if it is needed. What follows each other of one task and split is kept
+    together: training and evaluation find each other's."""
+    model = manifest.model
     found: dict[str, Tensor] = {}
+    missing: list[tuple[Path, list[str], list[str]]] = []
     for _, some in itertools.groupby(questions, key=lambda question: (question.task, question.split)):
         together = list(some)
+        keys = [question.key for question in together]
         prompts = [as_sample(question, manifest.scoring.template).prompt for question in together]
-        states = stored_features(
-            manifest.model.fingerprint, prompts, layers, load, dtype, manifest.model.special_tokens
-        )
-        found |= {question.key: state for question, state in zip(together, states, strict=True)}
+        identity = json.dumps([model.fingerprint, dtype, model.special_tokens, list(layers), prompts, MAX_TOKENS])
+        file = cache_folder() / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+        if (kept := read_features(file)) is None:
+            missing.append((file, keys, prompts))
+        else:
+            found |= dict(zip(keys, kept, strict=True))
+    with _advancing(sum(len(prompts) for _, _, prompts in missing)) as advance:
+        for file, keys, prompts in missing:
+            features = prompt_features(load(), prompts, layers, advance)
+            found |= dict(zip(keys, features, strict=True))
+            try:
+                write_features(file, features)
+            except UserError as error:  # they are only computed again next time
+                console.print(f"features    not kept: {error}", soft_wrap=True)
     return found
 
 

@@ -136,7 +136,7 @@ class ControllerModule(lightning.LightningModule):
         names = ("width", "blocks", "heads", "dropout", "pooling", "components", "objective")
         labels = {
             name: getattr(data, name)
-            for name in ("num_layers", "hidden_size", "feature_layers", "fingerprint", "special_tokens")
+            for name in ("num_layers", "hidden_size", "feature_layers", "fingerprint", "special_tokens", "kind")
         }
         config = ControllerConfig(
             space=data.space,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cola_learn.label.store import LabelStore
 from cola_learn.tasks.question_files import is_file
+from cola_learn.tasks.questions import Kind
 
 
 def evaluate_command(controller: Path, labels: Path | None) -> list[object]:
@@ -31,11 +32,11 @@ def evaluate_command(controller: Path, labels: Path | None) -> list[object]:
     return [*command, "--controllers", controller]
 
 
-def infer_command(controller: Path, price: float | None = None) -> list[object]:
-    """The command that asks a question through a controller, as ``next_command`` takes it."""
+def infer_command(controller: Path, kind: Kind, price: float | None = None) -> list[object]:
+    """The command that asks a question through a controller of this kind of questions, as ``next_command`` takes it."""
     at = [] if price is None else ["--price", f"{price:.3g}"]
-    ask = ["--choices", "sun and water", "salt", "What do plants need to grow?"]
-    return ["python -m cola_learn.infer", "--controller", controller, *at, *ask]
+    choices = [] if kind == "response" else ["--choices", "sun and water", "salt"]
+    return ["python -m cola_learn.infer", "--controller", controller, *at, *choices, "What do plants need to grow?"]
 
 
 def hold_out(controller: Path, labels: Path) -> str:

@@ -223,7 +223,7 @@ def test_a_training_does_not_depend_on_whether_features_were_kept(
         monkeypatch.setattr("cola_learn.train.features.cache_folder", lambda: tmp_path)
         code, heard = command("cola_learn.train", *options(labels[0], tmp_path / name))
         assert code == 0, heard
-        assert ("features  " in heard) == (name == "computed")
+        assert ("features " in heard) == (name == "computed")
         found.append(losses(heard))
     assert found[0] == found[1]
 
