@@ -190,10 +190,14 @@ def _write(folder: Path, report: Report, evaluated: Evaluated) -> None:
     write_answers(folder, _answers(evaluated.questions, evaluated.results))
     write_text(folder / "report.md", as_markdown(report))
     write_html(folder / "report.html", report, evaluated)
+    plots = {}
     if any(row.target is not None for row in report.rows):
-        write_text(folder / "curves.svg", accuracy_curves(report.rows, int(report.setting["layers"]), report.measure))
+        plots["curves.svg"] = accuracy_curves(report.rows, int(report.setting["layers"]), report.measure)
     if report.reliability:
-        write_text(folder / "reliability.svg", reliability_curves(report.reliability))
+        plots["reliability.svg"] = reliability_curves(report.reliability)
+    for name, svg in plots.items():
+        if svg:  # what draws is installed
+            write_text(folder / name, svg)
     write_json(folder / "report.json", report.as_json())  # at the end: with it an evaluation counts as finished
 
 

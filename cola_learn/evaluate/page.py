@@ -14,7 +14,7 @@ from cola_learn.evaluate.report import Report, explained
 from cola_learn.evaluate.results import Evaluated, PolicyRow, Result, seedless
 from cola_learn.evaluate.tables import heights, p_text
 from cola_learn.files import write_text
-from cola_learn.plots import FADED, GRID, INK, ORACLE, REPEAT, SKIP, as_svg, themed
+from cola_learn.plots import FADED, GRID, INK, ORACLE, REPEAT, SKIP, as_svg, plot, themed
 from cola_learn.stats import points
 from cola_learn.tasks.questions import Question
 
@@ -39,7 +39,7 @@ def write_html(path: Path, report: Report, evaluated: Evaluated) -> None:
     assert base.chains is not None
     num_layers = base.chains[0].num_layers
     curves = any(row.target is not None for row in report.rows)
-    plot = accuracy_curves if curves else accuracy_against_depth
+    draw = accuracy_curves if curves else accuracy_against_depth
     shown = ["static", *report.controllers, "search_oracle"]
     environment = Environment(loader=PackageLoader("cola_learn.evaluate", "."), autoescape=True)
     page = environment.get_template("report.html").render(
@@ -50,7 +50,7 @@ def write_html(path: Path, report: Report, evaluated: Evaluated) -> None:
         num_layers=num_layers,
         curves=curves,
         heights=heights(report.rows),
-        depth_plot=Markup(plot(report.rows, num_layers, report.measure)),
+        depth_plot=Markup(draw(report.rows, num_layers, report.measure)),
         reliability_plot=Markup(reliability_curves(report.reliability)) if report.reliability else None,
         strips=[
             (name, layer_shares(result.chains))
@@ -87,6 +87,7 @@ def layer_shares(chains: Sequence[Chain]) -> list[tuple[float, float]]:
 _COLOURS = 10  # of matplotlib's cycle
 
 
+@plot
 def accuracy_against_depth(rows: Sequence[PolicyRow], num_layers: int, measure: str = "accuracy") -> str:
     """One point a policy, with the 95% interval of its difference to base."""
     from adjustText import adjust_text
@@ -125,6 +126,7 @@ def _by_point(rows: Sequence[PolicyRow]) -> dict[tuple[float, float], list[Polic
     return points
 
 
+@plot
 def accuracy_curves(rows: Sequence[PolicyRow], num_layers: int, measure: str = "accuracy") -> str:
     """Accuracy against depth of every policy that is set to several depths; oracles are left out, and controllers whose
     mean over seeds is drawn."""
@@ -158,6 +160,7 @@ def accuracy_curves(rows: Sequence[PolicyRow], num_layers: int, measure: str = "
         return as_svg(figure)
 
 
+@plot
 def reliability_curves(found: Sequence[Reliability]) -> str:
     """Realised against predicted gains of each controller, in bins; on the diagonal they are true."""
     with themed(5.2, 4.6) as figure:

@@ -70,10 +70,7 @@ def _inspect(store: LabelStore, options: InspectOptions, listed: bool) -> None:
         for chain, count in good.most_common(options.chains):
             table.add_row(str(chain), str(chain.depth), str(count), str(tried[chain]))
         console.print("\n", table)
-    if options.plot:
-        drawn = heat_map(store, manifest.model.num_layers)
-        if drawn is None:
-            raise UserError(f"--plot {options.plot}: {options.store} has no chains of one edit; scan makes them all")
+    if options.plot and (drawn := heat_map(store, manifest.model.num_layers)):
         write_text(options.plot, drawn)
         console.print(f"heat map    {options.plot}", soft_wrap=True)
 

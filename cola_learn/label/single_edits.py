@@ -11,7 +11,7 @@ from cola_learn.chains import Edit, Skip
 from cola_learn.errors import UserError
 from cola_learn.label.records import Label
 from cola_learn.label.store import LabelStore
-from cola_learn.plots import as_svg, themed
+from cola_learn.plots import as_svg, plot, themed
 from cola_learn.search.method import Prior, SearchMethod
 
 if TYPE_CHECKING:
@@ -63,13 +63,17 @@ def gains_as_prior(labels: Iterable[Label], temperature: float) -> Prior:
     return {edit: math.exp((gain - best) / temperature) for edit, gain in gains.items()}
 
 
-def heat_map(labels: Iterable[Label], num_layers: int) -> str | None:
+@plot
+def heat_map(labels: Iterable[Label], num_layers: int) -> str:
     """The map as SVG: a panel for skips and for each number of executions, rows by block length, columns by the
-    block's first layer, colour the mean change of margin in nats. None if the labels have no chain of one edit.
+    block's first layer, colour the mean change of margin in nats.
+
+    Raises:
+        UserError: if the labels have no chain of one edit.
     """
     gains = {edit: gain for edit, (gain, _) in edit_gains(labels).items()}
     if not gains:
-        return None
+        raise UserError("there are no chains of one edit to draw; label --search Scan makes them all")
     panels: dict[int, dict[Edit, float]] = {}
     for edit, gain in gains.items():
         panels.setdefault(0 if isinstance(edit, Skip) else edit.times, {})[edit] = gain

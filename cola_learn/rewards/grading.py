@@ -14,10 +14,12 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from cola_learn.errors import UserError
 from cola_learn.tasks.answers import boxed, spellings
 
 LONGEST_ANSWER = 400  # characters; longer is no short answer
@@ -101,6 +103,8 @@ class Grader:
 
     def _connection(self) -> Connection:
         if self._child is None:
+            if find_spec("math_verify") is None:
+                raise UserError("formulas are graded by math-verify; pip install 'cola-learn[math]'")
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, self._seconds), daemon=True)

@@ -81,4 +81,5 @@ def test_the_heat_map_is_drawn_from_single_edits() -> None:
     assert drawn.startswith("<svg")
     for text in ("skipped", "run 2 times", "mean change of margin"):
         assert text in drawn
-    assert heat_map([label("1", 0.0)], 6) is None
+    with pytest.raises(UserError, match="no chains of one edit to draw"):
+        heat_map([label("1", 0.0)], 6)
