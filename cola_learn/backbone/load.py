@@ -144,11 +144,24 @@ def max_tokens_of(name: str) -> int:
     Raises:
         UserError: if it cannot be loaded.
     """
+    return position_limit(_config_of(name))
+
+
+def depth_of(name: str) -> int:
+    """How many layers a backbone has, read from its configuration alone.
+
+    Raises:
+        UserError: if it cannot be loaded.
+    """
+    return int(_config_of(name).get_text_config(decoder=True).num_hidden_layers)
+
+
+def _config_of(name: str) -> Any:
     from transformers import AutoConfig
 
     source, how = locate(base_of(name))
     try:
-        return position_limit(AutoConfig.from_pretrained(source, trust_remote_code=False, **how))
+        return AutoConfig.from_pretrained(source, trust_remote_code=False, **how)
     except Exception as error:
         reason = first_line(error)
         raise UserError(f"backbone {name} has no configuration that can be loaded ({reason})") from None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cola_learn.command import Command, Main, run_stage
-from cola_learn.evaluate.evaluate_options import CompareOptions, EvaluateOptions
+from cola_learn.evaluate.evaluate_options import CompareOptions, EvaluateOptions, RecipeOptions
 
 COMMANDS: dict[str, Main] = {
     "compare": Command(
@@ -12,6 +12,16 @@ COMMANDS: dict[str, Main] = {
         "Line up evaluations of the same questions, paired question by question.",
         ("evaluations",),
         ("python -m cola_learn.evaluate compare runs/a/evaluate runs/b/evaluate --policies controller",),
+    ),
+    "chains": Command(
+        RecipeOptions,
+        "cola_learn.evaluate.recipes:run_recipes",
+        "Judge layer recipes, such as a published self-merge, beside the plain model: no controller, no labels.",
+        ("recipes",),
+        (
+            'python -m cola_learn.evaluate chains "0-16 (17)x2 18-29"',
+            "python -m cola_learn.evaluate chains recipes.txt merge.yaml --backbone Qwen/Qwen3-0.6B --tasks mmlu:test",
+        ),
     ),
 }
 EVALUATE = Command(

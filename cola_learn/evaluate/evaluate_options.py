@@ -124,3 +124,38 @@ class CompareOptions:
     policies: list[str] = field(default_factory=list)
     output: Path | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """Options of python -m cola_learn.evaluate chains.
+
+    Attributes:
+        recipes: what to judge: chains such as "0-16 (17)x2 18-29", files of one chain a line, or mergekit's YAML of a
+            passthrough merge of one model's own layers.
+        tasks: questions and texts to run, task:split, or files, as for label.
+        limit: of each task, sampled with the seed.
+        controls: random recipes of the same form; at least as many as recipes are drawn.
+        backbone: embedded, a Hugging Face id, or a folder.
+        output: folder for the report and the scores; an unfinished run in it is resumed.
+        device: auto, cpu, cuda, cuda:1, or split (over all GPUs and the host).
+        dtype: auto is bfloat16 where the hardware computes in it, else float32.
+        workers: processes, one per GPU if there are GPUs.
+        seed: of the questions, the random recipes and the halves.
+    """
+
+    recipes: list[str]
+    tasks: list[str] = field(
+        default_factory=lambda: [
+            *("arc_easy:validation", "openbookqa:validation", "piqa:validation"),
+            *("text_news:validation", "text_python:validation", "text_gsm8k:validation"),
+        ]
+    )
+    limit: int | None = 100
+    controls: int = 16
+    backbone: str = "embedded"
+    output: Path = Path("runs/recipes")
+    device: str = "auto"
+    dtype: Dtype = "auto"
+    workers: int = 1
+    seed: int = 0

@@ -40,13 +40,35 @@ def run_label(options: LabelOptions) -> list[LabelStore]:
     Raises:
         UserError: for options that cannot be met.
     """
+    stores, good = label_tasks(options)
+    if options.show_prompt:
+        return stores
+    if good < _LEAST:
+        console.print(f"{good} questions have a good chain; training needs {_LEAST}: label more, or search longer")
+        next_command(["python -m cola_learn.label inspect", options.output])
+        return stores
+    train = options.output.parent / "train" if options.output.name == "labels" else f"{options.output}-train"
+    config = ["--config", "menu"] if options.plan.keep_scores else []
+    next_command(
+        ["python -m cola_learn.label inspect", options.output],
+        ["python -m cola_learn.train", *config, "--labels", options.output, "--output", train],
+    )
+    return stores
+
+
+def label_tasks(options: LabelOptions) -> tuple[list[LabelStore], int]:
+    """``run_label`` without saying what is next.
+
+    Returns:
+        The stores, and how many questions have a good chain.
+    """
     pools = [_pool(name, options) for name in options.tasks]
     encoder = PromptEncoder(load_tokenizer(options.backbone), options.scoring.bos)
     for pool in pools:
         if options.show_prompt or len(pools) == 1 or is_file(pool.task):
             show_prompt(pool.questions[0], pool.scoring, encoder, whole=options.show_prompt)
     if options.show_prompt:
-        return []
+        return [], 0
     for pool in pools:
         check_lengths(pool.questions, pool.scoring, encoder, options.backbone)
         _free(pool.folder, len(pools) > 1)
@@ -62,17 +84,7 @@ def run_label(options: LabelOptions) -> list[LabelStore]:
                 store, tally = _label(pool, workers, job, options)
                 stores.append(store)
                 good += sum(tally.depths.values())
-    if good < _LEAST:
-        console.print(f"{good} questions have a good chain; training needs {_LEAST}: label more, or search longer")
-        next_command(["python -m cola_learn.label inspect", options.output])
-        return stores
-    train = options.output.parent / "train" if options.output.name == "labels" else f"{options.output}-train"
-    config = ["--config", "menu"] if options.plan.keep_scores else []
-    next_command(
-        ["python -m cola_learn.label inspect", options.output],
-        ["python -m cola_learn.train", *config, "--labels", options.output, "--output", train],
-    )
-    return stores
+    return stores, good
 
 
 def _judged(scoring: Scoring) -> str:
