@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from cola_learn.backbone.backbone import Backbone
-from cola_learn.backbone.load import fingerprint_of
+from cola_learn.backbone.load import fingerprint_of, load_tokenizer
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.console import console
 from cola_learn.errors import UserError
@@ -18,6 +19,7 @@ from cola_learn.label.manifest import settings_by_content
 from cola_learn.label.score_matrix import open_stores
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import show_prompt
+from cola_learn.rewards.prompts import in_template
 from cola_learn.rewards.reward import reward_of, use_reward
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.load_task import load_task, task_and_split
@@ -81,9 +83,10 @@ def held_out(options: EvaluateOptions, stores: Sequence[LabelStore]) -> HeldOut:
     questions: dict[str, Question] = {}
     names: dict[tuple[str, str], tuple[str, str]] = {}
     tasks = frozenset(scorings)
+    tokenizer = partial(load_tokenizer, options.backbone or manifest.model.name)
     for task, split in named:
         layout = own.get(task, manifest).source.layout if is_file(task) else None
-        found = load_task(task, split, options.limit, options.seed, layout=layout)
+        found = in_template(load_task(task, split, options.limit, options.seed, layout=layout), tokenizer)
         if seen := [question.key for question in found if (question.key, question.digest) in taken]:
             raise UserError(
                 f"--tasks {task}:{split}: {len(seen)} of the questions, such as {min(seen)}, are among the labels; "

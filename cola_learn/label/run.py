@@ -1,10 +1,11 @@
 """The label stage: questions in, label store out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cola_learn.backbone.load import load_tokenizer
 from cola_learn.backbone.tokens import PromptEncoder
@@ -18,6 +19,7 @@ from cola_learn.label.manifest import Manifest
 from cola_learn.label.plan import Job, Plan
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally, check_lengths, show_prompt
+from cola_learn.rewards.prompts import in_template
 from cola_learn.rewards.reward import reward_of
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.columns import Layout
@@ -62,8 +64,9 @@ def label_tasks(options: LabelOptions) -> tuple[list[LabelStore], int]:
     Returns:
         The stores, and how many questions have a good chain.
     """
-    pools = [_pool(name, options) for name in options.tasks]
-    encoder = PromptEncoder(load_tokenizer(options.backbone), options.scoring.bos)
+    tokenizer = cache(partial(load_tokenizer, options.backbone))
+    pools = [_pool(name, options, tokenizer) for name in options.tasks]
+    encoder = PromptEncoder(tokenizer(), options.scoring.bos)
     for pool in pools:
         if options.show_prompt or len(pools) == 1 or is_file(pool.task):
             show_prompt(pool.questions[0], pool.scoring, encoder, whole=options.show_prompt)
@@ -102,11 +105,11 @@ class _Pool(NamedTuple):
     layout: Layout | None
 
 
-def _pool(name: str, options: LabelOptions) -> _Pool:
+def _pool(name: str, options: LabelOptions, tokenizer: Callable[[], Any]) -> _Pool:
     task, split = task_and_split(name)
     files = [is_file(task_and_split(one)[0]) for one in options.tasks]
     layout = options.layout if is_file(task) or not any(files) else None
-    questions = load_task(task, split, options.limit, options.plan.seed, layout=layout)
+    questions = in_template(load_task(task, split, options.limit, options.plan.seed, layout=layout), tokenizer)
     part = f"{questions[0].task}-{split.partition('[')[0]}"  # parts of a split share no question
     folder = options.output / part if len(options.tasks) > 1 else options.output
     return _Pool(name, task, questions, options.scoring.of(questions), folder, layout)

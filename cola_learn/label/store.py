@@ -4,11 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow
 
 from cola_learn.assets import download
+from cola_learn.backbone.load import load_tokenizer
 from cola_learn.errors import UserError
 from cola_learn.files import locked, writable_folder, write_text
 from cola_learn.label.manifest import Manifest
@@ -25,6 +27,7 @@ from cola_learn.label.parquet import (
     write_table,
 )
 from cola_learn.label.records import Label
+from cola_learn.rewards.prompts import in_template
 from cola_learn.tasks.questions import Question
 from cola_learn.tracking import Artifact, artifact_name
 
@@ -206,7 +209,8 @@ class LabelStore:
         digests = self.digests()
         found = self._called_here(read_questions(self.folder / QUESTIONS).values())
         if digests.keys() - found.keys():  # committed stores hold no text of benchmarks
-            found |= self._called_here(self.manifest.source.questions())
+            tokenizer = partial(load_tokenizer, self.manifest.model.name)
+            found |= self._called_here(in_template(self.manifest.source.questions(), tokenizer))
         if missing := digests.keys() - found.keys():
             raise UserError(
                 f"{named} {self.folder}: question {min(missing)} is not in task {self.manifest.source.task} any more"

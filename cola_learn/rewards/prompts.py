@@ -1,13 +1,34 @@
 """Prompts of open questions, and how answers are delimited."""
 
+import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cola_learn.backbone.tokens import chat_text
+from cola_learn.errors import UserError
 from cola_learn.tasks.answers import ENDS_WORD, MOST_SPELLINGS, boxed, spellings
+from cola_learn.tasks.questions import Question
 
 _PLACE = "{question}"
+
+
+def in_template(questions: Sequence[Question], load_tokenizer: Callable[[], Any]) -> list[Question]:
+    """Conversations among questions as texts in a model's chat template; all others as they are.
+
+    Raises:
+        UserError: if there are some, and the tokenizer, which is only loaded then, has no template or it refuses them.
+    """
+    if not any(question.chat for question in questions):
+        return list(questions)
+    tokenizer = load_tokenizer()
+    if not tokenizer.chat_template:
+        raise UserError(f"{questions[0].task} holds conversations, and the model has no chat template to write them in")
+    return [
+        replace(one, text=chat_text(tokenizer, json.loads(one.text)), chat=False) if one.chat else one
+        for one in questions
+    ]
 
 
 @dataclass(frozen=True)

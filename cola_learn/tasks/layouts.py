@@ -1,5 +1,6 @@
 """Rows as questions: layouts that are known as a whole, and files of which every column is accounted for."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -36,21 +37,23 @@ class Known:
     form: tuple[tuple[str, Any], ...] = ()
     open: bool = False
 
-    def fits(self, names: set[str]) -> bool:
-        """Whether a file with these columns has this layout."""
+    def fits(self, names: set[str], more: bool = False) -> bool:
+        """Whether a file with these columns has this layout, or with ``more`` holds it."""
         named = Layout(self.columns).named.values() if self.read is None else [self.columns.split()]
         needed = {name.partition(".")[0] for own in named for name in own}
-        return needed <= names and (self.ignored == "*" or names - needed <= {*self.ignored.split("|"), *_ROW_NAMES})
+        return needed <= names and (
+            more or self.ignored == "*" or names - needed <= {*self.ignored.split("|"), *_ROW_NAMES}
+        )
 
-    def fields(self, rows: Sequence[Row], names: set[str]) -> list[Fields]:
-        """The rows as questions.
+    def fields(self, rows: Sequence[Row], names: set[str], more: Sequence[str] = ()) -> list[Fields]:
+        """The rows as questions; ``more`` columns are ignored.
 
         Raises:
             UserError: naming the first row that cannot be read.
         """
         if self.read is None:
             ignored = [name for name in self.ignored.split("|") if name in names or name == "*"]
-            layout = Layout(self.columns, open=self.open, ignore=",".join(ignored))
+            layout = Layout(self.columns, open=self.open, ignore=",".join((*ignored, *more)))
             return read_fields(cells_of(rows, layout), layout)
         found: list[Any] = []
         for number, row in enumerate(rows, start=1):
@@ -101,7 +104,26 @@ def _response(*columns: str) -> Callable[[Mapping[str, Any]], tuple[str, list[st
     return read
 
 
+_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}  # of ShareGPT
+
+
+def _conversation(column: str, role: str, content: str) -> Callable[[Mapping[str, Any]], tuple[str, list[str], int]]:
+    """A conversation whose last turn, the assistant's, is the response."""
+
+    def read(row: Mapping[str, Any]) -> tuple[str, list[str], int]:
+        turns = [{"role": _ROLES.get(turn[role], turn[role]), "content": turn[content]} for turn in row[column]]
+        if odd := [turn for turn in turns if turn["role"] not in ("system", "user", "assistant")]:
+            raise ValueError(f"the role {odd[0]['role']!r} is none of system, user, assistant")
+        *asked, last = turns
+        if last["role"] != "assistant" or not asked or asked[-1]["role"] != "user":
+            raise ValueError("it does not end with the user's turn and the assistant's answer")
+        return json.dumps(asked), [last["content"]] if last["content"].strip() else [], 0
+
+    return read
+
+
 _PLAIN = (("prefix", ""), ("suffix", ""))
+_CHAT = (*_PLAIN, ("chat", True))
 _LINE = (("prefix", ""), ("suffix", "\n"))
 _ALPACA = (("prefix", "### Instruction:\n"), ("suffix", "\n\n### Response:\n"))
 KNOWN = {
@@ -148,14 +170,16 @@ KNOWN = {
     "LogiQA 2": Known(
         "question=text+question,choices=options,answer=answer", "type|major_premise|minor_premise|conclusion"
     ),
-    "prompts with responses": Known(
-        "prompt response", "", _response("prompt", "response"), (*_PLAIN[:1], ("suffix", "\n"))
-    ),
+    "prompts with responses": Known("prompt response", "", _response("prompt", "response"), _LINE),
     "prompts with completions": Known("prompt completion", "", _response("prompt", "completion"), _PLAIN),
     "Alpaca": Known("instruction input output", "text", _response("instruction", "input", "output"), _ALPACA),
     "Dolly": Known(
         "instruction context response", "category", _response("instruction", "context", "response"), _ALPACA
     ),
+    "conversations": Known(
+        "messages", "prompt|prompt_id|source|category", _conversation("messages", "role", "content"), _CHAT
+    ),
+    "conversations of ShareGPT": Known("conversations", "", _conversation("conversations", "from", "value"), _CHAT),
     "passages": Known("text", "", lambda row: passage(row["text"]), _PLAIN),
     "SVAMP": Known("question=Body+Question,answer=Answer", "ID|Type|Equation|question_concat", open=True),
 }
@@ -201,6 +225,8 @@ def read_asked(rows: Sequence[Row], named: str, layout: Layout) -> list[Fields]:
     known = _as_known(rows, layout)
     try:
         if known and not isinstance(known[1], UserError):
+            if dict(KNOWN[known[0]].form).get("chat"):
+                raise UserError("holds conversations; give a question a row, or python -m cola_learn.infer --chat")
             found = known[1]
         else:
             found = read_fields(cells_of(rows, layout), layout, answered=False)
@@ -220,12 +246,16 @@ def _check_rows(rows: Sequence[Any], named: str) -> None:
 def _as_known(rows: Sequence[Row], layout: Layout) -> tuple[str, list[Fields] | UserError] | None:
     """The layout that rows have which is known as a whole, and what they hold, or why they cannot be read by it."""
     names = {str(name) for row in rows for name in row}
+    ignored = layout.ignored
     refused: tuple[str, UserError] | None = None
-    if layout in (Layout(), Layout(open=True)):
+    if layout in (Layout(ignore=layout.ignore), Layout(open=True, ignore=layout.ignore)) and {*ignored} <= {
+        *names,
+        "*",
+    }:
         for name, known in KNOWN.items():
-            if known.open == layout.open and known.fits(names):
+            if known.open == layout.open and known.fits(names - {*ignored}, "*" in ignored):
                 try:
-                    return name, known.fields(rows, names)
+                    return name, known.fields(rows, names - {*ignored}, ignored)
                 except UserError as error:
                     refused = name, error
     return refused
@@ -235,7 +265,8 @@ def _read(rows: Sequence[Row], layout: Layout) -> tuple[list[Fields], str, Mappi
     """The rows as they are read, how that is, and the form of the questions."""
     known = _as_known(rows, layout)
     if known and not isinstance(known[1], UserError):
-        return known[1], f"read as {known[0]}", dict(KNOWN[known[0]].form)
+        unused = f"; not used: {layout.ignore}" if layout.ignore else ""
+        return known[1], f"read as {known[0]}{unused}", dict(KNOWN[known[0]].form)
     cells = cells_of(rows, layout)
     try:
         return read_fields(cells, layout), _described(cells, layout), {}

@@ -29,6 +29,7 @@ class Question:
         prefix, suffix: what the prompt puts before and after the text.
         blank: whether the choices fill ``_`` in the text, so that the rest of the sentence is scored.
         open: whether the model has to come up with the answer, choices unseen.
+        chat: whether the text is a conversation in JSON, which the model's chat template has yet to write.
         revision: commit of the dataset on the hub that it was read from; "" for all else.
     """
 
@@ -42,6 +43,7 @@ class Question:
     suffix: str = "\nAnswer:"
     blank: bool = False
     open: bool = False
+    chat: bool = False
     revision: str = ""
 
     @property

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cola_learn import apply_chain, assets
 
 Command = Callable[..., tuple[int, str]]
 TASKS = ("text_gsm8k", "text_python")
@@ -68,3 +72,41 @@ def test_a_search_of_a_prompt_with_a_response(command: Command, tmp_path: Path) 
     code, said = command("cola_learn.label", "--tasks", file, "--reward", "choices", "--output", tmp_path / "other")
     assert code == 2
     assert "--reward choices is not for prompts with responses" in said
+
+
+def test_conversations_are_written_in_the_models_template(command: Command, tmp_path: Path) -> None:
+    """The prompt is what the tokenizer's template makes of all turns but the last; the reward is of the last."""
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Which metal rusts?"},
+        {"role": "assistant", "content": "Iron rusts when it is wet."},
+    ]
+    (tmp_path / "talk.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    (tmp_path / "menu.txt").write_text("0-16 18-29\n")
+    arguments = ["--config", "menu", "--search.file", tmp_path / "menu.txt", "--dtype", "float32"]
+    arguments += ["--tasks", tmp_path / "talk.jsonl", "--output", tmp_path / "labels"]
+    code, said = command("cola_learn.label", *arguments)
+    assert code == 0, said
+    tokenizer = AutoTokenizer.from_pretrained(assets.model_folder())
+    prompt = tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True)
+    [question] = pyarrow.parquet.read_table(tmp_path / "labels" / "questions.parquet").to_pylist()
+    assert (question["text"], question["choices"]) == (prompt, ["Iron rusts when it is wet."])
+    [file] = (tmp_path / "labels").glob("scores-*.parquet")
+    margins = [row["margin"] for row in pyarrow.parquet.read_table(file).to_pylist()]
+    model = AutoModelForCausalLM.from_pretrained(assets.model_folder(), dtype=torch.float32)
+    start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    ids = torch.tensor([tokenizer(prompt + question["choices"][0], add_special_tokens=False)["input_ids"]])
+    for chain, margin in zip(("0-29", "0-16 18-29"), margins, strict=True):
+        with torch.no_grad(), apply_chain(model, chain):
+            logprobs = model(ids).logits[0, start - 1 : -1].log_softmax(-1)
+        expected = logprobs.gather(-1, ids[0, start:, None]).mean()
+        assert margin == pytest.approx(float(expected), abs=1e-3)
+    code, said = command("cola_learn.label", *arguments)
+    assert code == 0, said
+    assert "1 of 1 questions are done already" in said
+    code, said = command(
+        *("cola_learn.infer", "--questions", tmp_path / "talk.jsonl", "--output", tmp_path / "answers.jsonl"),
+        *("--controller", "checkpoints/texts"),
+    )
+    assert code == 2
+    assert "holds conversations" in said

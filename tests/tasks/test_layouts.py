@@ -69,6 +69,12 @@ MEDMCQA = {
     "topic_name": "Gases",
 }
 COPA = {"premise": "I fell.", "choice1": "It rained.", "choice2": "I sang.", "question": "cause", "label": 0}
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "assistant", "content": "Ask."},
+    {"role": "user", "content": P},
+    {"role": "assistant", "content": "Gas."},
+]
 HINT = "Think of the noble gases."
 
 # what is in the file, how it is to be read, and what it holds: a question; or a refusal; or a refusal and the question
@@ -126,6 +132,13 @@ LAYOUTS: dict[str, tuple[list[Any], dict[str, Any], Any]] = {
     "prompt and completion": (row(prompt=P, completion=" Gas."), {}, (P, (" Gas.",), 0)),
     "prompt without a response": (row(prompt=P, response=""), {}, "row 1: has no question, or no answer"),
     "prompt, response and a score": (row(prompt=P, response="Gas.", score=0.7), {}, "score"),
+    "prompt and response, a score left out": (row(prompt=P, response="Gas.", score=0.7), {"ignore": "score"}, (P, ("Gas.",), 0)),
+    "prompt and response, all else left out": (row(prompt=P, response="Gas.", score=0.7), {"ignore": "*"}, (P, ("Gas.",), 0)),
+    "messages": (row(messages=TURNS), {}, (json.dumps(TURNS[:3]), ("Gas.",), 0)),
+    "messages as no_robots has them": (row(prompt="Hm?", prompt_id="a", messages=TURNS, category="Chat"), {}, (json.dumps(TURNS[:3]), ("Gas.",), 0)),
+    "ShareGPT": (row(id="m1", conversations=[{"from": "human", "value": P}, {"from": "gpt", "value": "Gas."}]), {}, (json.dumps(TURNS[2:3]), ("Gas.",), 0)),
+    "messages that end with a question": (row(messages=TURNS[:3]), {}, "row 1: has no answer that can be read (it does not end with the user's turn"),
+    "messages of a tool": (row(messages=[{"role": "tool", "content": "x"}, *TURNS]), {}, "the role 'tool' is none of system, user, assistant"),
     "Alpaca": (row(instruction=P, input="", output="Gas."), {}, (P, ("Gas.",), 0)),
     "Alpaca with an input": (row(instruction=P, input="In.", output="Gas."), {}, (f"{P}\n\nIn.", ("Gas.",), 0)),
     "Dolly": (row(instruction=P, context="C.", response="Gas.", category="qa"), {}, (f"{P}\n\nC.", ("Gas.",), 0)),
@@ -363,6 +376,8 @@ def test_names_of_classes_are_answers(tmp_path: Path) -> None:
 def test_what_was_understood_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "said.jsonl").write_text(as_jsonl([{**OBJECTS[0], "note": "n n"}]))
     load_task(str(tmp_path / "said.jsonl"), layout=Layout(ignore="note"))
+    assert "read as MMLU; not used: note" in capsys.readouterr().err
+    load_task(str(tmp_path / "said.jsonl"), layout=Layout("question=question", ignore="note"))
     assert "read with question=question, choices=choices, answer=answer; not used: note" in capsys.readouterr().err
 
 
