@@ -1,9 +1,12 @@
 """Chains and prompts of different lengths as one batch."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -69,6 +72,7 @@ class TrainingBatch(NamedTuple):
         lengths: edits and one stop token of each chain, ``[B, C]``.
         weights: of each chain as a thing to imitate, ``[B, C]``.
         gains: of each chain over the base chain, in soft reward, ``[B, C]``.
+        spreads: how far each chain's gains lie apart among all questions (standard deviation), ``[B, C]``.
         depths: of each chain, as a share of the base chain's, ``[B, C]``.
         real: 0 where a row is filled, else 1, ``[B, C]``.
     """
@@ -79,11 +83,28 @@ class TrainingBatch(NamedTuple):
     lengths: Tensor
     weights: Tensor
     gains: Tensor
+    spreads: Tensor
     depths: Tensor
     real: Tensor
 
 
-def collate(examples: Sequence[Example]) -> TrainingBatch:
+Spreads = Mapping[tuple[int, ...], float]
+_FEWEST = 20  # questions that a spread is taken of
+
+
+def spreads_of(examples: Iterable[Example]) -> Spreads:
+    """The standard deviation of each chain's gains, by its token sequence; under ``()`` the mean of them, for chains of
+    which there are too few."""
+    gains: defaultdict[tuple[int, ...], list[float]] = defaultdict(list)
+    for example in examples:
+        for sequence, gain in zip(example.sequences, example.gains, strict=True):
+            gains[sequence].append(gain)
+    found = {sequence: float(numpy.std(own)) for sequence, own in gains.items() if len(own) >= _FEWEST}
+    every = list(found.values()) or [1.0]
+    return found | {(): sum(every) / len(every)}
+
+
+def collate(examples: Sequence[Example], spreads: Spreads = MappingProxyType({(): 1.0})) -> TrainingBatch:
     features, padding = pad_features([example.features for example in examples])
     most = max(len(example.sequences) for example in examples)
     sequences = [
@@ -100,4 +121,6 @@ def collate(examples: Sequence[Example]) -> TrainingBatch:
     shape = (len(examples), most)
     real = torch.tensor([[place < len(example.sequences) for place in range(most)] for example in examples]).float()
     weights, gains, depths = map(filled, ("weights", "gains", "depths"))
-    return TrainingBatch(features, padding, tokens.view(*shape, -1), lengths.view(shape), weights, gains, depths, real)
+    spread = torch.tensor([spreads.get(sequence, spreads[()]) for sequence in sequences]).view(shape)
+    joined = (features, padding, tokens.view(*shape, -1), lengths.view(shape))
+    return TrainingBatch(*joined, weights, gains, spread, depths, real)

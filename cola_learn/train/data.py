@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,7 @@ from cola_learn.label.store import LabelStore
 from cola_learn.rewards.scores import LEAST_PROBABILITY, OptionScores
 from cola_learn.rewards.temperature import soft_reward, task_temperatures
 from cola_learn.tasks.questions import Kind, Question
-from cola_learn.train.batches import Example, collate
+from cola_learn.train.batches import Example, collate, spreads_of
 from cola_learn.train.features import features_of
 from cola_learn.train.vocabulary import EditVocabulary
 
@@ -206,7 +206,9 @@ class LabelDataModule(lightning.LightningDataModule):
             if self._questions[label.key].digest not in unseen
             for part in _parts(label, size)
         ]
-        self.training = [self.examples[index] for index in order[held_out:]] + extra
+        training = [self.examples[index] for index in order[held_out:]]
+        self.training = training + extra
+        self._collate = partial(collate, spreads=spreads_of(training))
 
     def _fit_temperatures(self, labels: Sequence[Label]) -> dict[str, float]:
         known = [
@@ -256,10 +258,10 @@ class LabelDataModule(lightning.LightningDataModule):
             trainer.world_size if trainer else 1,
             trainer.global_rank if trainer else 0,
         )
-        return DataLoader(self.training, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
+        return DataLoader(self.training, batch_sampler=batches, collate_fn=self._collate)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.validation, self._batch_size, collate_fn=collate)  # type: ignore[arg-type]
+        return DataLoader(self.validation, self._batch_size, collate_fn=self._collate)  # type: ignore[arg-type]
 
 
 def _check_same(stores: Sequence[LabelStore], extra: LabelStore) -> None:

@@ -59,13 +59,18 @@ def imitation(controller: Controller, batch: TrainingBatch, read: Read) -> Tenso
     return -(batch.weights * logprobs).sum() / len(logprobs)
 
 
+_LEAST_SPREAD = 0.3  # tenths of a nat
+
+
 def value(controller: Controller, batch: TrainingBatch, read: Read) -> Tensor:
-    """Squared error of each chain's predicted gain, and the likelihood of its spread, in units of a tenth."""
+    """Squared error of each chain's predicted gain, relative to how far that chain's gains lie apart, and the
+    likelihood of its spread, in units of a tenth. Chains that ruin many prompts would drown all others else."""
     values, spreads = controller.worth(read.states, batch.lengths, read.memory, read.padding)
     # The variance does not weigh the errors of the mean: the base chain's gain, always 0, would outweigh all others.
     values, gains = 10 * values, 10 * batch.gains
     spread = functional.gaussian_nll_loss(values.detach(), gains, 100 * spreads.exp(), eps=1e-2, reduction="none")
-    return (batch.real * ((values - gains) ** 2 + 0.1 * spread)).sum() / batch.real.sum()
+    errors = ((values - gains) / (10 * batch.spreads).clamp(min=_LEAST_SPREAD)) ** 2
+    return (batch.real * (3 * errors + 0.1 * spread)).sum() / batch.real.sum()
 
 
 OBJECTIVES: Mapping[str, Objective] = {
