@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
-PRICE := 0.15  # of depth: some 15% fewer layers
+TEXT_PRICE := 5.0  # of depth, in nats a token for all layers: some 10% fewer
+PRICE := 0.15      # for choices, in nats: some 15% fewer
 # Python compiles what is imported when it is; compiling all that is installed takes two minutes.
 PIP := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 # Images that tell Python to keep no bytecode would have every command compile its libraries anew: ten seconds each.
@@ -12,6 +13,13 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test test-all install assets lint benchmark gpu docs clean
 
 demo: $(VENV)/.installed assets
+	$(BIN)/python -m cola_learn.label --config configs/label/texts_demo.yaml --output $(RUN)/texts/labels
+	$(BIN)/python -m cola_learn.train --config configs/train/texts.yaml --extra_labels $(RUN)/texts/labels \
+		--output $(RUN)/texts/train
+	$(BIN)/python -m cola_learn.export --checkpoint $(RUN)/texts/train/best.ckpt --price $(TEXT_PRICE) \
+		--output $(RUN)/texts/train/controller
+	$(BIN)/python -m cola_learn.evaluate --config configs/evaluate/texts.yaml --controllers $(RUN)/texts/train/controller \
+		--output $(RUN)/texts/evaluate
 	$(BIN)/python -m cola_learn.label --config configs/label/demo.yaml --output $(RUN)/labels
 	$(BIN)/python -m cola_learn.train --config configs/train/demo.yaml --extra_labels $(RUN)/labels --output $(RUN)/train
 	$(BIN)/python -m cola_learn.export --checkpoint $(RUN)/train/best.ckpt --price $(PRICE) --output $(RUN)/train/controller

@@ -7,6 +7,7 @@ on all prompts together. Chains are chosen on some prompts and measured on other
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy
 from numpy.typing import NDArray
@@ -45,12 +46,12 @@ class ClusterOptions:
         seed: of the draws.
     """
 
-    prompts: int = 8
+    prompts: int = 5
     clusters: int = 6
-    search: int = 16
-    confirm: int = 30
+    search: int = 10
+    confirm: int = 15
     most: int = 5
-    edits: int = 10
+    edits: int = 6
     width: int = 3
     backbone: str = "embedded"
     dtype: Dtype = "auto"
@@ -66,37 +67,51 @@ class Gains:
         self.runs = 0
         self._known: dict[tuple[str, Skipped], tuple[float, float, float]] = {}
 
+    def measure(self, questions: Sequence[Question], chains: Iterable[Skipped]) -> None:
+        """Measure chains on responses, together, so that they share what they begin with."""
+        pairs = [(one.key, own) for one in questions for own in chains if (one.key, own) not in self._known]
+        self.runs += len(pairs)
+        scores = self.judge.score([(key, self._chain(own)) for key, own in pairs])
+        self._known |= {pair: (one.logprob, *one.halves) for pair, one in zip(pairs, scores, strict=True)}
+
+    def _chain(self, skipped: Skipped) -> Chain:
+        return Chain.from_edits([Skip(layer, 1) for layer in skipped], self.num_layers)
+
     def of(self, questions: Sequence[Question], skipped: Skipped) -> NDArray[numpy.float64]:
         """The gain of a chain on each response, on every other chunk of its tokens, and on the chunks between
         ``[Q, 3]``."""
-        chain = Chain.from_edits([Skip(layer, 1) for layer in skipped], self.num_layers)
-        if missing := [one for one in questions if (one.key, skipped) not in self._known]:
-            self.runs += len(missing)
-            for one, score in zip(missing, self.judge.score([(one.key, chain) for one in missing]), strict=True):
-                self._known[one.key, skipped] = (score.logprob, *score.halves)
+        self.measure(questions, [(), skipped])
         own = numpy.array([self._known[one.key, skipped] for one in questions])
         return own if not skipped else own - self.of(questions, ())
 
 
-Value = Callable[[Skipped], float]
+Value = Callable[[Sequence[Skipped]], list[float]]
+"""Mean gains of chains."""
 Found = dict[int, Skipped]
+
+
+def ranked(value: Value, layers: int) -> list[int]:
+    """Layers, those that cost least by themselves first."""
+    gains = value([(layer,) for layer in range(layers)])
+    return sorted(range(layers), key=lambda layer: -gains[layer])
 
 
 def additive(value: Value, layers: int, options: ClusterOptions) -> Found:
     """For each number of skips the best ones by themselves."""
-    order = sorted(range(layers), key=lambda layer: -value((layer,)))
+    order = ranked(value, layers)
     return {count: tuple(sorted(order[:count])) for count in range(1, options.most + 1)}
 
 
 def beam(value: Value, layers: int, options: ClusterOptions, width: int) -> Found:
     """One more of the best single skips at a time, of which the best few are kept; a width of 1 is greedy
     composition."""
-    order = sorted(range(layers), key=lambda layer: -value((layer,)))[: options.edits]
+    order = ranked(value, layers)[: options.edits]
     kept: list[Skipped] = [()]
     found: Found = {}
     for count in range(1, options.most + 1):
-        grown = {tuple(sorted((*own, layer))) for own in kept for layer in order if layer not in own}
-        kept = sorted(grown, key=lambda own: (-value(own), own))[:width]
+        grown = sorted({tuple(sorted((*own, layer))) for own in kept for layer in order if layer not in own})
+        gains = dict(zip(grown, value(grown), strict=True))
+        kept = sorted(grown, key=lambda own: -gains[own])[:width]  # sorted here and now
         found[count] = kept[0]
     return found
 
@@ -111,7 +126,7 @@ def tree(value: Value, layers: int, options: ClusterOptions, budget: int) -> Fou
         if len(skipped) > options.most:
             search.tell(chain, 0.0, -10.0)
             continue
-        gain = value(skipped)
+        [gain] = value([skipped])
         search.tell(chain, float(numpy.exp(gain)), gain)
         best[len(skipped)] = max(best.get(len(skipped), (-numpy.inf, ())), (gain, skipped))
     singles = additive(value, layers, options)
@@ -143,40 +158,39 @@ def run_clusters(options: ClusterOptions) -> None:
         columns = [-gains.of(list(measured), found[count])[:, part] for count in depths]
         lost.setdefault(name, []).extend(numpy.stack(columns, 1).tolist())
 
+    def value_on(some: Sequence[Question], tried: set[Skipped], part: int = 0) -> Value:
+        def value(chains: Sequence[Skipped]) -> list[float]:
+            tried.update(chains)
+            gains.measure(some, chains)
+            return [float(gains.of(some, own)[:, part].mean()) for own in chains]
+
+        return value
+
     pooled = [one for some, _ in groups for one in some]
     cost: dict[str, int] = {}
+    searched = f"beam of {options.width}"
     with progress_bar() as bar:
         task = bar.add_task("clusters", total=len(groups) + 1, unit="clusters", note="")
-        together = beam(lambda own: float(gains.of(pooled, own)[:, 0].mean()), layers, options, options.width)
+        together = beam(value_on(pooled, set()), layers, options, options.width)
         bar.advance(task)
         for some, others in groups:
             tried: set[Skipped] = set()
-
-            def value(skipped: Skipped, some: Sequence[Question] = some, tried: set[Skipped] = tried) -> float:
-                tried.add(skipped)
-                return float(gains.of(some, skipped)[:, 0].mean())
-
+            value = value_on(some, tried)
             ways: dict[str, Callable[[], Found]] = {
-                "additive composition": lambda: additive(value, layers, options),
-                "greedy composition": lambda: beam(value, layers, options, 1),
-                f"beam of {options.width}": lambda: beam(value, layers, options, options.width),
-                "MCTS": lambda: tree(value, layers, options, cost[f"beam of {options.width}"]),
+                "additive composition": partial(additive, value, layers, options),
+                "greedy composition": partial(beam, value, layers, options, 1),
+                searched: partial(beam, value, layers, options, options.width),
+                "MCTS": lambda value=value: tree(value, layers, options, cost[searched]),  # type: ignore[misc]
             }
             for name, way in ways.items():
                 tried.clear()
                 found = way()
                 cost[name] = len(tried)
                 note(name, found, others)
-            note("everything together, beam", together, others)
+            note(f"everything together, {searched}", together, others)
             for one in others:  # each alone, and what half of its response says of the other half
-                for name, part in (("single prompts, beam", 0), ("single prompts, half on half", 1)):
-                    alone = beam(
-                        lambda own, one=one, part=part: float(gains.of([one], own)[0, part]),  # type: ignore[misc]
-                        layers,
-                        options,
-                        options.width,
-                    )
-                    note(name, alone, [one], 2 * part)
+                for name, part in (("single prompts, additive", 0), ("single prompts, half on half", 1)):
+                    note(name, additive(value_on([one], set(), part), layers, options), [one], 2 * part)
             bar.advance(task)
     _show(lost, cost, [layers - count for count in depths])
 
