@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cola_learn import Chain
+from cola_learn import Chain, Controller
 from cola_learn.console import PlainConsole
 from cola_learn.infer import question_file as file_module
 from cola_learn.infer.__main__ import INFER
@@ -205,3 +206,26 @@ def test_the_plain_chain_is_run_once(command: Command, monkeypatch: pytest.Monke
     assert code == 0, said
     assert [shown[0], shown[2:]] == ["given   0-29  (30 layers)", ["plain   the same"]]
     assert shown[1].startswith("        copper (")
+
+
+def test_a_controller_is_for_what_it_was_trained_on(command: Command, tmp_path: Path) -> None:
+    """Free text runs chains of one of texts, options the plain chain; the other way round with one of choices."""
+    asked = [{"question": "def primes(n):"}, {"question": "Which rusts?", "choices": ["iron", "gold"], "answer": 0}]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    layers = {}
+    for name in ("texts", "menu"):
+        controller = Controller.from_pretrained(f"checkpoints/{name}")
+        controller.rule = replace(controller.rule, price=20.0)  # so that it runs few layers
+        controller.save_pretrained(tmp_path / name)
+        output = tmp_path / f"{name}.jsonl"
+        arguments = ["--questions", tmp_path / "asked.jsonl", "--output", output, "--controller", tmp_path / name]
+        code, said = command("cola_learn.infer", *arguments, "--decoding.max_new_tokens", "2")
+        assert code == 0, said
+        layers[name] = [json.loads(line)["layers"] for line in output.read_text().splitlines()]
+    assert layers["texts"][0] < 30 == layers["texts"][1]
+    assert layers["menu"][1] < 30 == layers["menu"][0]
+    code, said = command(
+        "cola_learn.infer", "Which rusts?", "--choices", "iron", "gold", "--controller", tmp_path / "texts"
+    )
+    assert code == 0, said
+    assert "options are scored through the plain chain" in said
