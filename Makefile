@@ -64,7 +64,7 @@ $(BIN)/python:
 # torch comes first and alone, so that nothing else can pull in another build of it.
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) torch
-	$(PIP) --editable .
+	$(PIP) --editable '.[math,plots]'
 	touch $@
 
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt

@@ -93,8 +93,8 @@ _FEWEST = 20  # questions that a spread is taken of
 
 
 def spreads_of(examples: Iterable[Example]) -> Spreads:
-    """The standard deviation of each chain's gains, by its token sequence; under ``()`` the mean of them, for chains of
-    which there are too few."""
+    """The standard deviation of each chain's gains, by its token sequence, where there are enough; their mean under
+    ``()``."""
     gains: defaultdict[tuple[int, ...], list[float]] = defaultdict(list)
     for example in examples:
         for sequence, gain in zip(example.sequences, example.gains, strict=True):
@@ -121,6 +121,8 @@ def collate(examples: Sequence[Example], spreads: Spreads = MappingProxyType({()
     shape = (len(examples), most)
     real = torch.tensor([[place < len(example.sequences) for place in range(most)] for example in examples]).float()
     weights, gains, depths = map(filled, ("weights", "gains", "depths"))
-    spread = torch.tensor([spreads.get(sequence, spreads[()]) for sequence in sequences]).view(shape)
+    # What is known of few questions counts by its own size: searches try chains that ruin a prompt.
+    known = torch.tensor([spreads.get(sequence, -1.0) for sequence in sequences]).view(shape)
+    spread = torch.where(known >= 0, known, gains.abs().clamp(min=spreads[()]))
     joined = (features, padding, tokens.view(*shape, -1), lengths.view(shape))
     return TrainingBatch(*joined, weights, gains, spread, depths, real)
