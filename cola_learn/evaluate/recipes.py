@@ -2,7 +2,7 @@
 many were tried, and beside what picking the best of many random recipes of the same form would seem to gain."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,10 +82,8 @@ def run_recipes(options: RecipeOptions) -> dict[str, dict[str, Verdict]]:
     write_text(folder / "menu.txt", "".join(f"{chain}\n" for chain in chains))
     rewards = rewards_of(_labelled(options, folder / "menu.txt"), chains)
     verdicts = judged(rewards, recipes, options.seed)
-    picked = {
-        kind: [pick(own[:, some] - own[:, :1], options.seed) for some in _columns(recipes, controls)]
-        for kind, own in rewards.items()
-    }
+    drawn = slice(1 + len(recipes), None)
+    picked = {kind: pick(own[:, drawn] - own[:, :1], options.seed) for kind, own in rewards.items()}
     said, (heads, *rows) = sentences(verdicts, picked), _table(verdicts, rewards)
     marks = ["---"] * len(heads)
     table = ["| " + " | ".join(row) + " |" for row in (heads, marks, *rows)]
@@ -100,11 +98,6 @@ def run_recipes(options: RecipeOptions) -> dict[str, dict[str, Verdict]]:
     out.print("\n", shown)
     console.print(f"report      {folder / 'report.md'}", soft_wrap=True)
     return verdicts
-
-
-def _columns(recipes: Sequence[Chain], controls: Sequence[Chain]) -> Iterator[slice]:
-    yield slice(1, 1 + len(recipes))
-    yield slice(1 + len(recipes), 1 + len(recipes) + len(controls))
 
 
 def _labelled(options: RecipeOptions, menu: Path) -> list[LabelStore]:
@@ -237,10 +230,10 @@ def pick(gains: Array, seed: int) -> Picked | None:
     return Picked(float(seeming), float(real), gains.shape[1])
 
 
-def sentences(verdicts: dict[str, dict[str, Verdict]], picked: dict[str, list[Picked | None]]) -> list[str]:
+def sentences(verdicts: dict[str, dict[str, Verdict]], picked: dict[str, Picked | None]) -> list[str]:
     """The verdict on each kind of questions, in a line."""
     lines = []
-    for kind, (_, control) in picked.items():
+    for kind, control in picked.items():
         own = {name: each[kind] for name, each in verdicts.items()}
         best = max(own, key=lambda name, own=own: own[name].difference.mean)  # type: ignore[misc]
         better = [name for name in own if own[name].better]

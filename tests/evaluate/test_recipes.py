@@ -79,7 +79,7 @@ def test_luck_is_no_gain() -> None:
     rewards["choices"][:, 1] = right([0.8], 200, 99)[:, 0]
     verdicts = judged(rewards, recipes, 0)
     assert verdicts[str(recipes[0])]["choices"].better
-    [line] = sentences(verdicts, {"choices": [None, found]})
+    [line] = sentences(verdicts, {"choices": found})
     assert line.startswith(f"Right answers to choices: 1 of 20 recipes are above the plain model (best: {recipes[0]}, ")
     assert "The best of 20 random recipes of the same form seems to gain +" in line
 
