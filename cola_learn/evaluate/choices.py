@@ -6,21 +6,25 @@ from dataclasses import replace
 from functools import cache
 
 import numpy
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cola_learn.chains import Chain
 from cola_learn.console import console
+from cola_learn.errors import UserError
 from cola_learn.evaluate.breakdown import Reliability, reliability
 from cola_learn.evaluate.held_table import Choice
-from cola_learn.evaluate.policies import Learner
+from cola_learn.evaluate.policies import Learner, Policy, chosen_by
 from cola_learn.evaluate.results import seedless
 from cola_learn.evaluate.static_front import StaticChains
 from cola_learn.label.score_matrix import Array, ScoreMatrix
-from cola_learn.tasks.questions import Question
+from cola_learn.tasks.questions import Question, Template, as_sample
 from cola_learn.train.controller import Controller
 
 Utilities = Callable[[float], Array]
 """What a policy thinks of every (question, chain) at a price of depth, ``[Q, C]``; it takes the largest."""
+Chosen = Callable[[float], NDArray[numpy.int64]]
+"""The chain of the menu that a policy takes for each question at a price of depth, ``[Q]``."""
 Features = Callable[[Sequence[Question], Sequence[int]], list[Tensor]]
 """What a controller reads of questions' prompts after some numbers of layers, ``[T, F, H]`` each."""
 
@@ -66,7 +70,8 @@ class DepthSweep:
             stacked = numpy.array([means.get(question.task, overall) for question in questions])
             return lambda price: stacked + price * self._saved
 
-        found = self._at_depths("static_per_task_oracle", utilities(pool.questions), utilities(self._held))
+        tuning, held = _taken(utilities(pool.questions)), _taken(utilities(self._held))
+        found = self._at_depths("static_per_task_oracle", tuning, held)
         return [replace(choice, oracle=True) for choice in found]
 
     def of_learner(self, learner: Learner, layers: Sequence[int]) -> list[Choice]:
@@ -77,7 +82,33 @@ class DepthSweep:
             tuning = [prompts[row] for row in self._tuning]
             found = learner.fit([prompts[row] for row in rest], self._pool.take(rest), [*tuning, *others])
         scored, held, saved = found[: len(tuning)], found[len(tuning) :], learner.scale * self._saved
-        return self._at_depths(learner.name, lambda price: scored + price * saved, lambda price: held + price * saved)
+        both = _taken(lambda price: scored + price * saved), _taken(lambda price: held + price * saved)
+        return self._at_depths(learner.name, *both)
+
+    def of_policy(self, policy: Policy, template: Template) -> list[Choice]:
+        """What a policy of one's own chooses of the menu, given a price.
+
+        Raises:
+            UserError: if it chooses a chain that is not of the menu.
+        """
+        places = {chain: place for place, chain in enumerate(self._pool.chains)}
+
+        def chosen(questions: Sequence[Question]) -> Chosen:
+            samples = [as_sample(question, template) for question in questions]
+
+            @cache
+            def at(price: float) -> NDArray[numpy.int64]:
+                found = chosen_by(policy, samples, self._pool.chains[0].num_layers, price)
+                if missing := [chain for chain in found if chain not in places]:
+                    raise UserError(
+                        f"policy {policy.name}: {missing[0]} is no chain of the menu that --held has scores of"
+                    )
+                return numpy.array([places[chain] for chain in found])
+
+            return at
+
+        tuning = [self._pool.questions[row] for row in self._tuning]
+        return self._at_depths(policy.name, chosen(tuning), chosen(self._held), priced=True)
 
     def of_controllers(
         self, controllers: Mapping[str, Controller], soft: Array
@@ -97,34 +128,40 @@ class DepthSweep:
             if controller.rule.decides == "gain":
                 reliabilities.append(reliability(name, weigh(None).double().numpy(), soft))
             price = controller.rule.own_price
-            own = Choice(name, self._chosen(utilities(price or 0.0)), price=price)
-            for choice in (own, *self._at_depths(name, tuning, utilities, controller.rule.priced)):
+            own = Choice(name, self._chains(_taken(utilities)(price or 0.0)), price=price)
+            at_depths = self._at_depths(name, _taken(tuning), _taken(utilities), controller.rule.priced)
+            for choice in (own, *at_depths):
                 choices.append(replace(choice, dealt=True))
         for name in dict.fromkeys(map(seedless, known)):
             members = [both for own_name, both in known.items() if seedless(own_name) == name]
             if len(members) > 1:
                 tuning, utilities = (_mean([member[part] for member in members]) for part in (0, 1))
-                choices += self._at_depths(f"{name}, ensemble of {len(members)}", tuning, utilities)
+                both = _taken(tuning), _taken(utilities)
+                choices += self._at_depths(f"{name}, ensemble of {len(members)}", *both)
         return choices, reliabilities
 
-    def _at_depths(self, name: str, tuning: Utilities, utilities: Utilities, priced: bool = False) -> list[Choice]:
+    def _at_depths(self, name: str, tuning: Chosen, held: Chosen, priced: bool = False) -> list[Choice]:
         prices = [self._price(tuning, share * self._pool.depths[0]) for share in self._depths]
         return [
-            Choice(name, self._chosen(utilities(price)), share, price if priced else None)
+            Choice(name, self._chains(held(price)), share, price if priced else None)
             for share, price in zip(self._depths, prices, strict=True)
         ]
 
-    def _chosen(self, utilities: Array) -> tuple[Chain, ...]:
-        return tuple(self._pool.chains[index] for index in utilities.argmax(1))
+    def _chains(self, chosen: NDArray[numpy.int64]) -> tuple[Chain, ...]:
+        return tuple(self._pool.chains[index] for index in chosen)
 
-    def _price(self, utilities: Utilities, limit: float) -> float:
+    def _price(self, chosen: Chosen, limit: float) -> float:
         """The lowest price at which the mean depth of the training questions is within the limit; dearer is shorter."""
 
         def too_deep(price: float) -> bool:
-            return bool(self._pool.depths[utilities(price).argmax(1)].mean() > limit + 1e-9)
+            return bool(self._pool.depths[chosen(price)].mean() > limit + 1e-9)
 
         place = bisect_left(PRICES, True, key=lambda price: not too_deep(price))
         return PRICES[min(place, len(PRICES) - 1)]
+
+
+def _taken(utilities: Utilities) -> Chosen:
+    return lambda price: utilities(price).argmax(1)
 
 
 def _mean(members: Sequence[Utilities]) -> Utilities:

@@ -67,6 +67,8 @@ def evaluate_stored(
     for learner in (*(LEARNERS if options.learners else ()), *policies):
         if isinstance(learner, Learner):
             choices += sweep.of_learner(learner, layers)
+        elif learner.priced:
+            choices += sweep.of_policy(learner, template)
         else:
             choices.append(choice := _of_policy(learner, held.questions, template, pool.chains[0].num_layers))
             for question, chain in zip(held.questions, choice.chains, strict=True):

@@ -28,10 +28,14 @@ class Policy:
     Attributes:
         name: in the report.
         choose: a chain, or its text, for each of some samples. These do not say which option is right.
+        priced: whether ``choose`` takes a price of depth too, of which more makes chains shorter: with ``--held`` the
+            policy is then set to every depth, by the price that reaches it on training questions. Without, the price
+            is 0.
     """
 
     name: str
-    choose: Callable[[Sequence[Sample]], Sequence[Chain | str]]
+    choose: Callable[..., Sequence[Chain | str]]
+    priced: bool = False
 
 
 def policy_named(path: str) -> "Policy | Learner":
@@ -46,13 +50,13 @@ def policy_named(path: str) -> "Policy | Learner":
     return found
 
 
-def chosen_by(policy: Policy, samples: Sequence[Sample], num_layers: int) -> list[Chain]:
-    """What a policy of one's own chooses.
+def chosen_by(policy: Policy, samples: Sequence[Sample], num_layers: int, price: float = 0.0) -> list[Chain]:
+    """What a policy of one's own chooses, at a price if it takes one.
 
     Raises:
         UserError: if that is not a chain of the backbone for each sample.
     """
-    found = list(policy.choose(samples))
+    found = list(policy.choose(samples, price) if policy.priced else policy.choose(samples))
     if len(found) != len(samples):
         raise UserError(f"policy {policy.name} chose {len(found)} chains for {len(samples)} questions")
     chains = []

@@ -67,7 +67,12 @@ def rows_of(pool: ScoreMatrix, held: ScoreMatrix, **changes: object) -> tuple[Po
     def brief(samples: Sequence[Sample]) -> list[str]:
         return ["0-3 5" if len(sample.prompt) % 2 else "0-5" for sample in samples]
 
-    own = [Policy("brief", brief), LOGISTIC, DRLLM, POLAR]
+    def shorter(samples: Sequence[Sample], price: float) -> list[Chain]:
+        """The dearer, the more prompts run three layers: those whose numbers are low."""
+        numbers = [int(sample.prompt.split()[2]) % 100 for sample in samples]
+        return [Chain.parse("0-1 5" if number < 100 * price else "0-5", 6) for number in numbers]
+
+    own = [Policy("brief", brief), Policy("shorter", shorter, priced=True), LOGISTIC, DRLLM, POLAR]
     return evaluate_stored(pool, held, {"mine": controller}, own, features, options).rows()
 
 
@@ -106,6 +111,9 @@ def test_what_can_be_read_off_the_prompt_is_found() -> None:
     for row in rows.values():
         assert row.target is None or row.depth <= 6 * row.target + 0.15, row.policy
         assert sum(row.by_group["task"].values()) / 3 == pytest.approx(row.to_base.mean, abs=0.005)
+    assert rows["shorter", 1.0].depth == 6  # free, nothing is skipped
+    assert 0.65 * 6 < rows["shorter", 0.7].depth <= 0.7 * 6 + 0.15
+    assert rows["shorter", 0.7].price == pytest.approx(0.6, abs=0.05)
     own, single = rows["mine", None], rows["static", None]
     assert single.depth <= max(own.depth, 3)
     assert rows["brief", None].unique_depth == rows["brief", None].depth
