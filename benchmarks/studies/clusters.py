@@ -46,10 +46,10 @@ class ClusterOptions:
         seed: of the draws.
     """
 
-    prompts: int = 5
+    prompts: int = 4
     clusters: int = 6
-    search: int = 10
-    confirm: int = 15
+    search: int = 8
+    confirm: int = 12
     most: int = 5
     edits: int = 6
     width: int = 3
