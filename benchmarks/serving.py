@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
-from cola_learn import ColaForCausalLM, load_task
+from cola_learn import ColaForCausalLM, apply_chain, load_task
 from cola_learn.command import Command
 from cola_learn.console import PlainConsole, progress_bar
+
+_TIMES = 20
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def run(options: Options) -> None:
     layers = statistics.mean(chain.depth / chain.num_layers for chain in chains)
     console = PlainConsole()
     console.print(f"{len(set(chains))} chains for {len(texts)} questions; layers {layers:.1%} of the plain model's")
+    console.print(_of_applying(model, [str(chain) for chain in dict.fromkeys(chains)]))
     settings: dict[str, Any] = {
         "max_new_tokens": options.new_tokens,
         "min_new_tokens": options.new_tokens,
@@ -78,6 +81,27 @@ def run(options: Options) -> None:
             f"batch {size:2}: plain {best['plain']:.3f} s an answer, through the controller {best['chosen']:.3f} s "
             f"({best['chosen'] / best['plain']:.1%}; choosing {best['choosing'] / best['plain']:.1%})"
         )
+
+
+def _of_applying(model: ColaForCausalLM, chains: list[str]) -> str:
+    """What it takes to apply a chain, beside a step of the plain model on one token."""
+
+    def applied() -> None:
+        for chain in chains * _TIMES:
+            with apply_chain(model.backbone, chain):
+                pass
+
+    token = torch.tensor([[1]])
+    cache = model.backbone(token, use_cache=True).past_key_values
+
+    def steps() -> None:
+        for _ in range(_TIMES):
+            model.backbone(token, past_key_values=cache, use_cache=True)
+
+    with torch.no_grad():
+        applying, step = min(_seconds(applied) for _ in range(3)), min(_seconds(steps) for _ in range(3))
+    each = applying / len(chains) / _TIMES
+    return f"applying a chain takes {1e3 * each:.2f} ms, {each / (step / _TIMES):.1%} of a step of the plain model"
 
 
 def _seconds(work: Callable[[], None]) -> float:
