@@ -89,13 +89,14 @@ def read_table(file: Path, columns: Sequence[str] = SCHEMA.names) -> pyarrow.Tab
 
 
 def write_questions(file: Path, questions: Iterable[Question]) -> None:
-    """Write questions, a row each.
+    """Write questions, a row each; conversations are texts by now.
 
     Raises:
         UserError: if it cannot be written.
     """
     sink = pyarrow.BufferOutputStream()
-    table = pyarrow.Table.from_pylist([asdict(question) for question in questions])
+    rows = [{name: value for name, value in asdict(one).items() if name != "chat"} for one in questions]
+    table = pyarrow.Table.from_pylist(rows)
     pyarrow.parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
     write_bytes(file, sink.getvalue().to_pybytes())
 

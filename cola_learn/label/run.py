@@ -50,7 +50,8 @@ def run_label(options: LabelOptions) -> list[LabelStore]:
         next_command(["python -m cola_learn.label inspect", options.output])
         return stores
     train = options.output.parent / "train" if options.output.name == "labels" else f"{options.output}-train"
-    config = ["--config", "menu"] if options.plan.keep_scores else []
+    texts = reward_of(stores[0].manifest.scoring.reward).continuous
+    config = ["--config", "texts" if texts else "menu"] if options.plan.keep_scores else []
     next_command(
         ["python -m cola_learn.label inspect", options.output],
         ["python -m cola_learn.train", *config, "--labels", options.output, "--output", train],

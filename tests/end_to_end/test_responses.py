@@ -26,6 +26,7 @@ def test_texts_through_all_stages(command: Command, tmp_path: Path) -> None:
         assert code == 0, said
     assert "(2 of 2, likelihood)" in said
     assert "prompts with a shorter good chain" in said
+    assert "python -m cola_learn.train --config texts --labels" in said
     [file] = (tmp_path / "train" / "text_gsm8k-train").glob("scores-*.parquet")
     rows = pyarrow.parquet.read_table(file).to_pylist()
     assert len(rows) == 5 * 4
