@@ -59,7 +59,10 @@ class Router:
         return next(str(chain) for chain, _ in ranked if str(chain) in self.servers)
 
     def complete(self, prompt: str, **options: object) -> str:
-        chain = self.chain_of(prompt)
+        return self.ask(self.chain_of(prompt), prompt, **options)
+
+    def ask(self, chain: str, prompt: str, **options: object) -> str:
+        """What the server of a chain makes of a prompt."""
         body = json.dumps({"prompt": prompt, **options}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.servers[chain]}/completions", body, headers)
@@ -70,7 +73,8 @@ class Router:
 def run_route(options: RouteOptions) -> None:
     """Print the chain and the completion."""
     router = Router(Controller.from_pretrained(options.controller), options.servers, options.price)
-    print(f"{router.chain_of(options.prompt)}\n{router.complete(options.prompt, max_tokens=options.max_tokens)}")
+    chain = router.chain_of(options.prompt)
+    print(f"{chain}\n{router.ask(chain, options.prompt, max_tokens=options.max_tokens)}")
 
 
 if __name__ == "__main__":

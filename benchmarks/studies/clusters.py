@@ -64,13 +64,11 @@ class Gains:
 
     def __init__(self, judge: ResponseJudge, num_layers: int) -> None:
         self.judge, self.num_layers = judge, num_layers
-        self.runs = 0
         self._known: dict[tuple[str, Skipped], tuple[float, float, float]] = {}
 
     def measure(self, questions: Sequence[Question], chains: Iterable[Skipped]) -> None:
         """Measure chains on responses, together, so that they share what they begin with."""
         pairs = [(one.key, own) for one in questions for own in chains if (one.key, own) not in self._known]
-        self.runs += len(pairs)
         scores = self.judge.score([(key, self._chain(own)) for key, own in pairs])
         self._known |= {pair: (one.logprob, *one.halves) for pair, one in zip(pairs, scores, strict=True)}
 

@@ -86,7 +86,7 @@ class DepthSweep:
         return self._at_depths(learner.name, *both)
 
     def of_policy(self, policy: Policy, template: Template) -> list[Choice]:
-        """What a policy of one's own chooses of the menu, given a price.
+        """What a policy of one's own chooses of the menu, at every depth if it takes a price.
 
         Raises:
             UserError: if it chooses a chain that is not of the menu.
@@ -99,16 +99,21 @@ class DepthSweep:
             @cache
             def at(price: float) -> NDArray[numpy.int64]:
                 found = chosen_by(policy, samples, self._pool.chains[0].num_layers, price)
-                if missing := [chain for chain in found if chain not in places]:
-                    raise UserError(
-                        f"policy {policy.name}: {missing[0]} is no chain of the menu that --held has scores of"
-                    )
+                for sample, chain in zip(samples, found, strict=True):
+                    if chain not in places:
+                        raise UserError(
+                            f"policy {policy.name}, question {sample.key}: {chain} is no chain of the menu that --held "
+                            "has scores of; leave --held out to run it"
+                        )
                 return numpy.array([places[chain] for chain in found])
 
             return at
 
-        tuning = [self._pool.questions[row] for row in self._tuning]
-        return self._at_depths(policy.name, chosen(tuning), chosen(self._held), priced=True)
+        held = chosen(self._held)
+        if not policy.priced:
+            return [Choice(policy.name, self._chains(held(0.0)))]
+        tuning = chosen([self._pool.questions[row] for row in self._tuning])
+        return self._at_depths(policy.name, tuning, held, priced=True)
 
     def of_controllers(
         self, controllers: Mapping[str, Controller], soft: Array

@@ -9,7 +9,6 @@ from scipy.special import softmax
 
 from cola_learn.backbone.backbone import Backbone
 from cola_learn.chains import Chain
-from cola_learn.errors import UserError
 from cola_learn.evaluate.breakdown import groupings, leads
 from cola_learn.evaluate.choices import DepthSweep, Features, static_choices
 from cola_learn.evaluate.costs import policy_costs
@@ -67,16 +66,8 @@ def evaluate_stored(
     for learner in (*(LEARNERS if options.learners else ()), *policies):
         if isinstance(learner, Learner):
             choices += sweep.of_learner(learner, layers)
-        elif learner.priced:
-            choices += sweep.of_policy(learner, template)
         else:
-            choices.append(choice := _of_policy(learner, held.questions, template, pool.chains[0].num_layers))
-            for question, chain in zip(held.questions, choice.chains, strict=True):
-                if chain not in table.places:
-                    raise UserError(
-                        f"policy {choice.policy}, question {question.key}: {chain} is no chain of the menu that --held "
-                        "has scores of; leave --held out to run it"
-                    )
+            choices += sweep.of_policy(learner, template)
     best = held.rewards.argmax(1)
     oracle = Choice("menu_oracle", tuple(held.chains[chain] for chain in best), oracle=True)
     results = [

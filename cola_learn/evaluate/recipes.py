@@ -21,6 +21,7 @@ from cola_learn.label.label_options import LabelOptions
 from cola_learn.label.plan import Plan, Resources
 from cola_learn.label.run import label_tasks
 from cola_learn.label.store import LabelStore
+from cola_learn.search.listed import read_menu
 from cola_learn.search.methods import Menu
 from cola_learn.stats import Interval, detectable, holm, p_value, paired_difference, points
 
@@ -115,26 +116,17 @@ def read_recipes(given: str, num_layers: int) -> list[Chain]:
         UserError: naming what is no chain of so many layers.
     """
     path = Path(given)
-    if not path.suffix and not path.exists():
-        texts = {given: given}
-    else:
+    if path.suffix in (".yaml", ".yml"):
         try:
-            content = path.read_text(encoding="utf-8")
+            return [of_mergekit(path.read_text(encoding="utf-8"), num_layers, given)]
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"recipes {given} cannot be read ({first_line(error)})") from None
-        if path.suffix in (".yaml", ".yml"):
-            return [of_mergekit(content, num_layers, given)]
-        lines = (line.split("#")[0].strip() for line in content.splitlines())
-        texts = {f"{given} line {number}": line for number, line in enumerate(lines, start=1) if line}
-    found = []
-    for where, text in texts.items():
-        try:
-            found.append(Chain.parse(text, num_layers))
-        except ValueError as error:
-            raise UserError(f"recipe {where}: {error}") from None
-    if not found:
-        raise UserError(f"recipes {given} holds no chains; write one a line, such as 0-16 (17)x2 18-29")
-    return found
+    if path.suffix or path.exists():
+        return list(read_menu(path, num_layers))
+    try:
+        return [Chain.parse(given, num_layers)]
+    except ValueError as error:
+        raise UserError(f"recipe {given}: {error}") from None
 
 
 def of_mergekit(content: str, num_layers: int, name: str) -> Chain:

@@ -305,14 +305,9 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         """The chain of each row, and the layers that were run to choose it, for what is to go on as ``call`` does with
         these options and, beside them, settings."""
         recorded = [name for name in _RECORDED if options.get(name, getattr(settings, name, None))]
-        input_ids = options.get("input_ids")
-        if (
-            chain is not None
-            or recorded
-            or input_ids is None
-            or not max(self._layers) > 0
-            or input_ids.shape[1] > MAX_TOKENS
-        ):
+        input_ids: Any = options.get("input_ids")
+        read = input_ids is not None and max(self._layers) > 0 and input_ids.shape[1] <= MAX_TOKENS
+        if chain is not None or recorded or not read:
             chains = self._chains(options, chain, price)
             if recorded and len(set(chains)) > 1:
                 raise ValueError(f"{recorded[0]} is not supported with several chains; give one prompt, or chain=")
