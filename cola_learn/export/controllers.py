@@ -29,8 +29,11 @@ def run_export(options: ExportOptions) -> None:
             backbone, or the folder cannot be written.
     """
     if options.checkpoint is None:
+        from cola_learn.export.gguf import check_gguf, save_gguf
         from cola_learn.export.static import StaticChain, found_static, save_static
 
+        if options.gguf is not None:
+            check_gguf(options.gguf)
         static = (
             found_static(options.static, options.max_depth, options.device)
             if options.static is not None
@@ -38,6 +41,9 @@ def run_export(options: ExportOptions) -> None:
         )
         chain = save_static(options.backbone or static.backbone, static, options.output, options.dtype)
         console.print(f"checkpoint  {options.output} ({chain.depth} of {chain.num_layers} layers)", soft_wrap=True)
+        if options.gguf is not None:
+            save_gguf(options.output, options.gguf)
+            console.print(f"gguf        {options.gguf}", soft_wrap=True)
         return
     controller = _trained(options.checkpoint)
     if options.price is not None:

@@ -24,6 +24,7 @@ class ExportOptions:
         backbone: for static chains: embedded, a Hugging Face id, or a folder; default that of the labels or report.
         device: for --static LABELS: where chains are compared.
         dtype: for static chains: precision of the weights; auto keeps the backbone's.
+        gguf: for static chains: write this GGUF file too, with llama.cpp's convert_hf_to_gguf.py.
         price: for controllers: default price of depth at inference; python -m cola_learn.evaluate shows what each
             price gives.
         tracking: for controllers of a checkpoint: W&B online, offline or disabled; auto follows WANDB_MODE, else is
@@ -40,6 +41,7 @@ class ExportOptions:
     backbone: str | None = None
     device: str = "auto"
     dtype: Dtype = "auto"
+    gguf: Path | None = None
     price: float | None = None
     tracking: Mode = "auto"
     wandb: Wandb = field(default_factory=Wandb)
@@ -53,5 +55,7 @@ class ExportOptions:
             raise ValueError(f"--price {self.price:g} is for a controller; a static chain has none")
         if self.checkpoint is None and self.report is not None:
             raise ValueError(f"--report {self.report} is for a controller; --static takes a report for a static chain")
+        if self.checkpoint is not None and self.gguf is not None:
+            raise ValueError(f"--gguf {self.gguf} is for a static chain; a controller is no part of a GGUF file")
         if self.static is None and self.max_depth is not None:
             raise ValueError(f"--max_depth {self.max_depth} is for --static")

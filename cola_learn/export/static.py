@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
@@ -18,6 +19,7 @@ from cola_learn.backbone.recording import Batch
 from cola_learn.backbone.replay import Replay
 from cola_learn.backbone.rows import Row
 from cola_learn.chains import Chain
+from cola_learn.console import console
 from cola_learn.errors import UserError, first_line
 from cola_learn.evaluate.evaluate_options import EvaluateOptions
 from cola_learn.evaluate.report import best_of
@@ -142,11 +144,41 @@ def save_static(backbone: str, static: StaticChain, folder: Path, dtype: str = "
         write_text(whole / "mergekit.yaml", as_mergekit(name, applied.chain, str(model.dtype).removeprefix("torch.")))
         write_text(whole / "README.md", static_card(backbone, applied.chain, folder, static.measured))
         applied.undo()
+        if uneven := uneven_lists(model.config, applied.chain):
+            console.print(
+                f"{' and '.join(uneven)} of the chain's layers have no period any more: transformers reads such lists, "
+                "llama.cpp and vLLM do not for every type of model; compare before you serve it there",
+                style="yellow",
+                soft_wrap=True,
+            )
         _check_written(whole, model, applied.chain)
         if folder.exists():
             folder.rmdir()
         os.replace(whole, folder)
     return applied.chain
+
+
+def uneven_lists(config: Any, chain: Chain) -> list[str]:
+    """Names of the lists by layer in a backbone's configuration that a chain leaves without the period they have.
+
+    Engines that compute such lists from a period and the number of layers then load another model: llama.cpp reads
+    patterns of sliding windows so.
+
+    Args:
+        config: of the whole model.
+        chain: of its layers.
+    """
+
+    def holds(values: Sequence[Any], own: Sequence[Any], period: int) -> bool:
+        return all(value == own[place % period] for place, value in enumerate(values))
+
+    found = []
+    for name, own in config.get_text_config().to_dict().items():
+        if isinstance(own, list) and len(own) == chain.num_layers:
+            period = next(period for period in range(1, len(own) + 1) if holds(own, own, period))
+            if not holds([own[layer] for layer in chain.layers], own, period):
+                found.append(name)
+    return found
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 
 from cola_learn.backbone.apply_chain import apply_chain
 from cola_learn.backbone.fingerprint import base_of_adapter, of_files
-from cola_learn.backbone.load import check_weights, locate, source_of
+from cola_learn.backbone.load import check_weights, locate
 from cola_learn.chains import Chain
 from cola_learn.console import console
 from cola_learn.infer.model import ColaForCausalLM
@@ -59,7 +59,8 @@ class ColaLM(HFLM):
         name = backbone or (chooser.config.backbone if chooser else "embedded")
         source, how = locate(name)
         if base := base_of_adapter(source):
-            source, how = source_of(base), {"peft": source}
+            (source, of_base), adapter = locate(base), source
+            how = {**of_base, "peft": adapter}
         super().__init__(pretrained=source, **{**how, **options})
         if chooser is None:
             self._chain_of: Callable[[str | None], Chain | str] = lambda text: chain or ""

@@ -1,5 +1,6 @@
 """A controller in front of a transformers model: every prompt runs through a chain of its own."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, GenerationMixin
 from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import logging
 
 from cola_learn.backbone.apply_chain import apply_chains
 from cola_learn.backbone.beginning import Beginning, run_beginning
@@ -201,6 +203,10 @@ class ColaForCausalLM(PreTrainedModel, GenerationMixin):
         if own := [name for name in ("past_key_values", "use_cache") if inputs.pop(name, None) not in (None, False)]:
             raise ValueError(f"{own[0]} is not supported by forward; call generate, or the backbone in apply_chain")
         inputs |= {"use_cache": False, "input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        if chain is None and "lm_eval.models.huggingface" in sys.modules:
+            logging.get_logger(__name__).warning_once(
+                "the controller reads the option that is scored too; lm_eval --model cola reads the context alone"
+            )
         chains, beginning = self._begin(self.backbone, inputs, self.backbone.config, chain, price)
         with apply_chains(self.backbone, chains, beginning) as model:
             return model(**{name: value for name, value in inputs.items() if value is not None})

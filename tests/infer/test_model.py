@@ -156,13 +156,14 @@ def test_auto_classes_and_saving(model: ColaForCausalLM, tmp_path: Path) -> None
     assert lent.choose(PROMPTS[0]) == model.choose(PROMPTS[0])
 
 
-def test_the_harness_takes_it_as_any_model(model: ColaForCausalLM) -> None:
+def test_the_harness_takes_it_as_any_model(model: ColaForCausalLM, caplog: pytest.LogCaptureFixture) -> None:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
     harness = HFLM(pretrained=model, tokenizer=model.tokenizer, batch_size=1)
     request = Instance("loglikelihood", {}, (PROMPTS[0], " iron"), 0)
     [(found, _)] = harness.loglikelihood([request], disable_tqdm=True)
+    assert "lm_eval --model cola reads the context alone" in caplog.text
     tokens = model.tokenizer(PROMPTS[0] + " iron", return_tensors="pt")["input_ids"]
     start = len(model.tokenizer(PROMPTS[0])["input_ids"])
     logprobs = model(tokens[:, :-1]).logits[0].log_softmax(-1)
