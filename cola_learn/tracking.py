@@ -1,5 +1,6 @@
 """Weights & Biases, behind the few calls that the stages need. The one module that imports wandb."""
 
+import contextlib
 import netrc
 import os
 import re
@@ -248,8 +249,9 @@ class Tracker:
     def input(self, artifact: Artifact) -> None:
         """Log files as what this stage read; W&B knows them again if another run made them."""
         found = _as_wandb(artifact)
-        if self.run.settings.mode == "offline":  # for which wandb has no public call
-            self.run._log_artifact(found, is_user_created=True, use_after_commit=True)
+        if self.run.settings.mode == "offline":  # wandb has no public call for it; one without this loses an arrow
+            with contextlib.suppress(AttributeError, TypeError):
+                self.run._log_artifact(found, is_user_created=True, use_after_commit=True)
         elif not self.run.disabled:
             self.run.use_artifact(found)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from cola_learn.command import GROUP
-from cola_learn.label.plan import Plan, Resources
+from cola_learn.label.plan import Plan, Resources, Responses
 from cola_learn.rewards.scoring import Scoring
 from cola_learn.tasks.columns import Layout
 from cola_learn.tracking import Mode, Wandb
@@ -30,6 +30,7 @@ class LabelOptions:
         scoring: how chains are scored.
         resources: where it runs.
         layout: how a file is read.
+        responses: who writes what follows prompts.
     """
 
     tasks: list[str] = field(default_factory=lambda: ["arc_easy:test"])
@@ -43,6 +44,7 @@ class LabelOptions:
     scoring: Scoring = field(default_factory=Scoring, metadata=GROUP)
     resources: Resources = field(default_factory=Resources, metadata=GROUP)
     layout: Layout = field(default_factory=Layout, metadata=GROUP)
+    responses: Responses = field(default_factory=Responses, metadata=GROUP)
 
 
 @dataclass(frozen=True)

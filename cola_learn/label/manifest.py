@@ -14,7 +14,7 @@ from cola_learn.chains import SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.files import as_value, digest, read_json, write_json
 from cola_learn.label.parquet import label_files
-from cola_learn.label.plan import Job, Plan
+from cola_learn.label.plan import Job, Plan, Responses
 from cola_learn.rewards.prompts import Prompt
 from cola_learn.rewards.reward import REWARDS, use_reward
 from cola_learn.rewards.scoring import Scoring
@@ -68,19 +68,25 @@ class Source:
         task, split: as the user named the task.
         layout: how a file was read, as far as its rows do not say.
         revision: of the dataset on the hub.
+        responses: given with the prompts, or how the model wrote them.
     """
 
     task: str
     split: str
     layout: Layout = field(default_factory=Layout)
     revision: str = ""
+    responses: Responses = field(default_factory=Responses)
 
     def questions(self) -> list[Question]:
         """All questions of the task, read as they were then.
 
         Raises:
-            UserError: if they are not to be had.
+            UserError: if they are not to be had, as responses are that the model wrote.
         """
+        if self.responses.responses == "own":
+            raise UserError(
+                f"the responses that the model wrote to {self.task} are in questions.parquet, which is gone"
+            )
         return load_task(self.task, self.split, layout=self.layout, revision=self.revision, dotted=False)
 
 
@@ -149,7 +155,13 @@ class Manifest:
 
     @classmethod
     def of(
-        cls, identity: Identity, job: Job, task: str, question: Question, layout: Layout | None = None
+        cls,
+        identity: Identity,
+        job: Job,
+        task: str,
+        question: Question,
+        layout: Layout | None = None,
+        responses: Responses | None = None,
     ) -> "Manifest":
         """The manifest of a store that a job would make.
 
@@ -159,6 +171,7 @@ class Manifest:
             task: as the user named it.
             question: one of the task's.
             layout: how a file was read.
+            responses: given with the prompts, or how the model writes them.
 
         Raises:
             UserError: if a file of the search method cannot be read.
@@ -166,7 +179,7 @@ class Manifest:
         scoring = job.scoring.of([question])
         return cls(
             model=replace(identity, name=job.backbone),
-            source=Source(task, question.split, layout or Layout(), question.revision),
+            source=Source(task, question.split, layout or Layout(), question.revision, responses or Responses()),
             scoring=replace(scoring, bos="auto", prompt=scoring.prompt if question.open else Prompt()),
             plan=Searched.of(job.plan, identity.num_layers),
             good_from=use_reward(scoring.reward).good,

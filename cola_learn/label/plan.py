@@ -1,5 +1,6 @@
 """Plan: the settings that labels depend on. Resources: those that they must not depend on. Job: all of a run."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -52,6 +53,31 @@ class Plan:
             UserError: if the method's file cannot be read.
         """
         return self.search.budget(num_layers, self.space)
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Responses.
+
+    Attributes:
+        responses: given with the prompts, or own: the model writes them, once, before chains are tried, and they are
+            kept with the labels. Tasks of any kind, and files of prompts alone, can then be labelled by likelihood,
+            fidelity or acceptance: how much of its own behaviour the model keeps through a chain.
+        response_tokens: most tokens of an own response.
+        temperature: at which own responses are drawn, with the seed; 0 writes greedily.
+    """
+
+    responses: Literal["given", "own"] = "given"
+    response_tokens: int = 128
+    temperature: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.response_tokens < 1:
+            raise ValueError(f"response_tokens is {self.response_tokens}; give at least 1")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}; give 0 or more")
+        if self.responses == "given" and (self.response_tokens, self.temperature) != (128, 0.0):
+            raise ValueError("response_tokens and temperature are for the model's own responses; give --responses own")
 
 
 @dataclass(frozen=True)

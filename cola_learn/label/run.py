@@ -7,7 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cola_learn.backbone.load import load_tokenizer
+from cola_learn.backbone.load import load_backbone, load_tokenizer
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.command import settings_of
 from cola_learn.console import console, next_command, progress_bar
@@ -15,8 +15,9 @@ from cola_learn.errors import UserError
 from cola_learn.files import writable_folder
 from cola_learn.label.label_options import LabelOptions
 from cola_learn.label.labeller import Effort, Labeller, Workers
-from cola_learn.label.manifest import Manifest
+from cola_learn.label.manifest import Identity, Manifest
 from cola_learn.label.plan import Job, Plan
+from cola_learn.label.responses import as_prompt, write_responses
 from cola_learn.label.store import LabelStore
 from cola_learn.label.summary import Tally, check_lengths, show_prompt
 from cola_learn.rewards.prompts import in_template
@@ -76,6 +77,8 @@ def label_tasks(options: LabelOptions) -> tuple[list[LabelStore], int]:
     for pool in pools:
         check_lengths(pool.questions, pool.scoring, encoder, options.backbone)
         _free(pool.folder, len(pools) > 1)
+    if options.responses.responses == "own":
+        pools = _with_responses(pools, options)
     stores: list[LabelStore] = []
     good = 0
     scorings = [pool.scoring for pool in pools]
@@ -95,6 +98,19 @@ def _judged(scoring: Scoring) -> str:
     return scoring.metric if reward_of(scoring.reward).of_options else scoring.reward
 
 
+def _with_responses(pools: Sequence["_Pool"], options: LabelOptions) -> list["_Pool"]:
+    """The pools, whose prompts the plain model has answered."""
+    where = options.resources
+    backbone = load_backbone(options.backbone, where.device, where.dtype, bos=options.scoring.bos)
+    identity, found = Identity.of(backbone), list[_Pool]()
+    for pool in pools:
+        job = Job(options.backbone, pool.scoring, options.plan, where)
+        store = LabelStore.create(pool.folder, _manifest(pool, identity, job, options))
+        written = write_responses(backbone, store, pool.questions, options.responses, options.plan.seed)
+        found.append(pool._replace(questions=written))
+    return found
+
+
 class _Pool(NamedTuple):
     """Questions of one task, and where their labels go."""
 
@@ -110,7 +126,11 @@ def _pool(name: str, options: LabelOptions, tokenizer: Callable[[], Any]) -> _Po
     task, split = task_and_split(name)
     files = [is_file(task_and_split(one)[0]) for one in options.tasks]
     layout = options.layout if is_file(task) or not any(files) else None
-    questions = in_template(load_task(task, split, options.limit, options.plan.seed, layout=layout), tokenizer)
+    own = options.responses.responses == "own"
+    loaded = load_task(task, split, options.limit, options.plan.seed, layout=layout, answered=not own)
+    questions = in_template(loaded, tokenizer)
+    if own:
+        questions = [as_prompt(question, options.scoring.template) for question in questions]
     part = f"{questions[0].task}-{split.partition('[')[0]}"  # parts of a split share no question
     folder = options.output / part if len(options.tasks) > 1 else options.output
     return _Pool(name, task, questions, options.scoring.of(questions), folder, layout)
@@ -130,8 +150,7 @@ def _free(folder: Path, below: bool) -> None:
 
 def _label(pool: _Pool, workers: Workers, job: Job, options: LabelOptions) -> tuple[LabelStore, Tally]:
     """Label one task; returns what its labels hold, too."""
-    manifest = Manifest.of(workers.identity, job, pool.task, pool.questions[0], pool.layout)
-    store = LabelStore.create(pool.folder, manifest)
+    store = LabelStore.create(pool.folder, _manifest(pool, workers.identity, job, options))
     finished = store.keys() >= {question.key for question in pool.questions}
     tracking = "disabled" if finished else options.tracking
     settings = settings_of(options)
@@ -141,6 +160,10 @@ def _label(pool: _Pool, workers: Workers, job: Job, options: LabelOptions) -> tu
     tally.print(reward_of(job.scoring.reward).continuous)
     console.print(f"labels      {pool.folder}", soft_wrap=True)
     return store, tally
+
+
+def _manifest(pool: _Pool, identity: Identity, job: Job, options: LabelOptions) -> Manifest:
+    return Manifest.of(identity, job, pool.task, pool.questions[0], pool.layout, options.responses)
 
 
 def start_workers(job: Job) -> Workers:

@@ -126,10 +126,13 @@ class LabelStore:
 
     def keep(self, questions: Iterable[Question]) -> None:
         """Keep questions beside their labels, so that nothing that reads these needs the task again."""
-        file = self.folder / QUESTIONS
-        known = read_questions(file)
+        known = self.kept()
         if (now := known | {question.key: question for question in questions}) != known:
-            write_questions(file, now.values())
+            write_questions(self.folder / QUESTIONS, now.values())
+
+    def kept(self) -> dict[str, Question]:
+        """The questions kept, by key."""
+        return read_questions(self.folder / QUESTIONS)
 
     def compact(self, order: Iterable[str]) -> None:
         """Join all files into one, each label once, in the order of the given keys (those not named come last). Killed
@@ -207,7 +210,7 @@ class LabelStore:
             UserError: if the task no longer has one of them, or has another one in its place.
         """
         digests = self.digests()
-        found = self._called_here(read_questions(self.folder / QUESTIONS).values())
+        found = self._called_here(self.kept().values())
         if digests.keys() - found.keys():  # committed stores hold no text of benchmarks
             tokenizer = partial(load_tokenizer, self.manifest.model.name)
             found |= self._called_here(in_template(self.manifest.source.questions(), tokenizer))

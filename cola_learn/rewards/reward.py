@@ -120,6 +120,8 @@ def _asked_to_write(question: Question, template: Template, prompt: Prompt, toke
 
 def _asked_to_follow(question: Question, template: Template, prompt: Prompt, tokenizer: Any) -> Asked:
     sample = as_sample(question, template)
+    if not any(sample.continuations):
+        return Asked(sample.prompt, (), -1, f"how likely its own response is, up to {MOST_TOKENS} tokens of it")
     title = f"how likely this response is, up to {MOST_TOKENS} tokens of it"
     return Asked(sample.prompt, sample.continuations, 0, title)
 

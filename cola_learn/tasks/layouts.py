@@ -45,8 +45,11 @@ class Known:
             more or self.ignored == "*" or names - needed <= {*self.ignored.split("|"), *_ROW_NAMES}
         )
 
-    def fields(self, rows: Sequence[Row], names: set[str], more: Sequence[str] = ()) -> list[Fields]:
-        """The rows as questions; ``more`` columns are ignored.
+    def fields(
+        self, rows: Sequence[Row], names: set[str], more: Sequence[str] = (), answered: bool = True
+    ) -> list[Fields]:
+        """The rows as questions, which may have no answers if they need not be ``answered``; ``more`` columns are
+        ignored.
 
         Raises:
             UserError: naming the first row that cannot be read.
@@ -54,12 +57,13 @@ class Known:
         if self.read is None:
             ignored = [name for name in self.ignored.split("|") if name in names or name == "*"]
             layout = Layout(self.columns, open=self.open, ignore=",".join((*ignored, *more)))
-            return read_fields(cells_of(rows, layout), layout)
+            return read_fields(cells_of(rows, layout), layout, answered)
         found: list[Any] = []
         for number, row in enumerate(rows, start=1):
             try:
                 text, choices, gold = self.read(row)
-                fits = text.strip() and 0 <= gold < len(choices) and (not dict(self.form).get("blank") or "_" in text)
+                known = 0 <= gold < len(choices) or not answered
+                fits = text.strip() and known and (not dict(self.form).get("blank") or "_" in text)
                 bad = BadRow("has no question, or no answer (splits for tests hide them)")
                 found.append(Fields(str(number), text, tuple(choices), gold) if fits else bad)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -108,12 +112,14 @@ _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}  # of Sha
 
 
 def _conversation(column: str, role: str, content: str) -> Callable[[Mapping[str, Any]], tuple[str, list[str], int]]:
-    """A conversation whose last turn, the assistant's, is the response."""
+    """A conversation whose last turn, the assistant's, is the response; one that ends with the user's has none."""
 
     def read(row: Mapping[str, Any]) -> tuple[str, list[str], int]:
         turns = [{"role": _ROLES.get(turn[role], turn[role]), "content": turn[content]} for turn in row[column]]
         if odd := [turn for turn in turns if turn["role"] not in ("system", "user", "assistant")]:
             raise ValueError(f"the role {odd[0]['role']!r} is none of system, user, assistant")
+        if turns[-1:] and turns[-1]["role"] == "user":
+            return json.dumps(turns), [], 0
         *asked, last = turns
         if last["role"] != "assistant" or not asked or asked[-1]["role"] != "user":
             raise ValueError("it does not end with the user's turn and the assistant's answer")
@@ -186,7 +192,7 @@ KNOWN = {
 
 
 def read_questions(
-    rows: Sequence[Row], task: str, split: str, named: str, layout: Layout, revision: str = ""
+    rows: Sequence[Row], task: str, split: str, named: str, layout: Layout, revision: str = "", answered: bool = True
 ) -> list[Question]:
     """Questions of rows.
 
@@ -196,6 +202,7 @@ def read_questions(
         named: what the user called the file by, for messages.
         layout: how it is to be read.
         revision: of the dataset on the hub that they are from.
+        answered: whether they need answers; without, what is no known layout is read as prompts as they stand.
 
     Raises:
         UserError: naming what is not accounted for or cannot be read, with the options by which it can.
@@ -204,11 +211,12 @@ def read_questions(
         return []
     _check_rows(rows, named)
     try:
-        found, how, form = _read(rows, layout)
+        found, how, form = _read(rows, layout, answered)
     except UserError as error:
         raise UserError(f"{named} {error}") from None
     _say(f"{named.removeprefix('task ')}: {how}")
-    form = {"prefix": "", "suffix": ""} if layout.open else form
+    plain = layout.open or not (answered or form or any(one.choices for one in found))
+    form = dict(_PLAIN) if plain else form
     return [
         Question(task, split, one.id, one.text, one.choices, one.gold, open=layout.open, revision=revision, **form)
         for one in found
@@ -222,7 +230,7 @@ def read_asked(rows: Sequence[Row], named: str, layout: Layout) -> list[Fields]:
         UserError: naming what is not accounted for or cannot be read.
     """
     _check_rows(rows, named)
-    known = _as_known(rows, layout)
+    known = _as_known(rows, layout, answered=False)
     try:
         if known and not isinstance(known[1], UserError):
             if dict(KNOWN[known[0]].form).get("chat"):
@@ -243,7 +251,7 @@ def _check_rows(rows: Sequence[Any], named: str) -> None:
             raise UserError(f"{named} row {number}: has {type(row).__name__}; give an object with question and answer")
 
 
-def _as_known(rows: Sequence[Row], layout: Layout) -> tuple[str, list[Fields] | UserError] | None:
+def _as_known(rows: Sequence[Row], layout: Layout, answered: bool) -> tuple[str, list[Fields] | UserError] | None:
     """The layout that rows have which is known as a whole, and what they hold, or why they cannot be read by it."""
     names = {str(name) for row in rows for name in row}
     ignored = layout.ignored
@@ -255,28 +263,31 @@ def _as_known(rows: Sequence[Row], layout: Layout) -> tuple[str, list[Fields] | 
         for name, known in KNOWN.items():
             if known.open == layout.open and known.fits(names - {*ignored}, "*" in ignored):
                 try:
-                    return name, known.fields(rows, names - {*ignored}, ignored)
+                    return name, known.fields(rows, names - {*ignored}, ignored, answered)
                 except UserError as error:
                     refused = name, error
     return refused
 
 
-def _read(rows: Sequence[Row], layout: Layout) -> tuple[list[Fields], str, Mapping[str, Any]]:
+def _read(rows: Sequence[Row], layout: Layout, answered: bool) -> tuple[list[Fields], str, Mapping[str, Any]]:
     """The rows as they are read, how that is, and the form of the questions."""
-    known = _as_known(rows, layout)
+    known = _as_known(rows, layout, answered)
     if known and not isinstance(known[1], UserError):
         unused = f"; not used: {layout.ignore}" if layout.ignore else ""
         return known[1], f"read as {known[0]}{unused}", dict(KNOWN[known[0]].form)
     cells = cells_of(rows, layout)
     try:
-        return read_fields(cells, layout), _described(cells, layout), {}
+        return read_fields(cells, layout, answered), _described(cells, layout), {}
     except UserError as error:
         other = suggestion(cells, layout)
         hint = f"to read it, give {other.options()}" if other else ""
         if other and other.answers != layout.answers:
             hint += ", or another --answers: no row decides"
         if not other and " row " not in f" {error}":
-            hint = "say what they hold with --columns question=NAME,choices=NAME,answer=NAME and --ignore NAME"
+            hint = (
+                "say what they hold with --columns question=NAME,choices=NAME,answer=NAME and --ignore NAME; prompts "
+                "alone are labelled with --responses own"
+            )
         raise UserError(f"{known[1] if known else error}" + (f"; {hint}" if hint else "")) from None
 
 

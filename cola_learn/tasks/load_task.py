@@ -54,6 +54,7 @@ def load_task(
     layout: Layout | None = None,
     revision: str = "",
     dotted: bool = True,
+    answered: bool = True,
 ) -> list[Question]:
     """Questions of a task.
 
@@ -70,6 +71,7 @@ def load_task(
         layout: how rows of a file are read, where their columns and answers do not say so themselves.
         revision: commit of the dataset on the hub to read; "" is the one that the registry names, or the newest.
         dotted: whether a dotted path is imported; not where the name is read from a file that others may have written.
+        answered: whether rows of a file need answers; questions without one have no choices.
 
     Raises:
         UserError: unknown task or split, unreadable file or a bad row (named), no questions.
@@ -87,7 +89,7 @@ def load_task(
     elif task.startswith(LM_EVAL):
         questions = harness_questions(task, split)
     elif is_file(task):
-        questions = _read_file(task, split, layout or Layout(), revision)
+        questions = _read_file(task, split, layout or Layout(), revision, answered)
     elif dotted and (reader := _of_path(task)):
         is_benchmark = isinstance(reader, Benchmark)
         questions = _read_benchmark(task, reader, split, source, revision) if is_benchmark else list(reader(split))
@@ -100,7 +102,7 @@ def load_task(
             raise UserError(f"task {task} is not known; did you mean {near[0]}? (--help says what else can be a task)")
         others = f"{KNOWN}, hub:ORG/NAME, {LM_EVAL}NAME, or the dotted path of a task of your own"
         raise UserError(f"task {task} is not known; choose {every}, {others}")
-    if questions and questions[0].open:
+    if questions and questions[0].open and answered:
         questions = with_decoys(questions)
     questions = part(questions)
     if not questions:
@@ -137,9 +139,9 @@ def _of_path(task: str) -> Any:
     return by_path(task, "task") if home.isidentifier() and find_spec(home) else None
 
 
-def _read_file(task: str, split: str, layout: Layout, revision: str) -> list[Question]:
+def _read_file(task: str, split: str, layout: Layout, revision: str, answered: bool) -> list[Question]:
     rows, split, revision = read_rows(task, split, revision)
-    return read_questions(rows, stem(task), split, f"task {task}", layout, revision)
+    return read_questions(rows, stem(task), split, f"task {task}", layout, revision, answered)
 
 
 def _read_benchmark(task: str, benchmark: Benchmark, split: str, source: str, revision: str = "") -> list[Question]:

@@ -137,7 +137,7 @@ LAYOUTS: dict[str, tuple[list[Any], dict[str, Any], Any]] = {
     "messages": (row(messages=TURNS), {}, (json.dumps(TURNS[:3]), ("Gas.",), 0)),
     "messages as no_robots has them": (row(prompt="Hm?", prompt_id="a", messages=TURNS, category="Chat"), {}, (json.dumps(TURNS[:3]), ("Gas.",), 0)),
     "ShareGPT": (row(id="m1", conversations=[{"from": "human", "value": P}, {"from": "gpt", "value": "Gas."}]), {}, (json.dumps(TURNS[2:3]), ("Gas.",), 0)),
-    "messages that end with a question": (row(messages=TURNS[:3]), {}, "row 1: has no answer that can be read (it does not end with the user's turn"),
+    "messages that end with a question": (row(messages=TURNS[:3]), {}, "row 1: has no question, or no answer"),
     "messages of a tool": (row(messages=[{"role": "tool", "content": "x"}, *TURNS]), {}, "the role 'tool' is none of system, user, assistant"),
     "Alpaca": (row(instruction=P, input="", output="Gas."), {}, (P, ("Gas.",), 0)),
     "Alpaca with an input": (row(instruction=P, input="In.", output="Gas."), {}, (f"{P}\n\nIn.", ("Gas.",), 0)),
