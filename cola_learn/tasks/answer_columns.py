@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,6 +44,25 @@ class TwoReadings(UserError):
     def __init__(self, message: str, ways: Sequence[str]) -> None:
         super().__init__(message)
         self.ways = ways
+
+
+def caught(read: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return read(*arguments)
+    except BadRow as fault:
+        return fault
+
+
+def refuse_bad(found: Sequence[Any]) -> None:
+    """Raise if any row could not be read.
+
+    Raises:
+        UserError: with the first such row and the number of others.
+    """
+    bad = [(row, fault) for row, fault in enumerate(found, start=1) if isinstance(fault, BadRow)]
+    if bad:
+        more = f" ({len(bad) - 1} more row{'s' * (len(bad) > 2)} cannot be read either)" if len(bad) > 1 else ""
+        raise UserError(f"row {bad[0][0]}: {bad[0][1]}{more}")
 
 
 def missing(value: Any) -> bool:
@@ -253,3 +272,17 @@ def short_answer(cell: Any, name: str) -> str:
     if not spellings(answers[0]) or len(answers[0]) > _LONGEST_ANSWER or "\n" in answers[0]:
         raise BadRow(f"{name} is {shown(cell)}; give a short text or a number")
     return answers[0]
+
+
+def response_text(cell: Any, names: Sequence[str]) -> str:
+    """The response in a cell, as it stands.
+
+    Raises:
+        BadRow: if it is no text.
+        UserError: if several columns were named.
+    """
+    if len(names) > 1:
+        raise UserError(f"columns names {len(names)} columns of responses; give one")
+    if missing(cell) or not isinstance(cell, str):
+        raise BadRow(f"{names[0]} is {shown(cell)}; give a text")
+    return cell

@@ -15,9 +15,12 @@ from cola_learn.tasks.answer_columns import (
     AnswersAs,
     BadRow,
     TwoReadings,
+    caught,
     golds_of,
     missing,
     options_of,
+    refuse_bad,
+    response_text,
     short_answer,
     shown,
     unwritten,
@@ -25,7 +28,7 @@ from cola_learn.tasks.answer_columns import (
 from cola_learn.tasks.question_files import Row
 
 Cells = Mapping[str, Sequence[Any]]  # of every column, by its name; fields of objects are columns named a.b
-_FIELDS = ("question", "choices", "answer", "id")
+_FIELDS = ("question", "choices", "answer", "id", "response")
 QUESTION = ("question", "question_stem", "question_text", "stem", "query", "problem", "prompt", "goal", "input")
 CHOICES = ("choices", "options", "endings", "answers", "candidates", "alternatives", "answer_choices")
 ANSWER = (
@@ -51,15 +54,16 @@ class Layout:
     """How a file is to be read where its column names and answers do not say so themselves.
 
     Attributes:
-        columns: which column of a file holds what: question=q,choices=opts,answer=key,id=name. Several columns are
-            joined with +: question=passage+q,choices=w+x+y+z. A field of an object is object.field.
+        columns: which column of a file holds what: question=q,choices=opts,answer=key,id=name, or, where a long answer
+            is to be measured, question=prompt,response=output. Several columns are joined with +:
+            question=passage+q,choices=w+x+y+z. A field of an object is object.field.
         answers: how a file's answers name the right option: by its text, by the options' own label, by a letter from A,
             or by an index from 0 (from0) or 1 (from1). auto finds out, and refuses a file that can be read in two ways.
         open: the file holds open questions: a short answer, no options.
         ignore: columns of a file that are no part of the question: source,hint; '*' is all that are not used.
 
     Raises:
-        ValueError: for columns that name no field.
+        ValueError: for columns that name no field, or a response beside an answer.
     """
 
     columns: str = ""
@@ -74,12 +78,19 @@ class Layout:
                 raise ValueError(f"columns is {part!r}; write question={names}+question")
             if field.strip() not in _FIELDS or not equals or not all(name.strip() for name in names.split("+")):
                 raise ValueError(f"columns is {part!r}; write {', '.join(_FIELDS)} as question=q,answer=a")
+        if self.of_responses and (self.open or {"choices", "answer"} & self.named.keys()):
+            raise ValueError(f"columns is {self.columns!r}; a response stands alone, without choices, answer or open")
 
     @property
     def named(self) -> dict[str, list[str]]:
         """Columns by field."""
         pairs = (part.partition("=") for part in filter(None, self.columns.split(",")))
         return {field.strip(): [name.strip() for name in names.split("+")] for field, _, names in pairs}
+
+    @property
+    def of_responses(self) -> bool:
+        """Whether the file holds prompts with responses."""
+        return "response" in self.named
 
     @property
     def ignored(self) -> list[str]:
@@ -217,11 +228,11 @@ def roles_of(cells: Cells, layout: Layout) -> Roles:
     taken = {*ignored, *(name for own in named.values() for name in own)}
     left = {name: cells[name] for name in cells if name not in taken}
     choices = tuple(named.get("choices", ()))
-    if not choices and not layout.open:
+    if not choices and not layout.open and not layout.of_responses:
         found = [*((name,) for name in lists(cells, usual(left, CHOICES))), *families(left)]
         choices = found[0] if len(found) == 1 else ()
     question = named.get("question") or usual(left, QUESTION, choices)[:1]
-    answers = named.get("answer") or usual(left, ANSWER, (*choices, *question))
+    answers = named.get("response") or named.get("answer") or usual(left, ANSWER, (*choices, *question))
     own = named.get("id") or usual(left, ("id",), (*choices, *question, *answers))
     used = {*question, *choices, *answers, *own, *ignored}
     rest = [name for name in cells if name not in used and not is_bookkeeping(name, cells[name])]
@@ -235,10 +246,10 @@ def read_fields(cells: Cells, layout: Layout, answered: bool = True) -> list[Fie
     Raises:
         UserError: naming columns that are not accounted for, or the first row that cannot be read.
     """
-    roles = roles_of(cells, layout)
+    roles, optionless = roles_of(cells, layout), layout.open or layout.of_responses
     wanted = {"question": "the question", "choices": "the options", "answers": "the answer"}
     for field, what in wanted.items():
-        needed = field == "question" or (answered and not (layout.open and field == "choices"))
+        needed = field == "question" or (answered and not (optionless and field == "choices"))
         if needed and not getattr(roles, field):
             raise UserError(f"has columns {', '.join(cells)}, and none of them is {what} for sure")
     if roles.unknown:
@@ -251,12 +262,17 @@ def read_fields(cells: Cells, layout: Layout, answered: bool = True) -> list[Fie
         given = [cells[name][row] for name in roles.choices]
         return None if not answered and all(map(missing, given)) else options_of(given, roles.choices)
 
-    read: list[Any] = [None] * len(rows) if layout.open else _each(rows, options)
+    read: list[Any] = [None] * len(rows) if optionless else _each(rows, options)
     order = sorted if roles.right_has_a_column else list
     choices = [tuple(order(one.texts)) if one else () for one in read]
     if not answered:
         return [Fields(str(row + 1), text, own, 0) for row, text, own in zip(rows, texts, choices, strict=True)]
-    if layout.open:
+    if layout.of_responses:
+        golds = [0] * len(rows)
+        choices = [
+            (text,) for text in _each(rows, lambda row: response_text(cells[roles.answers[0]][row], roles.answers))
+        ]
+    elif layout.open:
         answers = _agreed(roles, lambda name, _: [caught(short_answer, cell, name) for cell in cells[name]], "auto")
         golds, choices = [0] * len(rows), [(answer,) for answer in answers]
     elif roles.right_has_a_column:
@@ -285,25 +301,6 @@ def _text(parts: Sequence[Any], names: Sequence[str]) -> str:
     if len(text) > LONGEST:
         raise BadRow(f"{'+'.join(names)} has {len(text):,} characters; at most {LONGEST:,} are read")
     return text
-
-
-def caught(read: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return read(*arguments)
-    except BadRow as fault:
-        return fault
-
-
-def refuse_bad(found: Sequence[Any]) -> None:
-    """Raise if any row could not be read.
-
-    Raises:
-        UserError: with the first such row and the number of others.
-    """
-    bad = [(row, fault) for row, fault in enumerate(found, start=1) if isinstance(fault, BadRow)]
-    if bad:
-        more = f" ({len(bad) - 1} more row{'s' * (len(bad) > 2)} cannot be read either)" if len(bad) > 1 else ""
-        raise UserError(f"row {bad[0][0]}: {bad[0][1]}{more}")
 
 
 def _each(rows: Iterable[int], read: Callable[[int], Any]) -> list[Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from cola_learn.console import console
 from cola_learn.errors import UserError
-from cola_learn.tasks.answer_columns import BadRow
-from cola_learn.tasks.columns import Cells, Fields, Layout, cells_of, read_fields, refuse_bad, roles_of
+from cola_learn.tasks.answer_columns import BadRow, refuse_bad
+from cola_learn.tasks.columns import Cells, Fields, Layout, cells_of, read_fields, roles_of
 from cola_learn.tasks.question_files import Row
 from cola_learn.tasks.questions import Question
 from cola_learn.tasks.registry import BENCHMARKS
@@ -177,6 +177,7 @@ KNOWN = {
         "question=text+question,choices=options,answer=answer", "type|major_premise|minor_premise|conclusion"
     ),
     "prompts with responses": Known("prompt response", "", _response("prompt", "response"), _LINE),
+    "prompts with outputs": Known("prompt output", "", _response("prompt", "output"), _LINE),
     "prompts with completions": Known("prompt completion", "", _response("prompt", "completion"), _PLAIN),
     "Alpaca": Known("instruction input output", "text", _response("instruction", "input", "output"), _ALPACA),
     "Dolly": Known(
@@ -216,7 +217,7 @@ def read_questions(
         raise UserError(f"{named} {error}") from None
     _say(f"{named.removeprefix('task ')}: {how}")
     plain = layout.open or not (answered or form or any(one.choices for one in found))
-    form = dict(_PLAIN) if plain else form
+    form = dict(_LINE) if layout.of_responses else dict(_PLAIN) if plain else form
     return [
         Question(task, split, one.id, one.text, one.choices, one.gold, open=layout.open, revision=revision, **form)
         for one in found
@@ -285,8 +286,8 @@ def _read(rows: Sequence[Row], layout: Layout, answered: bool) -> tuple[list[Fie
             hint += ", or another --answers: no row decides"
         if not other and " row " not in f" {error}":
             hint = (
-                "say what they hold with --columns question=NAME,choices=NAME,answer=NAME and --ignore NAME; prompts "
-                "alone are labelled with --responses own"
+                "say what they hold with --columns question=NAME,choices=NAME,answer=NAME (or question=NAME,"
+                "response=NAME) and --ignore NAME; prompts alone are labelled with --responses own"
             )
         raise UserError(f"{known[1] if known else error}" + (f"; {hint}" if hint else "")) from None
 
@@ -294,7 +295,8 @@ def _read(rows: Sequence[Row], layout: Layout, answered: bool) -> tuple[list[Fie
 def _described(cells: Cells, layout: Layout) -> str:
     """What each column is read as, in the words of ``--columns``, and which are not used."""
     roles = roles_of(cells, layout)
-    parts = {"question": roles.question, "choices": roles.choices, "answer": roles.answers, "id": (roles.id,)}
+    answer = "response" if layout.of_responses else "answer"
+    parts = {"question": roles.question, "choices": roles.choices, answer: roles.answers, "id": (roles.id,)}
     used = {name for names in parts.values() for name in names}
     unused = ", ".join(name for name in cells if name not in used)
     said = ", ".join(f"{field}={'+'.join(names)}" for field, names in parts.items() if any(names))

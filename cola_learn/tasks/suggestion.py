@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from cola_learn.errors import UserError
-from cola_learn.tasks.answer_columns import BadRow, TwoReadings, golds_of, missing, options_of, unwritten
+from cola_learn.tasks.answer_columns import BadRow, TwoReadings, caught, golds_of, missing, options_of, unwritten
 from cola_learn.tasks.columns import (
     ANSWER,
     CHOICES,
     QUESTION,
     Cells,
     Layout,
-    caught,
     families,
     is_spare,
     lists,

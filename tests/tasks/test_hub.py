@@ -3,6 +3,7 @@
 The columns are those of the datasets' cards and of lm-evaluation-harness's task files (0.4.13). Nothing here asks a network.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import datasets
 import pytest
 
 from cola_learn.errors import UserError
+from cola_learn.tasks.columns import Layout
 from cola_learn.tasks.load_task import load_task
 from cola_learn.tasks.registry import BENCHMARKS, MATH_SUBJECTS
 
@@ -138,3 +140,39 @@ def test_a_dataset_that_lost_a_column_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(BENCHMARKS, "piqa", replace(BENCHMARKS["piqa"], hub=hub))
     with pytest.raises(UserError, match="has no column 'sol1' any more, which piqa is read from"):
         load_task("piqa", "train", source="hub")
+
+
+TURNS = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "Ah."}]
+TEXTS: dict[str, tuple[Mapping[str, Any], Layout, tuple[str, str, str, str]]] = {
+    "hub:tatsu-lab/alpaca": (
+        {"instruction": "Do.", "input": "In.", "output": "Out.", "text": "Below is ..."},
+        Layout(),
+        ("### Instruction:\n", "Do.\n\nIn.", "\n\n### Response:\n", "Out."),
+    ),
+    "hub:databricks/databricks-dolly-15k": (
+        {"instruction": "Do.", "context": "", "response": "Out.", "category": "closed_qa"},
+        Layout(),
+        ("### Instruction:\n", "Do.", "\n\n### Response:\n", "Out."),
+    ),
+    "hub:HuggingFaceH4/no_robots": (
+        {"prompt": "Hm?", "prompt_id": "f00d", "messages": TURNS, "category": "Chat"},
+        Layout(),
+        ("", json.dumps(TURNS[:1]), "", "Ah."),
+    ),
+    "hub:openai/gsm8k": (
+        {"question": "Q?", "answer": "5+5=<<5+5=10>>10\n#### 10"},
+        Layout("question=question,response=answer"),
+        ("", "Q?", "\n", "5+5=<<5+5=10>>10\n#### 10"),
+    ),
+}
+
+
+@pytest.mark.parametrize("task", TEXTS)
+def test_instructions_of_the_hub(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datasets of instructions, conversations and worked solutions, by the columns that they have there."""
+    row, layout, expected = TEXTS[task]
+    local(tmp_path / task.removeprefix("hub:"), [row])
+    monkeypatch.chdir(tmp_path)
+    [question] = load_task(task, "train", layout=layout)
+    assert (question.prefix, question.text, question.suffix, question.choices[0]) == expected
+    assert question.kind == "response"
