@@ -143,12 +143,13 @@ def evaluate_live(
         wanted[question.key] = list(dict.fromkeys((*wanted[question.key], *more)))
     final = _judges(backbone, held, options.cache_gib, final=True)
     found = score_all(final, questions, lambda one: wanted[one.key], template, options.trees, "policies")
-    table = HeldTable.of_scores(questions, found)
+    reward = reward_of(stores[0].manifest.scoring.reward)
+    table = HeldTable.of_scores(questions, found, reward.continuous)
     results = [table.result(choice, options.seed) for choice in choices]
     results += means_of_seeds(results, controllers)
     results += [table.result(_best_of_beams(f"{name}_top{_BEAMS}_oracle", each, table)) for name, each in beams.items()]
     labels = run_searches(backbone, judge_of, stores, held, options)
-    results.append(search_oracle(questions, labels))
+    results.append(search_oracle(questions, labels, table.measured))
     alone = _judges(backbone, held, _ONE_QUESTION_GIB, final=True)
     timed = {choice.policy: choice.chains for choice in (base, single, *own)}
     return Evaluated(
@@ -162,8 +163,9 @@ def evaluate_live(
             "tasks": held.described,
             "metric": ", ".join(dict.fromkeys(_named(held.scorings[task]) for task, _ in held.names)),
             "search budget": searches_of(options, stores),
-            "measure": reward_of(stores[0].manifest.scoring.reward).measure,
+            "measure": reward.measure,
         },
+        gains_front=statics.on(lambda chain: table.gains[:, table.places[chain]]) if table.measured else None,
     )
 
 

@@ -109,7 +109,7 @@ def _answer(judge: ModelJudge, sample: Sample, chain: Chain, controller: Control
         if features is None or len(features) > MAX_TOKENS:
             features = prompt_features(judge.backbone, [sample.prompt], layers)[0]
         controller.choose(features)
-    judge.score([(sample.key, chain)])
+    judge.run(sample.key, chain)
     judge.close(sample.key)
 
 

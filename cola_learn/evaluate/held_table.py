@@ -1,5 +1,6 @@
 """What chains make of held-out questions: every chain of a menu, or those that policies chose."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from cola_learn.chains import Chain
 from cola_learn.evaluate.results import Result
 from cola_learn.label.score_matrix import Array, ScoreMatrix
-from cola_learn.rewards.scores import Scores
+from cola_learn.rewards.scores import LEAST_PROBABILITY, Scores
 from cola_learn.tasks.questions import Question
 from cola_learn.train.choice import Choices, collapse
 
@@ -52,7 +53,7 @@ class HeldTable:
         chains: C of them, the base chain first.
         rewards: ``[Q, C]``, NaN where a chain was not run.
         answers: index of the option that is answered with, -1 for none, ``[Q, C]``.
-        soft: soft rewards in nats ``[Q, C]``, of a menu.
+        soft: soft rewards in nats ``[Q, C]``, of a menu and of measures; NaN where a chain was not run.
         measured: whether rewards are measures, not right or wrong.
     """
 
@@ -69,16 +70,20 @@ class HeldTable:
         return cls(matrix.questions, matrix.chains, matrix.rewards, answers, matrix.soft, not matrix.scores.size)
 
     @classmethod
-    def of_scores(cls, questions: Sequence[Question], scores: Sequence[Mapping[Chain, Scores]]) -> "HeldTable":
-        """Of the chains that were run on each question."""
-        chains = tuple(dict.fromkeys(chain for own in scores for chain in own))
+    def of_scores(
+        cls, questions: Sequence[Question], scores: Sequence[Mapping[Chain, Scores]], measured: bool = False
+    ) -> "HeldTable":
+        """Of the chains that were run on each question, the base chain among them."""
+        base = Chain.base(next(iter(scores[0])).num_layers)
+        chains = tuple(dict.fromkeys([base, *(chain for own in scores for chain in own)]))
         rewards = numpy.full((len(questions), len(chains)), numpy.nan)
-        answers = numpy.full(rewards.shape, -1)
+        answers, soft = numpy.full(rewards.shape, -1), numpy.full(rewards.shape, numpy.nan)
         for row, (question, own) in enumerate(zip(questions, scores, strict=True)):
             for place, chain in enumerate(chains):
                 if chain in own:
                     rewards[row, place], answers[row, place] = own[chain].reward(question.gold), own[chain].choice
-        return cls(tuple(questions), chains, rewards, answers)
+                    soft[row, place] = max(own[chain].margin(question.gold), math.log(LEAST_PROBABILITY))
+        return cls(tuple(questions), chains, rewards, answers, soft if measured else None, measured)
 
     @cached_property
     def places(self) -> dict[Chain, int]:
@@ -86,9 +91,14 @@ class HeldTable:
 
     @cached_property
     def gains(self) -> Array:
-        """In soft reward over the base chain, in nats, ``[Q, C]``; of a menu."""
+        """In soft reward over the base chain, in nats, ``[Q, C]``; of a menu and of measures."""
         assert self.soft is not None
         return self.soft - self.soft[:, :1]
+
+    @cached_property
+    def _whole(self) -> bool:
+        """Whether every chain was run on every question, and it is known what it gains."""
+        return self.soft is not None and bool(numpy.isfinite(self.soft).all())
 
     @cached_property
     def tasks(self) -> NDArray[numpy.str_]:
@@ -113,7 +123,7 @@ class HeldTable:
             shuffled=self._dealt(choice, numpy.zeros(len(rows)), seed) if choice.dealt else None,
             shuffled_in_task=self._dealt(choice, self.tasks, seed) if several else None,
             gains=self.gains[rows, chosen] if self.measured else None,
-            collapse={} if self.soft is None else collapse(Choices(chosen, self.gains, depths / base, self.tasks)),
+            collapse=collapse(Choices(chosen, self.gains, depths / base, self.tasks)) if self._whole else {},
         )
 
     def _dealt(self, choice: Choice, groups: NDArray, seed: int) -> Array:
@@ -122,7 +132,7 @@ class HeldTable:
         found = numpy.zeros(len(groups))
         for group in numpy.unique(groups):
             own = numpy.flatnonzero(groups == group)
-            shares = to_deal([choice.chains[row] for row in own], seed, self.soft is None)
+            shares = to_deal([choice.chains[row] for row in own], seed, not self._whole)
             columns = numpy.array([self.places[chain] for chain in shares])
             found[own] = self.rewards[own][:, columns] @ numpy.array(list(shares.values()))
         return found

@@ -202,7 +202,7 @@ def row_of(
         name: None if other is None else paired_difference(rewards, other, seed) for name, other in others.items()
     }
     p = {name: None if other is None else p_value(rewards, other) for name, other in others.items()}
-    lost, least = None if result.gains is None else -result.gains, gains_front and gains_front.at(depth)
+    lost, least = None if result.gains is None else 0.0 - result.gains, gains_front and gains_front.at(depth)
     to_base, p_base = differences["base"], p["base"]
     assert to_base is not None
     assert p_base is not None

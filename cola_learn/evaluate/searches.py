@@ -91,8 +91,9 @@ def _given(folder: Path, stores: Sequence[LabelStore], held: HeldOut) -> dict[st
     return found
 
 
-def search_oracle(questions: Sequence[Question], labels: Mapping[str, Label]) -> Result:
-    """The shallowest right chain of each question's search; base where there is none."""
+def search_oracle(questions: Sequence[Question], labels: Mapping[str, Label], measured: bool) -> Result:
+    """The shallowest good chain of each question's search; base where there is none. Where rewards are measures, with
+    what it gains."""
     own = [labels[question.key] for question in questions]
     best = [label.good[0] if label.good else label.base for label in own]
     return Result(
@@ -102,6 +103,9 @@ def search_oracle(questions: Sequence[Question], labels: Mapping[str, Label]) ->
         chains=tuple(trial.chain for trial in best),
         answers=tuple(question.gold if label.good else -1 for question, label in zip(questions, own, strict=True)),
         oracle=True,
+        gains=numpy.array([one.margin - label.base.margin for one, label in zip(best, own, strict=True)])
+        if measured
+        else None,
     )
 
 

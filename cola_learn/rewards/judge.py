@@ -92,3 +92,7 @@ class ModelJudge(ABC):
     @abstractmethod
     def score(self, requests: Sequence[tuple[str, Chain]]) -> Sequence[Scores]:
         """Scores of each (key of an open sample, chain), in request order."""
+
+    def run(self, key: str, chain: Chain) -> None:
+        """Compute what a chain costs on an open sample, nothing that it is compared with."""
+        self.score([(key, chain)])

@@ -106,6 +106,9 @@ class ResponseJudge(ModelJudge):
         states = hidden[len(unknown) :]
         return [self._scores(key, chain, state) for (key, chain), state in zip(requests, states, strict=True)]
 
+    def run(self, key: str, chain: Chain) -> None:
+        self._logits(self.executor.run([(self._open[key].handle, chain)])[0])
+
     def _logits(self, states: Tensor) -> Tensor:
         return torch.cat([self.backbone.logits(some) for some in states.split(self.backbone.call_tokens)])
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -57,6 +58,31 @@ def test_texts_through_all_stages(command: Command, tmp_path: Path) -> None:
         assert rows_of["base"]["loss"] == 0.0
         assert rows_of["static_front"]["saved"]["mean"] == pytest.approx(0.0)
         assert rows_of["ridge"]["depth"] <= 30
+    code, said = command(
+        *("cola_learn.evaluate", "--labels", tmp_path / "train", "--controllers", tmp_path / "c", "--limit", "4"),
+        *("--tasks", "text_python:validation", "--search.simulations", "4", "--cost_questions", "1"),
+        *("--output", tmp_path / "live"),
+    )
+    assert code == 0, said
+    live, stored = (answers(tmp_path / name) for name in ("live", "likelihood"))
+    same = {key: row for key, row in live.items() if key in stored}
+    assert {policy for policy, _ in same} >= {"base", "controller"}
+    assert len(same) >= 8
+    for key, row in same.items():  # run here or read from the labels, chains are the same and so is what they bring
+        assert row["chain"] == stored[key]["chain"]
+        assert row["reward"] == pytest.approx(stored[key]["reward"], rel=1e-6)
+    report = json.loads((tmp_path / "live" / "report.json").read_text())
+    rows_of = {row["policy"]: row for row in report["rows"]}
+    assert report["setting"]["measure"] == "likelihood"
+    assert rows_of["base"]["loss"] == rows_of["base"]["worst"] == 0.0
+    assert rows_of["static"]["cost"]["flops"] <= 1.0  # the base chain that it is compared with is not its cost
+    assert rows_of["search_oracle"]["loss"] is not None
+
+
+def answers(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows of an evaluation's questions, by policy and question."""
+    rows = pyarrow.parquet.read_table(folder / "questions.parquet").to_pylist()
+    return {(row["policy"], row["question"]): row for row in rows}
 
 
 def test_a_search_of_a_prompt_with_a_response(command: Command, tmp_path: Path) -> None:
