@@ -145,7 +145,7 @@ def _stored(inputs: Inputs) -> Evaluated:
 
     policies, template = inputs.policies, manifest.scoring.template
     evaluated = evaluate_stored(pool, held, inputs.controllers, policies, features, options, template)
-    names = [f"{store.manifest.source.task} {store.manifest.source.split}" for store in inputs.others]
+    names = [store.manifest.source.title for store in inputs.others]
     part = "" if options.part == "all" else f", {options.part} part"
     scorings = dict.fromkeys(store.manifest.scoring for store in inputs.others)
     reward = REWARDS[options.measure or manifest.scoring.reward]
@@ -161,9 +161,7 @@ def is_blind(key: str) -> bool:
 
 def _report(inputs: Inputs, evaluated: Evaluated, identity: str) -> Report:
     options, manifest = inputs.options, inputs.stores[0].manifest
-    labels = ", ".join(
-        dict.fromkeys(f"{store.manifest.source.task} {store.manifest.source.split}" for store in inputs.stores)
-    )
+    labels = ", ".join(dict.fromkeys(store.manifest.source.title for store in inputs.stores))
     return Report(
         n=len(evaluated.questions),
         labelled=sum(len(store.keys()) for store in inputs.stores),

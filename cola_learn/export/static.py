@@ -104,7 +104,7 @@ def _of_labels(folder: Path, max_depth: int | None, device: str) -> StaticChain:
         return {question.task: judge(one.manifest.scoring) for one in stores for question in one.questions().values()}
 
     found = static_chains(lambda question: judges()[question.task], stores, [most], _CANDIDATES, _QUESTIONS)
-    named = ", ".join(f"{store.manifest.source.task} {store.manifest.source.split}" for store in stores)
+    named = ", ".join(store.manifest.source.title for store in stores)
     measured = (
         f"Of {len(found.chains)} chains in labels of {named} it gives the gold option the highest mean "
         f"log-probability among those of at most {most} layers, on {found.questions:,} of the labelled questions; on "

@@ -56,7 +56,7 @@ def _inspect(store: LabelStore, options: InspectOptions, listed: bool) -> None:
     own = REWARDS.get(scoring.reward)
     judged = own.about.format(metric=scoring.metric, template=scoring.template) if own else scoring.reward
     console.print(
-        f"{source.task} {source.split} through {model.name} ({model.num_layers} layers, {model.dtype}, "
+        f"{source.title} through {model.name} ({model.num_layers} layers, {model.dtype}, "
         f"{model.fingerprint}), {judged}\n"
         f"search {plan.method}, {plan.simulations} simulations, {plan.space.operations}, {plan.space.edits} edits, "
         f"seed {plan.seed}\n"

@@ -77,13 +77,19 @@ class Source:
     revision: str = ""
     responses: Responses = field(default_factory=Responses)
 
+    @property
+    def title(self) -> str:
+        """What it is called in reports."""
+        own = ", responses of the model's own" if self.responses.own else ""
+        return f"{self.task} {self.split}{own}"
+
     def questions(self) -> list[Question]:
         """All questions of the task, read as they were then.
 
         Raises:
             UserError: if they are not to be had, as responses are that the model wrote.
         """
-        if self.responses.responses == "own":
+        if self.responses.own:
             raise UserError(
                 f"the responses that the model wrote to {self.task} are in questions.parquet, which is gone"
             )

@@ -76,8 +76,13 @@ class Responses:
             raise ValueError(f"response_tokens is {self.response_tokens}; give at least 1")
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}; give 0 or more")
-        if self.responses == "given" and (self.response_tokens, self.temperature) != (128, 0.0):
+        if not self.own and (self.response_tokens, self.temperature) != (128, 0.0):
             raise ValueError("response_tokens and temperature are for the model's own responses; give --responses own")
+
+    @property
+    def own(self) -> bool:
+        """Whether the model writes them."""
+        return self.responses == "own"
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def label_tasks(options: LabelOptions) -> tuple[list[LabelStore], int]:
     for pool in pools:
         check_lengths(pool.questions, pool.scoring, encoder, options.backbone)
         _free(pool.folder, len(pools) > 1)
-    if options.responses.responses == "own":
+    if options.responses.own:
         pools = _with_responses(pools, options)
     stores: list[LabelStore] = []
     good = 0
@@ -126,10 +126,10 @@ def _pool(name: str, options: LabelOptions, tokenizer: Callable[[], Any]) -> _Po
     task, split = task_and_split(name)
     files = [is_file(task_and_split(one)[0]) for one in options.tasks]
     layout = options.layout if is_file(task) or not any(files) else None
-    own = options.responses.responses == "own"
-    loaded = load_task(task, split, options.limit, options.plan.seed, layout=layout, answered=not own)
+    answered = not options.responses.own
+    loaded = load_task(task, split, options.limit, options.plan.seed, layout=layout, answered=answered)
     questions = in_template(loaded, tokenizer)
-    if own:
+    if not answered:
         questions = [as_prompt(question, options.scoring.template) for question in questions]
     part = f"{questions[0].task}-{split.partition('[')[0]}"  # parts of a split share no question
     folder = options.output / part if len(options.tasks) > 1 else options.output
