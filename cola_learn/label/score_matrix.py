@@ -88,6 +88,35 @@ def questions_of(store: LabelStore) -> list[Question]:
     return [questions[label.key] for label in store]
 
 
+def by_measure(labels: Sequence[Label], store: LabelStore, measure: Measure | None, named: str) -> list[Label]:
+    """Labels of responses with rewards and margins by another measure than that which they were made by, told from the
+    scores kept.
+
+    Args:
+        labels: of the store, or of some that are scored like it.
+        store: where they are.
+        measure: None leaves them as they are.
+        named: the option that named the store, for errors.
+
+    Raises:
+        UserError: if they are of no responses, or their scores were not kept.
+    """
+    own = REWARDS.get(store.manifest.scoring.reward)
+    if measure is None or (own and measure == own.measure):
+        return list(labels)
+    if own is None or not own.continuous or not all(label.base.scores for label in labels):
+        raise UserError(f"{named} {store.folder}: {measure} cannot be told; label with --reward {measure}")
+    found = []
+    for label in labels:
+        *halves, divergence, accepted = numpy.array([trial.scores for trial in label.trials]).T
+        logprobs = numpy.mean(halves, axis=0)  # nearly: halves may be of different lengths
+        values = zip(*measured(measure, logprobs, logprobs[0], divergence, accepted), strict=True)
+        pairs = zip(label.trials, values, strict=True)
+        trials = tuple(replace(trial, reward=float(one), margin=float(other)) for trial, (one, other) in pairs)
+        found.append(replace(label, trials=trials))
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class ScoreMatrix:
     """Q questions, C chains, up to O options.
@@ -163,20 +192,12 @@ class ScoreMatrix:
         for label in labels:
             if tuple(trial.chain for trial in label.trials) != chains:
                 raise UserError(f"{named}: question {label.key} was run through another menu than {labels[0].key}")
-        own = REWARDS[stores[0].manifest.scoring.reward]
-        if own.continuous or measure:
-            if measure in (None, own.measure):
-                rewards, margins = (
-                    numpy.array([[getattr(trial, name) for trial in label.trials] for label in labels])
-                    for name in ("reward", "margin")
-                )
-            elif own.continuous and all(label.base.scores for label in labels):
-                kept = numpy.array([[trial.scores for trial in label.trials] for label in labels])
-                logprobs = kept[..., :2].mean(-1)  # nearly: halves may be of different lengths
-                assert measure
-                rewards, margins = measured(measure, logprobs, logprobs[:, :1], kept[..., 2], kept[..., 3])
-            else:
-                raise UserError(f"{named} {stores[0].folder}: {measure} cannot be told; label with --reward {measure}")
+        if REWARDS[stores[0].manifest.scoring.reward].continuous or measure:
+            labels = by_measure(labels, stores[0], measure, named)
+            rewards, margins = (
+                numpy.array([[getattr(trial, name) for trial in label.trials] for label in labels])
+                for name in ("reward", "margin")
+            )
             soft = numpy.maximum(margins, math.log(LEAST_PROBABILITY))
             return cls(chains, tuple(questions), rewards, soft, numpy.zeros((*soft.shape, 0)), {})
         most = max(len(question.choices) for question in questions)

@@ -19,9 +19,9 @@ from cola_learn.backbone.dtypes import Dtype
 from cola_learn.chains import Chain, SearchSpace
 from cola_learn.errors import UserError
 from cola_learn.label.records import Label, Trial, menu_of
-from cola_learn.label.score_matrix import apart, open_stores, questions_of, tell_apart
+from cola_learn.label.score_matrix import apart, by_measure, open_stores, questions_of, tell_apart
 from cola_learn.label.store import LabelStore
-from cola_learn.rewards.scores import LEAST_PROBABILITY, OptionScores
+from cola_learn.rewards.scores import LEAST_PROBABILITY, Measure, OptionScores
 from cola_learn.rewards.temperature import soft_reward, task_temperatures
 from cola_learn.tasks.questions import Kind, Question
 from cola_learn.train.batches import Example, collate, spreads_of
@@ -98,6 +98,8 @@ class LabelDataModule(lightning.LightningDataModule):
         dtype: for computing features; default that of the labels.
         feature_layers: after how many layers of the backbone the prompt is read; 0 is the embedding layer.
         trials: what is learned from: the good chains of each question, or all that were tried.
+        measure: of responses labelled with --keep_scores: likelihood, fidelity or acceptance; default that of the
+            labels.
         depth_preference: how strongly shorter good chains are preferred: a chain that is shorter by all N
             layers weighs exp(depth_preference) times as much.
         validation_share: share of the labelled questions kept for validation.
@@ -115,6 +117,7 @@ class LabelDataModule(lightning.LightningDataModule):
         dtype: Dtype | None = None,
         feature_layers: tuple[int, ...] = (0,),
         trials: Trials = "good",
+        measure: Measure | None = None,
         depth_preference: float = 5.0,
         validation_share: float = 0.15,
         batch_size: int = 32,
@@ -156,8 +159,11 @@ class LabelDataModule(lightning.LightningDataModule):
             raise UserError(f"--labels {labels}: {error}") from None
         stores = (*self.stores, *self.extra_stores)
         self._questions = {question.key: question for store in stores for question in questions_of(store)}
-        self._labels = self._usable_labels(limit)
-        self._extra = [label for store in self.extra_stores for label in store if label.good or trials == "all"]
+        self._labels = self._usable_labels(limit, measure)
+        extra = [
+            one for store in self.extra_stores for one in by_measure(list(store), store, measure, "--extra_labels")
+        ]
+        self._extra = [label for label in extra if label.good or trials == "all"]
         self._features: dict[str, Tensor] = {}
         self.examples: list[Example] = []
         self.hidden_size = 0
@@ -172,8 +178,13 @@ class LabelDataModule(lightning.LightningDataModule):
         """The chains that are learned from on every question, the base chain first; none where each has its own."""
         return () if self._trials == "good" else menu_of(self._labels)
 
-    def _usable_labels(self, limit: int | None) -> list[Label]:
-        labels = [label for store in self.stores for label in store if label.good or self._trials == "all"]
+    def _learned(self, stores: Sequence[LabelStore], measure: Measure | None, named: str) -> list[Label]:
+        """Those labels of stores that something is learned from."""
+        every = (label for store in stores for label in by_measure(list(store), store, measure, named))
+        return [label for label in every if label.good or self._trials == "all"]
+
+    def _usable_labels(self, limit: int | None, measure: Measure | None) -> list[Label]:
+        labels = self._learned(self.stores, measure, "--labels")
         if limit is not None:
             random.Random(self.seed).shuffle(labels)
             labels = labels[:limit]
