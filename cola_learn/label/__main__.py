@@ -46,7 +46,7 @@ LABEL = Command(
         "python -m cola_learn.label inspect runs/demo/labels",
     ),
     seldom=(
-        *("prompt", "wandb", "neighbours", "keep_scores"),
+        *("prompt", "response_tokens", "temperature", "truncate", "cache_gib", "wandb", "neighbours", "keep_scores"),
         *("ray_address", "worker_cpus", "worker_gpus", "patience", "print_config"),
     ),
 )

@@ -60,9 +60,8 @@ class Responses:
     """Responses.
 
     Attributes:
-        responses: given with the prompts, or own: the model writes them, once, before chains are tried, and they are
-            kept with the labels. Tasks of any kind, and files of prompts alone, can then be labelled by likelihood,
-            fidelity or acceptance: how much of its own behaviour the model keeps through a chain.
+        responses: given with the prompts, or own: the model writes them first, to tasks of any kind and to files of
+            prompts alone, and chains are measured by its own behaviour.
         response_tokens: most tokens of an own response.
         temperature: at which own responses are drawn, with the seed; 0 writes greedily.
     """

@@ -20,9 +20,10 @@ class Scoring:
         metric: score of an option: log-likelihood (acc), per character (acc_norm), or against its log-likelihood after
             "Answer:" alone, through the same chain (pmi). auto is what OLMES (arXiv 2406.08446) recommends for the
             benchmark, and acc_norm for others.
-        reward: choices for multiple choice. For open questions, generate decodes with every chain; verify checks in one
-            teacher-forced pass whether greedy decoding would give the answer, and decodes only to confirm. auto takes
-            choices or verify. Or the dotted path of a Reward of your own.
+        reward: choices for multiple choice; for open questions verify (one teacher-forced pass tells whether greedy
+            decoding would give the answer; decodes only to confirm) or generate (decodes with every chain); for
+            responses likelihood, fidelity (to the plain model) or acceptance (tokens predicted alike). auto takes the
+            first that fits. Or the dotted path of a Reward of your own.
         prompt: prompt of open questions; see it with --show_prompt.
         bos: beginning-of-text token: auto as the tokenizer does, yes always, no never.
         truncate: prompts longer than the context window: left truncates them on the left, no refuses them.

@@ -54,9 +54,9 @@ class Layout:
     """How a file is to be read where its column names and answers do not say so themselves.
 
     Attributes:
-        columns: which column of a file holds what: question=q,choices=opts,answer=key,id=name, or, where a long answer
-            is to be measured, question=prompt,response=output. Several columns are joined with +:
-            question=passage+q,choices=w+x+y+z. A field of an object is object.field.
+        columns: which column of a file holds what: question=q,choices=opts,answer=key,id=name, or, for long answers,
+            question=q,response=r. Columns are joined with +: question=passage+q,choices=w+x+y+z. A field of an
+            object is object.field.
         answers: how a file's answers name the right option: by its text, by the options' own label, by a letter from A,
             or by an index from 0 (from0) or 1 (from1). auto finds out, and refuses a file that can be read in two ways.
         open: the file holds open questions: a short answer, no options.
