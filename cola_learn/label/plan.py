@@ -61,7 +61,7 @@ class Responses:
 
     Attributes:
         responses: given with the prompts, or own: the model writes them first, to tasks of any kind and to files of
-            prompts alone, and chains are measured by its own behaviour.
+            prompts alone; chains are measured by it.
         response_tokens: most tokens of an own response.
         temperature: at which own responses are drawn, with the seed; 0 writes greedily.
     """
