@@ -5,6 +5,7 @@ Up to where two greedy texts part they are the same, so one teacher-forced pass 
     python -m benchmarks.studies.agreement --evaluation runs/texts/evaluate --prompts 3
 """
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -75,7 +76,7 @@ def run_agreement(options: AgreementOptions) -> None:
     measured = {name: numpy.array(each, dtype=float).T for name, each in found.items()}  # depth and measures, [4, Q]
     for name, each in measured.items():
         table.add_row(name, *_shown(each))
-        if name.startswith("controller") and (front := _front(measured, each[0].mean())) is not None:
+        if not _is_fixed(name) and (front := _front(measured, each[0].mean())) is not None:
             table.add_row("  static front", *_shown(front))
     PlainConsole(width=140).print(table)
     print(f"{len(prompts)} prompts, float32; the last two in %; 95% intervals")
@@ -94,9 +95,13 @@ def _alike(backbone: Backbone, prompt: list[int], chains: dict[str, Chain], coun
     return {name: backbone.logits(one).argmax(-1) == written for name, one in zip(chains, states, strict=True)}
 
 
+def _is_fixed(name: str) -> bool:
+    return name == "base" or re.fullmatch(r"static_\d+", name) is not None
+
+
 def _front(measured: dict[str, Array], depth: float) -> Array | None:
     """What a random mixture of two static chains, or of one and the plain model, makes of a mean depth."""
-    fixed = [each for name, each in measured.items() if name == "base" or name.startswith("static")]
+    fixed = [each for name, each in measured.items() if _is_fixed(name)]
     fixed.sort(key=lambda each: each[0, 0])
     for low, high in pairwise(fixed):
         if low[0, 0] <= depth <= high[0, 0] and low[0, 0] < high[0, 0]:
