@@ -42,7 +42,8 @@ def save_gguf(checkpoint: Path, file: Path) -> None:
         UserError: if there is no converter, it fails, or what it wrote is another model.
     """
     converter = check_gguf(file)
-    outtype = _TYPES[str(AutoConfig.from_pretrained(checkpoint).dtype or torch.float32).removeprefix("torch.")]
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+    outtype = _TYPES[str(config.dtype or torch.float32).removeprefix("torch.")]
     file.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=f".{file.name}-") as scratch:
         written = Path(scratch) / "model.gguf"
@@ -65,8 +66,8 @@ def save_gguf(checkpoint: Path, file: Path) -> None:
 @torch.no_grad()
 def _greedy(folder: Path, **options: Any) -> tuple[list[int], str]:
     """The tokens and the text that a model writes, the prompt's tokens among them."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, **options).eval()
     tokens = tokenizer(_PROMPT, return_tensors="pt")
     written = model.generate(**tokens, max_new_tokens=_TOKENS, do_sample=False)[0]
     return written.tolist(), tokenizer.decode(written[tokens["input_ids"].shape[1] :])
