@@ -18,8 +18,8 @@ class SealedCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        with sealing(Path(path)) as scratch, content.getbuffer() as whole:
-            scratch.write_bytes(whole)
+        with sealing(Path(path)) as scratch:
+            scratch.write_bytes(content.getvalue())
 
     def remove_checkpoint(self, path: Any) -> None:
         super().remove_checkpoint(path)
