@@ -28,7 +28,7 @@ Chosen = Callable[[float], NDArray[numpy.int64]]
 Features = Callable[[Sequence[Question], Sequence[int]], list[Tensor]]
 """What a controller reads of questions' prompts after some numbers of layers, ``[T, F, H]`` each."""
 
-PRICES = (0.0, *numpy.geomspace(1e-3, 10.0, 240).tolist())
+PRICES = (0.0, *numpy.geomspace(1e-3, 10.0, 240).tolist(), *numpy.geomspace(10.0, 100.0, 61)[1:].tolist())
 _TUNING = 2000  # training questions, a fifth of them at most, on which the price for a depth is found
 
 
