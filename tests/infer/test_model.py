@@ -1,5 +1,6 @@
 """A controller in front of a transformers model, in the programs that people have: held against plain transformers."""
 
+import logging
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +161,7 @@ def test_the_harness_takes_it_as_any_model(model: ColaForCausalLM, caplog: pytes
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
+    logging.Logger.warning_once.cache_clear()  # type: ignore[attr-defined]  # other tests may have been warned
     harness = HFLM(pretrained=model, tokenizer=model.tokenizer, batch_size=1)
     request = Instance("loglikelihood", {}, (PROMPTS[0], " iron"), 0)
     [(found, _)] = harness.loglikelihood([request], disable_tqdm=True)
