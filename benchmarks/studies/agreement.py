@@ -8,7 +8,7 @@ Up to where two greedy texts part they are the same, so one teacher-forced pass 
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import permutations
 from pathlib import Path
 
 import numpy
@@ -100,14 +100,15 @@ def _is_fixed(name: str) -> bool:
 
 
 def _front(measured: dict[str, Array], depth: float) -> Array | None:
-    """What a random mixture of two static chains, or of one and the plain model, makes of a mean depth."""
+    """What the random mixture of two static chains, or of one and the plain model, makes of a mean depth whose text is
+    the plain model's for longest."""
     fixed = [each for name, each in measured.items() if _is_fixed(name)]
-    fixed.sort(key=lambda each: each[0, 0])
-    for low, high in pairwise(fixed):
+    mixed = []
+    for low, high in permutations(fixed, 2):
         if low[0, 0] <= depth <= high[0, 0] and low[0, 0] < high[0, 0]:
             share = (depth - low[0, 0]) / (high[0, 0] - low[0, 0])
-            return (1 - share) * low + share * high
-    return None
+            mixed.append((1 - share) * low + share * high)
+    return max(mixed, key=lambda each: float(each[1].mean()), default=None)
 
 
 def _shown(each: Array) -> tuple[str, ...]:
