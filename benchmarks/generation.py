@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from cola_learn.backbone.apply_chain import apply_chains
+from cola_learn.backbone.beginning import padded
 from cola_learn.backbone.dtypes import Dtype
 from cola_learn.chains import Chain
 from cola_learn.command import Command
 from cola_learn.console import console
-from cola_learn.infer.apart import padded
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.answer_judges import AnswerWriter
 from cola_learn.tasks.questions import as_sample

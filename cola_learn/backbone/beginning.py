@@ -124,3 +124,16 @@ class _Given(Around):
 
 def _cache(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Cache | None:
     return next((value for value in (*args, *kwargs.values()) if isinstance(value, Cache)), None)
+
+
+def unpadded(input_ids: Tensor, attention_mask: Tensor | None) -> Iterator[Tensor]:
+    """The rows without padding, ``[T_i]`` each."""
+    for index, row in enumerate(input_ids):
+        yield row if attention_mask is None else row[attention_mask[index].bool()]
+
+
+def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Prompts ``[T_i]`` as one batch, padded on the left, and its attention mask, ``[B, T]`` each."""
+    mask = [torch.ones_like(row) for row in rows]
+    ids, seen = (nn.utils.rnn.pad_sequence(each, True, padding_side="left") for each in (list(rows), mask))
+    return ids, seen

@@ -1,6 +1,5 @@
 """What chains make of held-out questions: every chain of a menu, or those that policies chose."""
 
-import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from cola_learn.chains import Chain
 from cola_learn.evaluate.results import Result
 from cola_learn.label.score_matrix import Array, ScoreMatrix
-from cola_learn.rewards.scores import LEAST_PROBABILITY, Scores
+from cola_learn.rewards.scores import LEAST_MARGIN, Scores
 from cola_learn.tasks.questions import Question
 from cola_learn.train.choice import Choices, collapse
 
@@ -82,7 +81,7 @@ class HeldTable:
             for place, chain in enumerate(chains):
                 if chain in own:
                     rewards[row, place], answers[row, place] = own[chain].reward(question.gold), own[chain].choice
-                    soft[row, place] = max(own[chain].margin(question.gold), math.log(LEAST_PROBABILITY))
+                    soft[row, place] = max(own[chain].margin(question.gold), LEAST_MARGIN)
         return cls(tuple(questions), chains, rewards, answers, soft if measured else None, measured)
 
     @cached_property

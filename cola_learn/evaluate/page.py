@@ -102,8 +102,8 @@ def accuracy_against_depth(rows: Sequence[PolicyRow], num_layers: int, measure: 
             row = same[0]
             known = row.policy in ("base", "static")
             color = ORACLE if row.oracle else SKIP if known else REPEAT
-            low = min(max(0.0, row.to_base.mean - row.to_base.low), row.accuracy)
-            high = min(max(0.0, row.to_base.high - row.to_base.mean), max(0.0, 1 - row.accuracy))
+            low = numpy.clip(row.to_base.mean - row.to_base.low, 0, row.accuracy)
+            high = numpy.clip(row.to_base.high - row.to_base.mean, 0, max(0.0, 1 - row.accuracy))
             axes.errorbar(*point, yerr=[[100 * low], [100 * high]], fmt="o", color=color, capsize=3)
             taken += [(point[0], height) for height in numpy.linspace(point[1] - 100 * low, point[1] + 100 * high, 25)]
             names = ", ".join(row.policy for row in same).replace("_", " ")

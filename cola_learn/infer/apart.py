@@ -1,7 +1,7 @@
 """Rows of a padded batch, each with a chain of its own."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,19 +10,6 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from cola_learn.backbone.apply_chain import apply_chain
 from cola_learn.chains import Chain
-
-
-def unpadded(input_ids: Tensor, attention_mask: Tensor | None) -> Iterator[Tensor]:
-    """The rows without padding, ``[T_i]`` each."""
-    for index, row in enumerate(input_ids):
-        yield row if attention_mask is None else row[attention_mask[index].bool()]
-
-
-def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Prompts ``[T_i]`` as one batch, padded on the left, and its attention mask, ``[B, T]`` each."""
-    mask = [torch.ones_like(row) for row in rows]
-    ids, seen = (nn.utils.rnn.pad_sequence(each, True, padding_side="left") for each in (list(rows), mask))
-    return ids, seen
 
 
 def rows_of(options: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from transformers.generation.streamers import BaseStreamer
 
 from cola_learn.backbone.apply_chain import apply_chains
 from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.beginning import padded
 from cola_learn.backbone.generate import check_prompts, end_tokens
 from cola_learn.backbone.load import load_backbone
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.infer.apart import generate_drafted, padded
+from cola_learn.infer.apart import generate_drafted
 from cola_learn.infer.as_prompt import as_chat, as_prompt
 from cola_learn.infer.infer_options import InferOptions
 from cola_learn.rewards.judges import make_judge, score_questions

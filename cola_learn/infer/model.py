@@ -14,12 +14,12 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
 from cola_learn.backbone.apply_chain import apply_chains
-from cola_learn.backbone.beginning import Beginning, run_beginning
+from cola_learn.backbone.beginning import Beginning, padded, run_beginning, unpadded
 from cola_learn.backbone.layers import find_layers
 from cola_learn.backbone.tokens import PromptEncoder
 from cola_learn.chains import Chain
 from cola_learn.errors import UserError
-from cola_learn.infer.apart import generate_apart, generate_drafted, padded, unpadded
+from cola_learn.infer.apart import generate_apart, generate_drafted
 from cola_learn.infer.as_prompt import as_chat
 from cola_learn.infer.cola_config import ColaConfig
 from cola_learn.infer.parts import load_parts

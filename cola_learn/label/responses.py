@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 from cola_learn.backbone.backbone import Backbone
+from cola_learn.backbone.beginning import padded
 from cola_learn.backbone.generate import check_prompts, end_tokens
 from cola_learn.console import console, progress_bar
 from cola_learn.errors import UserError
@@ -57,10 +58,11 @@ def write_responses(
             task = bar.add_task("responses", total=len(missing), unit="prompts", note="")
             for start in range(0, len(missing), _BATCH):
                 some = missing[start : start + _BATCH]
-                written = _write(backbone, [tokens[one.key] for one in some], responses, f"{seed}/{some[0].key}")
-                store.keep([replace(one, choices=(text,)) for one, text in zip(some, written, strict=True)])
+                texts = _write(backbone, [tokens[one.key] for one in some], responses, f"{seed}/{some[0].key}")
+                written = {one.key: replace(one, choices=(text,)) for one, text in zip(some, texts, strict=True)}
+                store.keep(written.values())
+                kept |= written
                 bar.advance(task, len(some))
-        kept = store.kept()
     found = [kept[prompt.key] for prompt in prompts if kept[prompt.key].choices[0].strip()]
     if len(found) < len(prompts):
         console.print(f"{len(prompts) - len(found)} of {len(prompts)} prompts are left out: the model writes nothing")
@@ -72,21 +74,17 @@ def write_responses(
 @torch.no_grad()
 def _write(backbone: Backbone, prompts: Sequence[Sequence[int]], responses: Responses, seed: str) -> list[str]:
     """What the model writes behind prompts, run together."""
-    width = max(map(len, prompts))
-    pad = backbone.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    drawn = responses.temperature > 0
+    ids, mask = padded([torch.tensor(prompt, device=backbone.device) for prompt in prompts])
+    drawn, ends = responses.temperature > 0, sorted(end_tokens(backbone))
     settings = GenerationConfig(
         max_new_tokens=responses.response_tokens,
         do_sample=drawn,
-        eos_token_id=sorted(end_tokens(backbone)),
-        pad_token_id=pad,
+        eos_token_id=ends,
+        pad_token_id=ends[0],
         **({"temperature": responses.temperature, "top_k": 0, "top_p": 1.0} if drawn else {}),
     )
-    device = backbone.device
     with torch.random.fork_rng():
         torch.manual_seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4]))
-        whole = backbone.model.generate(ids.to(device), attention_mask=mask.to(device), generation_config=settings)
-    texts: list[str] = backbone.tokenizer.batch_decode(whole[:, width:], skip_special_tokens=True)
+        whole = backbone.model.generate(ids, attention_mask=mask, generation_config=settings)
+    texts: list[str] = backbone.tokenizer.batch_decode(whole[:, ids.shape[1] :], skip_special_tokens=True)
     return texts

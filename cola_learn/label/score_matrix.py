@@ -1,6 +1,5 @@
 """Scores of every chain of a menu on every question as arrays, from stores of one menu."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from cola_learn.errors import UserError
 from cola_learn.label.records import Label, menu_of
 from cola_learn.label.store import LabelStore
 from cola_learn.rewards.reward import REWARDS
-from cola_learn.rewards.scores import LEAST_PROBABILITY, Measure, measured
+from cola_learn.rewards.scores import LEAST_MARGIN, LEAST_PROBABILITY, Measure, measured
 from cola_learn.rewards.temperature import task_temperatures
 from cola_learn.tasks.questions import Question
 
@@ -198,7 +197,7 @@ class ScoreMatrix:
                 numpy.array([[getattr(trial, name) for trial in label.trials] for label in labels])
                 for name in ("reward", "margin")
             )
-            soft = numpy.maximum(margins, math.log(LEAST_PROBABILITY))
+            soft = numpy.maximum(margins, LEAST_MARGIN)
             return cls(chains, tuple(questions), rewards, soft, numpy.zeros((*soft.shape, 0)), {})
         most = max(len(question.choices) for question in questions)
         scores = numpy.full((len(labels), len(chains), most), -numpy.inf)

@@ -9,6 +9,7 @@ import numpy
 Measure = Literal["likelihood", "fidelity", "acceptance"]
 Numbers = Any  # a float, or an array of them
 LEAST_PROBABILITY = 1e-3  # of a gold option, or of a response's tokens: below it no chain is worse than another
+LEAST_MARGIN = math.log(LEAST_PROBABILITY)  # of a response, in nats a token
 
 
 class Scores(Protocol):

@@ -274,15 +274,12 @@ def short_answer(cell: Any, name: str) -> str:
     return answers[0]
 
 
-def response_text(cell: Any, names: Sequence[str]) -> str:
+def response_text(cell: Any, name: str) -> str:
     """The response in a cell, as it stands.
 
     Raises:
         BadRow: if it is no text.
-        UserError: if several columns were named.
     """
-    if len(names) > 1:
-        raise UserError(f"columns names {len(names)} columns of responses; give one")
     if missing(cell) or not isinstance(cell, str):
-        raise BadRow(f"{names[0]} is {shown(cell)}; give a text")
+        raise BadRow(f"{name} is {shown(cell)}; give a text")
     return cell

@@ -63,7 +63,7 @@ class Layout:
         ignore: columns of a file that are no part of the question: source,hint; '*' is all that are not used.
 
     Raises:
-        ValueError: for columns that name no field, or a response beside an answer.
+        ValueError: for columns that name no field, a response beside an answer, or several columns of responses.
     """
 
     columns: str = ""
@@ -80,6 +80,8 @@ class Layout:
                 raise ValueError(f"columns is {part!r}; write {', '.join(_FIELDS)} as question=q,answer=a")
         if self.of_responses and (self.open or {"choices", "answer"} & self.named.keys()):
             raise ValueError(f"columns is {self.columns!r}; a response stands alone, without choices, answer or open")
+        if (several := len(self.named.get("response", ()))) > 1:
+            raise ValueError(f"columns names {several} columns of responses; give one")
 
     @property
     def named(self) -> dict[str, list[str]]:
@@ -268,10 +270,9 @@ def read_fields(cells: Cells, layout: Layout, answered: bool = True) -> list[Fie
     if not answered:
         return [Fields(str(row + 1), text, own, 0) for row, text, own in zip(rows, texts, choices, strict=True)]
     if layout.of_responses:
+        [name] = roles.answers
         golds = [0] * len(rows)
-        choices = [
-            (text,) for text in _each(rows, lambda row: response_text(cells[roles.answers[0]][row], roles.answers))
-        ]
+        choices = [(text,) for text in _each(rows, lambda row: response_text(cells[name][row], name))]
     elif layout.open:
         answers = _agreed(roles, lambda name, _: [caught(short_answer, cell, name) for cell in cells[name]], "auto")
         golds, choices = [0] * len(rows), [(answer,) for answer in answers]

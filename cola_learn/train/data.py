@@ -21,7 +21,7 @@ from cola_learn.errors import UserError
 from cola_learn.label.records import Label, Trial, menu_of
 from cola_learn.label.score_matrix import apart, by_measure, open_stores, questions_of, tell_apart
 from cola_learn.label.store import LabelStore
-from cola_learn.rewards.scores import LEAST_PROBABILITY, Measure, OptionScores
+from cola_learn.rewards.scores import LEAST_MARGIN, Measure, OptionScores
 from cola_learn.rewards.temperature import soft_reward, task_temperatures
 from cola_learn.tasks.questions import Kind, Question
 from cola_learn.train.batches import Example, collate, spreads_of
@@ -160,10 +160,7 @@ class LabelDataModule(lightning.LightningDataModule):
         stores = (*self.stores, *self.extra_stores)
         self._questions = {question.key: question for store in stores for question in questions_of(store)}
         self._labels = self._usable_labels(limit, measure)
-        extra = [
-            one for store in self.extra_stores for one in by_measure(list(store), store, measure, "--extra_labels")
-        ]
-        self._extra = [label for label in extra if label.good or trials == "all"]
+        self._extra = self._learned(self.extra_stores, measure, "--extra_labels")
         self._features: dict[str, Tensor] = {}
         self.examples: list[Example] = []
         self.hidden_size = 0
@@ -319,6 +316,6 @@ def _soft_reward(trial: Trial, question: Question, temperature: float) -> float:
     if math.isnan(trial.margin):
         return trial.reward
     if question.kind == "response":
-        return max(trial.margin, math.log(LEAST_PROBABILITY))
+        return max(trial.margin, LEAST_MARGIN)
     scores, gold = _scores(trial, question)
     return soft_reward(OptionScores(scores), gold, temperature)
